@@ -1,0 +1,54 @@
+# `make run`: set up, then train, score and register a GAN.   `make test`: set up, then all tests.
+# Also: make check | ui | worker | preset NAME=... [DATA=...] | clean
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.requirements-$(shell sha256sum requirements.txt | cut -c1-16)
+
+export MLFLOW_DISABLE_TELEMETRY := true
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export DO_NOT_TRACK := 1
+
+.PHONY: run test check ui worker preset clean
+
+run: $(READY)
+	@$(BIN)/python -m flows
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pydoclint gan_core stages flows
+	$(BIN)/python -m pytest tests/test_architecture.py
+
+$(READY): requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	@# prefect's docstring_parser and pydoclint's fork of it share one folder; the fork serves both, so it comes last
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --force-reinstall \
+		$(shell grep ^docstring_parser_fork requirements.txt)
+	@touch $@
+
+ui: $(READY)
+	@mkdir -p .mlflow
+	@echo "MLflow  http://127.0.0.1:5000    Prefect  http://127.0.0.1:4200    (Ctrl-C stops both)"
+	@trap 'kill 0' INT TERM; \
+	$(BIN)/mlflow server --host 127.0.0.1 --port 5000 --workers 1 \
+		--backend-store-uri sqlite:///$(CURDIR)/.mlflow/mlflow.db --artifacts-destination $(CURDIR)/.mlflow/artifacts & \
+	$(BIN)/prefect server start & wait
+
+worker: export PREFECT_API_URL ?= http://127.0.0.1:4200/api
+worker: $(READY)
+	@$(BIN)/prefect --no-prompt work-pool create local --type process --overwrite
+	@$(BIN)/prefect --no-prompt deploy --all
+	@$(BIN)/prefect worker start --pool local --type process
+
+preset: $(READY)
+	@$(BIN)/python -m stages.preset "$(NAME)" $(if $(DATA),"$(DATA)")
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,57 @@
+"""The flow `gan-training`: the stages in DVC's order, one visible task run each, and what came of them."""
+
+import base64
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+from prefect import flow
+from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+
+from flows.stage import stage_task
+
+ROOT = Path(__file__).resolve().parent.parent
+RESUMABLE = {"fetch": 2, "train": 2}
+"""Retries of the stages that go on from where they stopped."""
+
+
+@flow(name="gan-training", log_prints=True)
+def gan_training() -> None:
+    """Bring data, extractor, training, evaluation and registration up to date; only what changed runs again."""
+    os.chdir(ROOT)
+    pipeline = yaml.safe_load(Path("dvc.yaml").read_text())
+    *stages, last = pipeline["stages"]
+    for name in stages:
+        stage_task(name, retries=RESUMABLE.get(name, 0))()
+    # Always run: MLflow may have lost, or never had, what DVC says is up to date; registering twice changes nothing.
+    stage_task(last, force=True)()
+    publish(pipeline["vars"][0]["paths"])
+
+
+def publish(paths: dict[str, str]) -> None:
+    """Leave in Prefect's UI a table of the scores, a link to the MLflow run and the sample grid.
+
+    Args:
+        paths: of the outputs, as `dvc.yaml` names them.
+    """
+    scores = _load(Path(paths["evaluation"]) / "scores.json")
+    place = _load(Path(paths["registration"]))
+    rows = [{"score": name, "value": f"{value:.4g}"} for name, value in scores.items() if isinstance(value, float)]
+    create_table_artifact(key="gan-scores", table=rows, description=f"{place['model']} version {place['version']}")
+    address = os.environ.get("MLFLOW_TRACKING_URI", "")
+    server = address if address.startswith("http") else "http://127.0.0.1:5000"
+    link = f"{server}/#/experiments/{place['experiment_id']}/runs/{place['run_id']}"
+    create_link_artifact(
+        key="gan-mlflow-run", link=link, link_text="the run in MLflow", description="`make ui` serves it"
+    )
+    picture = base64.b64encode((Path(paths["evaluation"]) / "comparison.png").read_bytes()).decode()
+    create_markdown_artifact(
+        key="gan-samples", markdown=f"![generated beside real images](data:image/png;base64,{picture})"
+    )
+
+
+def _load(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content

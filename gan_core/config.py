@@ -1,0 +1,117 @@
+"""What can be chosen: one frozen dataclass for each thing that is configured, without defaults.
+
+They live in a module that imports no torch, because every stage checks all of them before it starts to work, and a
+stage that only copies files should not wait two seconds for torch.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+SMALLEST_SIZE, LARGEST_SIZE = 8, 64
+"""Image sides, in pixels, that the networks are built for."""
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+def _require_positive(config: object, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        _require(value > 0 and math.isfinite(value), f"{name} must be a positive number, got {value}")
+
+
+@dataclass(frozen=True)
+class ComputeConfig:
+    """Where the arithmetic happens."""
+
+    device: Literal["auto", "cpu", "cuda"]
+    threads: int
+
+    def __post_init__(self) -> None:
+        _require(1 <= self.threads <= 256, f"threads must be between 1 and 256, got {self.threads}")
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The pair of players. `maxout` belongs to the discriminator of the `mlp` family, `width` is its unit.
+
+    `mlp` is the pair of Goodfellow et al. 2014: two rectifier layers and a sigmoid against maxout layers with dropout.
+    `dcgan` is the convolutional pair of Radford et al. 2015.
+    """
+
+    family: Literal["mlp", "dcgan"]
+    z_dim: int
+    z_distribution: Literal["normal", "uniform"]
+    generator_width: int
+    discriminator_width: int
+    maxout_pieces: int
+    dropout: float
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "z_dim", "generator_width", "discriminator_width", "maxout_pieces")
+        _require(0 <= self.dropout < 1, f"dropout must be at least 0 and below 1, got {self.dropout}")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Algorithm 1 of Goodfellow et al. 2014 and what later work added to it."""
+
+    seed: int
+    steps: int
+    batch_size: int
+    discriminator_steps: int
+    loss: Literal["minimax", "non_saturating", "relativistic"]
+    r1_gamma: float
+    r2_gamma: float
+    generator_learning_rate: float
+    discriminator_learning_rate: float
+    learning_rate_decay: Literal["none", "linear"]
+    beta1: float
+    beta2: float
+    ema_decay: float
+    report_every: int
+    sample_every: int
+    checkpoint_every: int
+
+    def __post_init__(self) -> None:
+        _require_positive(
+            self,
+            "steps",
+            "batch_size",
+            "discriminator_steps",
+            "generator_learning_rate",
+            "discriminator_learning_rate",
+            "report_every",
+            "sample_every",
+            "checkpoint_every",
+        )
+        for name in ("r1_gamma", "r2_gamma", "seed"):
+            _require(getattr(self, name) >= 0, f"{name} must not be negative, got {getattr(self, name)}")
+        for name in ("beta1", "beta2", "ema_decay"):
+            value = getattr(self, name)
+            _require(0 <= value < 1, f"{name} must be at least 0 and below 1, got {value}")
+
+
+@dataclass(frozen=True)
+class ExtractorConfig:
+    """The network whose features measure quality. A classifier reads `epochs` to `seed`, Inception-v3 the rest."""
+
+    kind: Literal["classifier", "inception-v3"]
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    seed: int
+    weights: str | None
+    weights_sha256: str
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "epochs", "batch_size", "learning_rate")
+        _require(self.seed >= 0, f"seed must not be negative, got {self.seed}")
+        digits = set("0123456789abcdef")
+        _require(
+            len(self.weights_sha256) == 64 and set(self.weights_sha256) <= digits,
+            "weights_sha256 must be 64 hexadecimal digits in lower case",
+        )

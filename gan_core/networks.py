@@ -1,0 +1,234 @@
+"""The players: the multilayer perceptrons of Goodfellow et al. 2014 and a convolutional pair after Radford et al. 2015.
+
+Images are (B, C, H, W) in [-1, 1] with H = W between 8 and 64 and C of 1 or 3; logits are (B,).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+
+import torch
+from torch import Generator, Tensor, nn
+
+from gan_core.config import LARGEST_SIZE, SMALLEST_SIZE, NetworkConfig
+from gan_core.randomness import stream
+
+
+class MlpGenerator(nn.Module):
+    """Two rectifier layers and a sigmoid: Goodfellow et al. 2014, section 5. The sigmoid is scaled to [-1, 1]."""
+
+    def __init__(self, config: NetworkConfig, size: int, channels: int) -> None:
+        super().__init__()
+        self.shape = (channels, size, size)
+        width = config.generator_width
+        self.layers = nn.Sequential(
+            nn.Linear(config.z_dim, width),
+            nn.ReLU(),
+            nn.Linear(width, width),
+            nn.ReLU(),
+            nn.Linear(width, channels * size * size),
+        )
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Return images (B, C, H, W) in [-1, 1] for z (B, Z): 2 sigmoid(a) - 1 = tanh(a / 2)."""
+        return torch.tanh(self.layers(z) / 2).reshape(-1, *self.shape)
+
+
+class Maxout(nn.Module):
+    """Maximum over `pieces` linear maps for each unit: Goodfellow et al. 2013, arXiv:1302.4389, section 3."""
+
+    def __init__(self, inputs: int, units: int, pieces: int) -> None:
+        super().__init__()
+        self.pieces = pieces
+        self.linear = nn.Linear(inputs, units * pieces)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, units) for x (B, inputs)."""
+        linear: Tensor = self.linear(x)
+        return linear.reshape(len(x), -1, self.pieces).amax(dim=2)
+
+
+def dropped(x: Tensor, share: float, rng: Generator) -> Tensor:
+    """Return x with a random `share` of its entries zeroed and the rest divided by 1 - share (inverted dropout).
+
+    Args:
+        x: any shape.
+        share: probability of a zero, in [0, 1).
+        rng: where the mask is drawn from, on the device of x; torch's own dropout cannot be told.
+
+    Returns:
+        A tensor of the shape of x, with the same mean over masks.
+    """
+    keep = torch.rand(x.shape, generator=rng, device=x.device) >= share
+    return x * keep / (1 - share)
+
+
+class MlpDiscriminator(nn.Module):
+    """Two maxout layers with dropout and a linear unit: Goodfellow et al. 2014, section 5."""
+
+    def __init__(self, config: NetworkConfig, size: int, channels: int) -> None:
+        super().__init__()
+        width, pieces = config.discriminator_width, config.maxout_pieces
+        self.dropout = config.dropout
+        self.first = Maxout(channels * size * size, width, pieces)
+        self.second = Maxout(width, width, pieces)
+        self.logit = nn.Linear(width, 1)
+
+    def forward(self, images: Tensor, rng: Generator | None = None) -> Tensor:
+        """Return logits (B,) for images (B, C, H, W); dropout acts where `rng` is given, which training does."""
+        x = images.flatten(1)
+        for layer in (self.first, self.second):
+            x = layer(x)
+            if rng is not None and self.dropout > 0:
+                x = dropped(x, self.dropout, rng)
+        logits: Tensor = self.logit(x)
+        return logits.squeeze(1)
+
+
+def _sides(size: int) -> list[int]:
+    """Return the sides of the feature maps from the image down to at most 4 pixels: 28 gives [28, 14, 7, 4]."""
+    sides = [size]
+    while sides[-1] > 4:
+        sides.append((sides[-1] + 1) // 2)
+    return sides
+
+
+def _kernel(side: int) -> int:
+    """Return the kernel that, with stride 2 and padding 1, halves `side` rounding up: 4 for even sides, 3 for odd."""
+    return 4 if side % 2 == 0 else 3
+
+
+def _channels(width: int, level: int) -> int:
+    """Return the channels after `level` halvings of the image: twice as many as one level above."""
+    return width << (level - 1)
+
+
+class DcganGenerator(nn.Module):
+    """Transposed convolutions with batch normalisation and rectifiers up to a tanh: Radford et al. 2015, section 3."""
+
+    def __init__(self, config: NetworkConfig, size: int, channels: int) -> None:
+        super().__init__()
+        sides, width = _sides(size), config.generator_width
+        top = len(sides) - 1
+        self.base = (_channels(width, top), sides[-1], sides[-1])
+        self.project = nn.Linear(config.z_dim, self.base[0] * sides[-1] ** 2, bias=False)
+        layers: list[nn.Module] = [nn.BatchNorm2d(self.base[0]), nn.ReLU()]
+        for level in range(top, 1, -1):
+            outputs = _channels(width, level - 1)
+            kernel = _kernel(sides[level - 1])
+            layers += [
+                nn.ConvTranspose2d(_channels(width, level), outputs, kernel, stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(outputs),
+                nn.ReLU(),
+            ]
+        layers += [nn.ConvTranspose2d(width, channels, _kernel(size), stride=2, padding=1), nn.Tanh()]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Return images (B, C, H, W) in [-1, 1] for z (B, Z)."""
+        images: Tensor = self.layers(self.project(z).reshape(-1, *self.base))
+        return images
+
+
+class DcganDiscriminator(nn.Module):
+    """Strided convolutions with batch normalisation and leaky rectifiers: Radford et al. 2015, section 3."""
+
+    def __init__(self, config: NetworkConfig, size: int, channels: int) -> None:
+        super().__init__()
+        sides, width = _sides(size), config.discriminator_width
+        layers: list[nn.Module] = [nn.Conv2d(channels, width, _kernel(size), stride=2, padding=1), nn.LeakyReLU(0.2)]
+        for level, (side, _) in enumerate(pairwise(sides[1:]), start=1):
+            outputs = _channels(width, level + 1)
+            layers += [
+                nn.Conv2d(_channels(width, level), outputs, _kernel(side), stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(outputs),
+                nn.LeakyReLU(0.2),
+            ]
+        self.layers = nn.Sequential(*layers)
+        self.logit = nn.Linear(_channels(width, len(sides) - 1) * sides[-1] ** 2, 1)
+
+    def forward(self, images: Tensor, rng: Generator | None = None) -> Tensor:
+        """Return logits (B,) for images (B, C, H, W); `rng` is not read: this family draws nothing."""
+        logits: Tensor = self.logit(self.layers(images).flatten(1))
+        return logits.squeeze(1)
+
+
+GENERATORS = {"mlp": MlpGenerator, "dcgan": DcganGenerator}
+DISCRIMINATORS = {"mlp": MlpDiscriminator, "dcgan": DcganDiscriminator}
+
+
+def _initialised(network: nn.Module, rng: Generator) -> nn.Module:
+    """Return the network with weights drawn from `rng`: N(0, 0.02) for convolutions, He's for linear layers."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.normal_(module.weight, 0.0, 0.02, generator=rng)
+        elif isinstance(module, nn.Linear):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=rng)
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+    return network
+
+
+def build_generator(config: NetworkConfig, *, size: int, channels: int, seed: int) -> nn.Module:
+    """Return a generator on the CPU, its weights drawn from `seed`.
+
+    Args:
+        config: family, latent space and widths.
+        size: side of the images, 8 to 64 pixels, odd ones included.
+        channels: 1 or 3.
+        seed: of the initial weights, at least 0.
+
+    Returns:
+        A module that maps z (B, Z) to images (B, C, size, size) in [-1, 1].
+
+    Raises:
+        ValueError: the size or the number of channels is not supported.
+    """
+    _check_shape(size, channels)
+    return _initialised(GENERATORS[config.family](config, size, channels), stream(seed, "generator weights"))
+
+
+def build_discriminator(config: NetworkConfig, *, size: int, channels: int, seed: int) -> nn.Module:
+    """Return a discriminator on the CPU, its weights drawn from `seed`.
+
+    Args:
+        config: family and widths.
+        size: side of the images, 8 to 64 pixels, odd ones included.
+        channels: 1 or 3.
+        seed: of the initial weights, at least 0.
+
+    Returns:
+        A module that maps images (B, C, size, size) and an optional `torch.Generator` to logits (B,).
+
+    Raises:
+        ValueError: the size or the number of channels is not supported.
+    """
+    _check_shape(size, channels)
+    return _initialised(DISCRIMINATORS[config.family](config, size, channels), stream(seed, "discriminator weights"))
+
+
+def _check_shape(size: int, channels: int) -> None:
+    if not SMALLEST_SIZE <= size <= LARGEST_SIZE:
+        raise ValueError(f"image size must be between {SMALLEST_SIZE} and {LARGEST_SIZE} pixels, got {size}")
+    if channels not in (1, 3):
+        raise ValueError(f"channels must be 1 or 3, got {channels}")
+
+
+@contextmanager
+def frozen_statistics(network: nn.Module) -> Iterator[None]:
+    """Keep the running statistics of batch normalisation as they are, so that a forward pass changes no bit.
+
+    Args:
+        network: normalises by its batch while this context is open, as in training, but does not record it.
+
+    Yields:
+        Nothing.
+    """
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True

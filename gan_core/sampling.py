@@ -1,0 +1,63 @@
+"""Latents from named randomness, and generated images whose bits do not depend on how many are asked for."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Generator, Tensor, nn
+
+from gan_core.config import NetworkConfig
+from gan_core.images import to_pixels
+from gan_core.randomness import stream
+
+BATCH_SIZE = 64
+"""Images generated at once. Constant, because matrix products may round differently for another number of rows."""
+
+
+def draw_z(config: NetworkConfig, count: int, rng: Generator) -> Tensor:
+    """Return latents (count, Z) on the device of `rng`: standard normal, or uniform on [-1, 1]."""
+    shape = (count, config.z_dim)
+    if config.z_distribution == "normal":
+        return torch.randn(shape, generator=rng, device=rng.device)
+    return torch.rand(shape, generator=rng, device=rng.device) * 2 - 1
+
+
+def z_bank(config: NetworkConfig, *, seed: int, count: int) -> Tensor:
+    """Return the first `count` latents of the fixed bank that `seed` names, (count, Z), on the CPU.
+
+    Each latent has a generator of its own, so a larger bank begins with the smaller one.
+    """
+    return torch.cat([draw_z(config, 1, stream(seed, "z bank", index)) for index in range(count)])
+
+
+@torch.no_grad()
+def generate(generator: nn.Module, z: Tensor) -> Tensor:
+    """Return the generated images of z as uint8 (N, C, H, W) on the CPU.
+
+    The generator works in evaluation mode and is left in the mode it was in. The last batch is filled up to
+    `BATCH_SIZE`, so that an image depends on its own z alone.
+
+    Args:
+        generator: maps z (B, Z) to images (B, C, H, W) in [-1, 1].
+        z: (N, Z), on any device, N at least 1.
+
+    Returns:
+        Pixels in [0, 255].
+    """
+    was_training = generator.training
+    device = next(generator.parameters()).device
+    generator.eval()
+    batches = [_generate_batch(generator, batch.to(device)) for batch in z.split(BATCH_SIZE)]
+    generator.train(was_training)
+    return torch.cat(batches)
+
+
+def _generate_batch(generator: nn.Module, z: Tensor) -> Tensor:
+    missing = BATCH_SIZE - len(z)
+    filled = torch.cat([z, z.new_zeros(missing, z.shape[1])])
+    return to_pixels(generator(filled))[: len(z)].cpu()
+
+
+def images_of_seeds(generator: nn.Module, config: NetworkConfig, seeds: Sequence[int], counts: Sequence[int]) -> Tensor:
+    """Return the images of each seed's bank, one after the other, uint8 (sum of counts, C, H, W)."""
+    banks = [z_bank(config, seed=seed, count=count) for seed, count in zip(seeds, counts, strict=True)]
+    return generate(generator, torch.cat(banks))

@@ -1,0 +1,230 @@
+"""Algorithm 1 of Goodfellow et al. 2014: k steps of the discriminator, one of the generator, over and over."""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+
+from gan_core.config import NetworkConfig, TrainConfig
+from gan_core.images import to_unit_range
+from gan_core.losses import OBJECTIVES, gradient_penalty, probabilities
+from gan_core.networks import build_discriminator, build_generator, frozen_statistics
+from gan_core.randomness import stream
+from gan_core.sampling import draw_z
+
+
+class NonFiniteLossError(ArithmeticError):
+    """A loss became infinite or not a number; `step` is the first step where that happened."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(
+            f"a loss was not finite at step {step}; lower the learning rates or raise r1_gamma, or use another loss"
+        )
+        self.step = step
+
+
+@dataclass
+class TrainState:
+    """Everything that changes while training runs; what a checkpoint holds."""
+
+    network: NetworkConfig
+    discriminator: nn.Module
+    generator: nn.Module
+    ema_generator: nn.Module
+    d_optimizer: Optimizer
+    g_optimizer: Optimizer
+    first_non_finite_step: Tensor
+    step: int = 0
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one step did: means over its last batches, left on the device until somebody reads them.
+
+    Losses are in nats, without the gradient penalties; `real_prob` is D(x), `fake_prob` is D(G(z)), before the update.
+    """
+
+    step: int
+    d_loss: Tensor
+    g_loss: Tensor
+    real_prob: Tensor
+    fake_prob: Tensor
+    first_non_finite_step: Tensor
+
+    def read(self) -> dict[str, float]:
+        """Return step, images and numbers by name; this waits for the device.
+
+        Returns:
+            `step`, `d_loss`, `g_loss`, `real_prob` and `fake_prob`.
+
+        Raises:
+            NonFiniteLossError: a loss of this step or of an earlier one was not finite.
+        """
+        if self.first_non_finite_step.item():
+            raise NonFiniteLossError(int(self.first_non_finite_step.item()))
+        names = ("d_loss", "g_loss", "real_prob", "fake_prob")
+        return {"step": self.step} | {name: getattr(self, name).item() for name in names}
+
+
+def initial_state(
+    config: TrainConfig, network: NetworkConfig, *, size: int, channels: int, device: torch.device
+) -> TrainState:
+    """Return both players at step 0 on a device, their weights drawn from `config.seed`.
+
+    Args:
+        config: learning rates, betas and seed.
+        network: family, latent space and widths.
+        size: side of the images, 8 to 64 pixels.
+        channels: 1 or 3.
+        device: where to train.
+
+    Returns:
+        A state that `train` advances in place.
+    """
+    discriminator = build_discriminator(network, size=size, channels=channels, seed=config.seed).to(device)
+    generator = build_generator(network, size=size, channels=channels, seed=config.seed).to(device)
+    betas = (config.beta1, config.beta2)
+    return TrainState(
+        network=network,
+        discriminator=discriminator,
+        generator=generator,
+        ema_generator=copy.deepcopy(generator).requires_grad_(False),
+        d_optimizer=Adam(discriminator.parameters(), config.discriminator_learning_rate, betas),
+        g_optimizer=Adam(generator.parameters(), config.generator_learning_rate, betas),
+        first_non_finite_step=torch.zeros((), dtype=torch.int64, device=device),
+    )
+
+
+def train(config: TrainConfig, state: TrainState, images: Tensor) -> Iterator[Report]:
+    """Advance `state` from its step to `config.steps`, yielding a report after each step.
+
+    Every draw is named by seed, purpose and step, so going on from a checkpoint gives the bits of never stopping.
+
+    Args:
+        config: Algorithm 1's numbers; `steps` counts generator updates.
+        state: both players, changed in place; consistent whenever a report is yielded.
+        images: (N, C, H, W) uint8 on the device of the players.
+
+    Yields:
+        One report a step.
+    """
+    while state.step < config.steps:
+        step = state.step + 1
+        set_learning_rates(config, state, step)
+        for k in range(config.discriminator_steps):
+            d_loss, real_prob, fake_prob = step_discriminator(config, state, images, step, k)
+        g_loss = step_generator(config, state, images, step)
+        update_ema(config, state, step)
+        note_non_finite(state, d_loss + g_loss, step)
+        state.step = step
+        yield Report(step, d_loss, g_loss, real_prob, fake_prob, state.first_non_finite_step)
+
+
+def step_discriminator(
+    config: TrainConfig, state: TrainState, images: Tensor, step: int, k: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Descend the discriminator's loss once; the generator keeps every bit.
+
+    Args:
+        config: the loss, the penalties' weights and the batch size.
+        state: both players; the discriminator and its optimizer are changed.
+        images: (N, C, H, W) uint8, the training images.
+        step: number of the generator update that follows, from 1.
+        k: number of this update within the step, from 0.
+
+    Returns:
+        The loss without penalties, the mean D(x) and the mean D(G(z)), detached scalars.
+    """
+    objective = OBJECTIVES[config.loss]
+    real = draw_real(config, images, "real", step, k)
+    with torch.no_grad(), frozen_statistics(state.generator):
+        fake = state.generator(draw_z(state.network, config.batch_size, _rng(config, images, "z", step, k)))
+    real.requires_grad_(config.r1_gamma > 0)
+    fake.requires_grad_(config.r2_gamma > 0)
+
+    real_logits = state.discriminator(real, _rng(config, images, "real dropout", step, k))
+    fake_logits = state.discriminator(fake, _rng(config, images, "fake dropout", step, k))
+    loss = objective.discriminator(real_logits=real_logits, fake_logits=fake_logits)
+    penalised = loss
+    if config.r1_gamma > 0:
+        penalised = penalised + config.r1_gamma * gradient_penalty(real_logits, real)
+    if config.r2_gamma > 0:
+        penalised = penalised + config.r2_gamma * gradient_penalty(fake_logits, fake)
+
+    state.d_optimizer.zero_grad()
+    penalised.backward()
+    state.d_optimizer.step()
+    with torch.no_grad():
+        real_prob, fake_prob = probabilities(objective, real_logits=real_logits, fake_logits=fake_logits)
+    return loss.detach(), real_prob, fake_prob
+
+
+def step_generator(config: TrainConfig, state: TrainState, images: Tensor, step: int) -> Tensor:
+    """Descend the generator's loss once; the discriminator keeps every bit.
+
+    Args:
+        config: the loss and the batch size.
+        state: both players; the generator and its optimizer are changed.
+        images: (N, C, H, W) uint8, the training images; read by paired losses only.
+        step: number of this update, from 1.
+
+    Returns:
+        The loss, a detached scalar.
+    """
+    objective = OBJECTIVES[config.loss]
+    state.discriminator.requires_grad_(False)
+    with frozen_statistics(state.discriminator):
+        fake = state.generator(draw_z(state.network, config.batch_size, _rng(config, images, "generator z", step)))
+        fake_logits = state.discriminator(fake, _rng(config, images, "generator fake dropout", step))
+        real_logits = fake_logits.detach()
+        if objective.paired:
+            real = draw_real(config, images, "generator real", step)
+            real_logits = state.discriminator(real, _rng(config, images, "generator real dropout", step))
+    loss = objective.generator(real_logits=real_logits, fake_logits=fake_logits)
+
+    state.g_optimizer.zero_grad()
+    loss.backward()
+    state.g_optimizer.step()
+    state.discriminator.requires_grad_(True)
+    return loss.detach()
+
+
+@torch.no_grad()
+def update_ema(config: TrainConfig, state: TrainState, step: int) -> None:
+    """Move the averaged generator: e <- b e + (1 - b) p with b = min(ema_decay, (1 + step) / (10 + step)).
+
+    The bound forgets the initial weights, which short runs would otherwise keep. Running statistics are copied.
+    """
+    decay = min(config.ema_decay, (1 + step) / (10 + step))
+    averaged: list[Tensor] = list(state.ema_generator.parameters())
+    current: list[Tensor] = list(state.generator.parameters())
+    torch._foreach_lerp_(averaged, current, 1 - decay)
+    for ema_buffer, buffer in zip(state.ema_generator.buffers(), state.generator.buffers(), strict=True):
+        ema_buffer.copy_(buffer)
+
+
+def set_learning_rates(config: TrainConfig, state: TrainState, step: int) -> None:
+    """Set both learning rates for a step: constant, or falling linearly to zero after the last step."""
+    share = 1.0 if config.learning_rate_decay == "none" else 1 - (step - 1) / config.steps
+    state.d_optimizer.param_groups[0]["lr"] = config.discriminator_learning_rate * share
+    state.g_optimizer.param_groups[0]["lr"] = config.generator_learning_rate * share
+
+
+def note_non_finite(state: TrainState, loss: Tensor, step: int) -> None:
+    """Remember, on the device, the first step whose loss is not finite."""
+    first = (state.first_non_finite_step == 0) & ~loss.isfinite()
+    state.first_non_finite_step = torch.where(first, step, state.first_non_finite_step)
+
+
+def draw_real(config: TrainConfig, images: Tensor, purpose: str, *counters: int) -> Tensor:
+    """Return a batch of training images (B, C, H, W) in [-1, 1], drawn with replacement in O(B)."""
+    rng = _rng(config, images, purpose, *counters)
+    index = torch.randint(len(images), (config.batch_size,), generator=rng, device=images.device)
+    return to_unit_range(images[index])
+
+
+def _rng(config: TrainConfig, images: Tensor, purpose: str, *counters: int) -> torch.Generator:
+    return stream(config.seed, purpose, *counters, device=images.device)

@@ -1,0 +1,136 @@
+"""The stage `evaluate`: scores of generated images beside those of real ones and of noise, with their passport."""
+
+import hashlib
+import json
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from gan_core.checkpoints import load_generator
+from gan_core.config import ComputeConfig
+from gan_core.device import pick_device
+from gan_core.fidelity import Extractor, Scores, scores, uniform_noise
+from gan_core.randomness import stream
+from gan_core.sampling import generate, z_bank
+from stages.extractor import describe_extractor, load_extractor
+from stages.lineage import dvc_md5
+from stages.params import EvaluateConfig
+from stages.pictures import png_bytes, side_by_side
+from stages.prepared import load_images, load_summary
+from stages.results import COMPARISON, PASSPORT, SCORES, save_json
+
+LIBRARIES = ("torch", "torch-fidelity", "numpy", "scipy")
+
+
+def evaluate(
+    prepared: Path,
+    extractor: Path,
+    generator: Path,
+    evaluation: Path,
+    *,
+    compute: ComputeConfig,
+    evaluate: EvaluateConfig,
+) -> None:
+    """Write FID and IS of generated images, real test images and uniform noise: the same number of each.
+
+    All are measured against the training images. A metric bears its extractor's name: `fid_digits`; `fid` alone is
+    that of Inception. `fid_*_to_real` is the generator's FID divided by that of real test images, `fid_*_to_noise` that
+    divided by the FID of noise.
+
+    Args:
+        prepared: what `prepare` wrote.
+        extractor: what `extractor` wrote.
+        generator: what `train` wrote.
+        evaluation: new; a folder with `scores.json` (with the sha256 of their passport), `passport.json` (everything
+            that the scores depend on) and `comparison.png` (generated images beside real ones).
+        compute: device and threads.
+        evaluate: seed of the bank of z, number of images, batch size, splits of IS.
+
+    Raises:
+        StageError: the extractor's weights are not those that were made.
+    """
+    device = pick_device(compute)
+    features = load_extractor(extractor, device)
+    test = torch.tensor(load_images(prepared, "test"))
+    count = min(evaluate.max_images, len(test))
+    _warn_of_few(count, features)
+    sets = _image_sets(generator, test[:count], evaluate.seed, device)
+    found = scores(
+        features,
+        sets,
+        torch.tensor(load_images(prepared, "train")),
+        device=device,
+        batch_size=evaluate.batch_size,
+        isc_splits=evaluate.isc_splits,
+    )
+    papers = _passport(prepared, extractor, count, compute, evaluate)
+    named = _named(found, papers["extractor"]) | {"images": count, "passport": _sha256(papers)}
+    save_json(evaluation / SCORES, named)
+    save_json(evaluation / PASSPORT, papers)
+    panels = {name: sets[name].numpy() for name in ("generated", "real")}
+    (evaluation / COMPARISON).write_bytes(png_bytes(side_by_side(panels)))
+    _print_table(found, papers["extractor"]["name"])
+
+
+def _image_sets(generator: Path, test: torch.Tensor, seed: int, device: torch.device) -> dict[str, torch.Tensor]:
+    """Return as many generated and noise images as there are real ones, uint8."""
+    network, config = load_generator(generator)
+    z = z_bank(config, seed=seed, count=len(test))
+    noise = uniform_noise(tuple(test.shape), stream(seed, "noise images"))
+    return {"generated": generate(network.to(device), z), "real": test, "noise": noise}
+
+
+def _warn_of_few(count: int, extractor: Extractor) -> None:
+    if count < 2 * extractor.features:
+        print(
+            f"warning: {count} images are few for {extractor.features} features: FID is biased upwards and noisy; "
+            "compare it only with scores of the same number of images, or add test images"
+        )
+
+
+def _passport(
+    prepared: Path, extractor: Path, count: int, compute: ComputeConfig, config: EvaluateConfig
+) -> dict[str, Any]:
+    summary = load_summary(prepared)
+    return {
+        "extractor": describe_extractor(extractor),
+        "resizer": f"none: {summary.size} pixels, {summary.channels} channels",
+        "reference": {"data": summary.name, "split": "train", "dvc_md5": dvc_md5(prepared), "images": summary.train},
+        "compared": {"generated": count, "real": {"split": "test", "images": count}, "noise": count},
+        "settings": asdict(config),
+        "threads": compute.threads,
+        "libraries": {name: version(name) for name in LIBRARIES},
+    }
+
+
+def _named(found: dict[str, Scores], extractor: dict[str, str]) -> dict[str, float]:
+    suffix = "" if extractor["kind"] == "inception-v3" else f"_{extractor['name']}"
+    generated, real, noise = found["generated"], found["real"], found["noise"]
+    return {
+        f"fid{suffix}": generated.fid,
+        f"fid{suffix}_of_real": real.fid,
+        f"fid{suffix}_of_noise": noise.fid,
+        f"fid{suffix}_to_real": generated.fid / real.fid,
+        f"fid{suffix}_to_noise": generated.fid / noise.fid,
+        f"is{suffix}": generated.isc,
+        f"is{suffix}_std": generated.isc_std,
+        f"is{suffix}_of_real": real.isc,
+    }
+
+
+def _sha256(papers: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(papers, sort_keys=True).encode()).hexdigest()
+
+
+def _print_table(found: dict[str, Scores], name: str) -> None:
+    table = Table(title=f"scores against the training images, extractor {name}", title_justify="left")
+    for column in ("images", "FID", "IS"):
+        table.add_column(column, justify="left" if column == "images" else "right")
+    for images, score in found.items():
+        table.add_row(images, f"{score.fid:.2f}", f"{score.isc:.2f} ± {score.isc_std:.2f}")
+    Console().print(table)

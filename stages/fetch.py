@@ -1,0 +1,106 @@
+"""The stage `fetch`: the original bytes, verified, in one place."""
+
+import importlib.util
+import shutil
+from pathlib import Path, PurePosixPath
+
+from stages.archives import LARGEST_FILE, Entry, open_entries, pack
+from stages.download import download
+from stages.errors import StageError
+from stages.lineage import file_digest, project_root
+from stages.outputs import new_folder
+from stages.params import DataConfig
+from stages.published import DIGITS, DIGITS_SHA256, IMAGES_TAR, PUBLISHED, Published
+from stages.unpacking import copy_bounded, unpacked
+
+
+def fetch(raw: Path, *, data: DataConfig) -> None:
+    """Write the original files of a data set: bundled, downloaded, or from a local copy.
+
+    What others publish is stored unpacked under its published names, each file with the published sha256. A user's
+    own images become one uncompressed `images.tar`, byte for byte the same whenever names and contents are.
+
+    Args:
+        raw: new; a folder.
+        data: which data set, and where a local copy of it is. A relative path counts from the project's root.
+
+    Raises:
+        StageError: the local copy is missing, incomplete, damaged, unsafe or not what was published; no mirror works;
+            or the disk is full.
+    """
+    with new_folder(raw) as folder:
+        if data.name == "digits":
+            _copy_digits(folder)
+        elif data.name == "folder":
+            _pack_images(_local(data), folder)
+        elif data.path is None:
+            _download(PUBLISHED[data.name], folder)
+        else:
+            _take(PUBLISHED[data.name], _local(data), folder)
+
+
+def _local(data: DataConfig) -> Path:
+    if data.path is None:
+        raise StageError("params.yaml: data.path must name a folder, zip or tar of images where data.name is folder")
+    path = project_root() / Path(data.path).expanduser()
+    if not path.exists():
+        otherwise = "" if data.name == "folder" else f", or set it to null to download {data.name}"
+        raise StageError(f"params.yaml: data.path: {data.path} does not exist (that is {path}); correct it{otherwise}")
+    return path
+
+
+def _copy_digits(folder: Path) -> None:
+    package = importlib.util.find_spec("sklearn")  # found, not imported: that would take a second
+    if package is None or package.origin is None:
+        raise StageError("scikit-learn brings the digits and is not installed; run `make install`")
+    source = Path(package.origin).parent / "datasets" / "data" / DIGITS
+    shutil.copyfile(source, folder / DIGITS)
+    _verify(folder / DIGITS, DIGITS_SHA256, source, "reinstall scikit-learn")
+
+
+def _pack_images(source: Path, folder: Path) -> None:
+    with open_entries(source, scratch=folder) as entries:
+        if not entries:
+            raise StageError(f"params.yaml: data.path: {source} holds no files (hidden ones do not count); add images")
+        pack(entries, folder / IMAGES_TAR)
+
+
+def _download(published: Published, folder: Path) -> None:
+    arrived = folder / "downloads"
+    names = ", ".join(file.name for file in published.downloads)
+    remedy = f"get {names} by other means and set params.yaml: data.path to the folder that holds them"
+    for file in published.downloads:
+        urls = [mirror + file.name for mirror in file.mirrors]
+        download(urls, arrived / file.name, sha256=file.sha256, remedy=remedy)
+    _take(published, arrived if len(published.downloads) > 1 else arrived / names, folder)
+    shutil.rmtree(arrived)
+
+
+def _take(published: Published, source: Path, folder: Path) -> None:
+    """Copy each published file out of a folder or archive, whether it lies there packed or unpacked, and verify it."""
+    missing = dict(published.files)
+    with open_entries(source, scratch=folder) as entries:
+        for entry in entries:
+            name = PurePosixPath(entry.name).name.removesuffix(".gz")
+            if name in missing:
+                _unpack(entry, folder / name)
+                remedy = "replace it by the original file, or set params.yaml: data.path to null to download it"
+                _verify(folder / name, missing.pop(name), source / entry.name, remedy)
+    if missing:
+        pickled = any(PurePosixPath(entry.name).name == "data_batch_1" for entry in entries)
+        remedy = (
+            "this is the Python version, and pickles are not read: use cifar-10-binary.tar.gz" if pickled else "add it"
+        )
+        lacking = f"params.yaml: data.path: {source} lacks {', '.join(missing)}"
+        raise StageError(f"{lacking}; {remedy}, or set data.path to null to download")
+
+
+def _unpack(entry: Entry, target: Path) -> None:
+    with entry.open() as packed, unpacked(packed) as file, target.open("wb") as copy:
+        copy_bounded(file, copy, LARGEST_FILE, entry.name)
+
+
+def _verify(path: Path, sha256: str, source: Path, remedy: str) -> None:
+    found = file_digest(path)
+    if found != sha256:
+        raise StageError(f"{source} is not the published file: expected sha256 {sha256}, found {found}; {remedy}")

@@ -1,0 +1,99 @@
+"""The table behind prepared data: one row for each source image, and what can be counted in it."""
+
+from dataclasses import dataclass, fields
+
+import pandas as pd
+
+from stages.formats import Split
+from stages.prepared import Summary
+
+COLUMN_TYPES = {
+    "source": "str",
+    "split": "str",
+    "index": "Int64",
+    "label": "Int64",
+    "class_name": "str",
+    "width": "Int64",
+    "height": "Int64",
+    "sha256": "str",
+    "refused": "str",
+    "duplicate_of": "str",
+}
+"""Of manifest.parquet, in order; every column but `source` may be null."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is known of one image when it has been looked at.
+
+    `index` is its position in the array of its split, `width` and `height` are those of the upright original,
+    `sha256` is that of the prepared pixels. All of these are None if the image was refused.
+    """
+
+    source: str
+    split: Split | None
+    index: int | None
+    class_name: str | None
+    width: int | None
+    height: int | None
+    sha256: str | None
+    refused: str | None
+
+
+def manifest(rows: list[Row], published: tuple[str, ...] | None) -> tuple[pd.DataFrame, list[str] | None]:
+    """Return the table of all images, in the order of `rows`, and the names of the classes in label order.
+
+    Without published classes they are the class folders, sorted; but only if each accepted image is in one and there
+    are two or more: otherwise there are no labels.
+
+    Args:
+        rows: every source image.
+        published: the classes of a published data set, None for a user's folder.
+
+    Returns:
+        A table with the columns of `COLUMN_TYPES`, and the classes or None.
+    """
+    frame = pd.DataFrame({field.name: [getattr(row, field.name) for row in rows] for field in fields(Row)})
+    accepted = frame[frame["refused"].isna()]
+    classes = list(published) if published is not None else _folder_classes(accepted["class_name"])
+    codes = {name: label for label, name in enumerate(classes or [])}
+    frame["label"] = accepted["class_name"].map(codes)  # null where refused
+    firsts = accepted.drop_duplicates("sha256").set_index("sha256")["source"]
+    frame["duplicate_of"] = accepted.loc[accepted.duplicated("sha256"), "sha256"].map(firsts)
+    return frame[list(COLUMN_TYPES)].astype(COLUMN_TYPES), classes
+
+
+def _folder_classes(names: pd.Series) -> list[str] | None:
+    if names.isna().any() or names.nunique() < 2:
+        return None
+    return sorted(names.unique())
+
+
+def summarize(frame: pd.DataFrame, *, name: str, size: int, channels: int, classes: list[str] | None) -> Summary:
+    """Return the counts of a manifest.
+
+    Args:
+        frame: the manifest.
+        name: of the data set.
+        size: side of the prepared images in pixels.
+        channels: of the prepared images.
+        classes: in label order, or None.
+
+    Returns:
+        What `summary.json` holds.
+    """
+    train, test = (
+        frame.loc[frame["split"].eq(split) & frame["refused"].isna(), "sha256"] for split in ("train", "test")
+    )
+    return Summary(
+        name=name,
+        size=size,
+        channels=channels,
+        classes=classes,
+        train=len(train),
+        test=len(test),
+        refused=int(frame["refused"].notna().sum()),
+        duplicates_train=int(train.duplicated().sum()),
+        duplicates_test=int(test.duplicated().sum()),
+        leaks=int(test.isin(train).sum()),
+    )

@@ -1,0 +1,127 @@
+"""The one road from `params.yaml` to the arguments of a stage."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as validated
+
+from gan_core.config import (
+    LARGEST_SIZE,
+    SMALLEST_SIZE,
+    ComputeConfig,
+    ExtractorConfig,
+    NetworkConfig,
+    TrainConfig,
+)
+from stages.errors import StageError
+
+PARAMS = Path("params.yaml")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which images: the section of `fetch`."""
+
+    name: Literal["digits", "mnist", "fashion_mnist", "cifar10", "folder"]
+    path: str | None
+
+
+@dataclass(frozen=True)
+class PrepareConfig:
+    """How images become arrays."""
+
+    size: Annotated[int, Field(ge=SMALLEST_SIZE, le=LARGEST_SIZE)]
+    channels: Literal[1, 3]
+    fit: Literal["crop", "pad", "stretch"]
+    test_share: Annotated[float, Field(gt=0, lt=1)]
+    max_refused_share: Annotated[float, Field(ge=0, lt=1)]
+    seed: Annotated[int, Field(ge=0)]
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """How quality is measured."""
+
+    seed: Annotated[int, Field(ge=0)]
+    max_images: Annotated[int, Field(ge=2)]
+    batch_size: Annotated[int, Field(ge=1)]
+    isc_splits: Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True)
+class RegisterConfig:
+    """What a model must reach to be called `champion`."""
+
+    model_name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+    max_fid_ratio_to_real: Annotated[float, Field(gt=0)]
+    max_fid_ratio_to_noise: Annotated[float, Field(gt=0)]
+
+
+@validated(config=ConfigDict(extra="forbid", strict=True), frozen=True)
+class Params:
+    """All of `params.yaml`; each attribute is a section, in the order of the file."""
+
+    compute: ComputeConfig
+    data: DataConfig
+    prepare: PrepareConfig
+    extractor: ExtractorConfig
+    network: NetworkConfig
+    train: TrainConfig
+    evaluate: EvaluateConfig
+    register: RegisterConfig
+
+
+def load(path: Path = PARAMS) -> Params:
+    """Return the validated content of a parameter file.
+
+    Args:
+        path: YAML with exactly the sections and keys of `Params`.
+
+    Returns:
+        All sections.
+
+    Raises:
+        StageError: the file is missing or no YAML mapping; a key is unknown, missing, of the wrong type or out of
+            range; or two values do not go together. All complaints come at once, each with file and key.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StageError(f"{path} does not exist; run from the project's root or restore it with git") from None
+    except yaml.YAMLError as error:
+        raise StageError(f"{path} is not valid YAML: {error}") from None
+    try:
+        params = TypeAdapter(Params).validate_json(json.dumps(content), strict=True)
+    except ValidationError as error:
+        raise StageError("\n".join(_complaint(path, details) for details in error.errors())) from None
+    _check_together(path, params)
+    return params
+
+
+def _complaint(path: Path, details: Any) -> str:
+    key = ".".join(str(part) for part in details["loc"]) or "the file"
+    match details["type"]:
+        case "unexpected_keyword_argument":
+            return f"{path}: unknown key {key}; remove it or correct its spelling"
+        case "missing":
+            return f"{path}: missing key {key}; add it (see `git diff {path}`)"
+        case _:
+            message = details["msg"].removeprefix("Value error, ")
+            shown = "" if isinstance(details["input"], dict) else f", got {details['input']!r}"
+            return f"{path}: {key}: {message}{shown}"
+
+
+def _check_together(path: Path, params: Params) -> None:
+    if params.data.name == "folder" and params.data.path is None:
+        raise StageError(f"{path}: data.path must name a folder, zip or tar of images where data.name is folder")
+    if params.data.name == "digits" and params.data.path is not None:
+        raise StageError(f"{path}: data.path must be null where data.name is digits: they come with scikit-learn")
+    if params.compute.device == "cuda":
+        import torch  # only here: torch takes two seconds to import, and most stages need none of it
+
+        if not torch.cuda.is_available():
+            raise StageError(f"{path}: compute.device is cuda, but torch finds no GPU here; set it to auto or cpu")

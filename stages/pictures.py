@@ -1,0 +1,67 @@
+"""Grids of images that a person can read."""
+
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+GRID_SIDE = 640
+"""Pixels that a grid's side comes close to, so that 8-pixel images can be read."""
+
+
+def grid(pixels: NDArray[np.uint8], columns: int) -> Image.Image:
+    """Return images side by side, enlarged to be readable, with a thin light line between them.
+
+    Args:
+        pixels: (N, C, H, W) with C of 1 or 3; N is a multiple of `columns`.
+        columns: images in a row.
+
+    Returns:
+        A picture about `GRID_SIDE` pixels wide.
+    """
+    count, channels, _, width = pixels.shape
+    factor = max(1, GRID_SIDE // (columns * width))
+    framed = np.pad(_enlarged(pixels, factor), ((0, 0), (0, 0), (0, 2), (0, 2)), constant_values=200)
+    rows = framed.reshape(count // columns, columns, channels, *framed.shape[2:])
+    sheet = rows.transpose(0, 3, 1, 4, 2).reshape(count // columns * framed.shape[2], -1, channels)
+    return Image.fromarray(sheet.squeeze(2) if channels == 1 else sheet)
+
+
+def _enlarged(pixels: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
+    """Return images `factor` times as large, interpolated: the eye reads an 8-pixel digit better than its blocks."""
+    count, channels, height, width = pixels.shape
+    planes = [Image.fromarray(plane) for plane in pixels.reshape(-1, height, width)]
+    large = [np.asarray(plane.resize((width * factor, height * factor), Image.Resampling.BICUBIC)) for plane in planes]
+    return np.stack(large).reshape(count, channels, height * factor, width * factor)
+
+
+def side_by_side(panels: dict[str, NDArray[np.uint8]]) -> Image.Image:
+    """Return a grid of up to 100 images for each panel, its name above it.
+
+    Args:
+        panels: uint8 images (N, C, H, W) by name.
+
+    Returns:
+        One picture, white between the grids.
+    """
+    sheets = {}
+    for name, pixels in panels.items():
+        columns = min(10, len(pixels))
+        sheets[name] = grid(pixels[: min(100, len(pixels) // columns * columns)], columns)
+    gap, title = 24, 36
+    width = sum(sheet.width for sheet in sheets.values()) + gap * (len(sheets) - 1)
+    picture = Image.new("RGB", (width, title + max(sheet.height for sheet in sheets.values())), "white")
+    left = 0
+    for name, sheet in sheets.items():
+        ImageDraw.Draw(picture).text((left, 4), name, fill="black", font_size=22)
+        picture.paste(sheet, (left, title))
+        left += sheet.width + gap
+    return picture
+
+
+def png_bytes(picture: Image.Image) -> bytes:
+    """Return a picture as the bytes of a PNG file."""
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG")
+    return buffer.getvalue()

@@ -1,0 +1,104 @@
+"""The folder that `prepare` writes and later stages read."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+MANIFEST = "manifest.parquet"
+SUMMARY = "summary.json"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What the data are, and what is odd about them: counts are of images.
+
+    `duplicates_*` have the same pixels as an earlier image of their split; `leaks` are test images whose pixels are
+    also in the training split. `classes` are in label order, None where the data have no labels.
+    """
+
+    name: str
+    size: int
+    channels: int
+    classes: list[str] | None
+    train: int
+    test: int
+    refused: int
+    duplicates_train: int
+    duplicates_test: int
+    leaks: int
+
+
+def load_images(prepared: Path, split: Literal["train", "test"]) -> NDArray[np.uint8]:
+    """Return the images of a split, (N, C, H, W) in 0..255, read-only and read from disk where they are touched."""
+    images: NDArray[np.uint8] = np.load(images_path(prepared, split), mmap_mode="r", allow_pickle=False)
+    return images
+
+
+def load_labels(prepared: Path, split: Literal["train", "test"]) -> NDArray[np.int64] | None:
+    """Return the labels of a split, (N,), or None if the data have none."""
+    path = labels_path(prepared, split)
+    if not path.exists():
+        return None
+    labels: NDArray[np.int64] = np.load(path, allow_pickle=False)
+    return labels
+
+
+def load_summary(prepared: Path) -> Summary:
+    """Return what `prepare` found."""
+    return Summary(**json.loads((prepared / SUMMARY).read_text(encoding="utf-8")))
+
+
+def save_summary(prepared: Path, summary: Summary) -> None:
+    """Write the summary as JSON that is the same for the same content."""
+    text = json.dumps(asdict(summary), indent=2, sort_keys=True, ensure_ascii=False)
+    (prepared / SUMMARY).write_text(text + "\n", encoding="utf-8")
+
+
+def images_path(prepared: Path, split: Literal["train", "test"]) -> Path:
+    """Return where the images of a split are."""
+    return prepared / f"images_{split}.npy"
+
+
+def labels_path(prepared: Path, split: Literal["train", "test"]) -> Path:
+    """Return where the labels of a split are, if there are any."""
+    return prepared / f"labels_{split}.npy"
+
+
+class ImageFile:
+    """An .npy file of images that grows by one at a time, so that memory holds one, however many come.
+
+    NumPy pads headers so that the first dimension can be corrected in place; until the block ends, it says 0. A full
+    disk shows as OSError here; in a memory map it would be a bus error.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, int, int]) -> None:
+        self._shape = shape
+        self._count = 0
+        self._file = path.open("wb")
+        self._write_header()
+
+    def append(self, image: NDArray[np.uint8]) -> int:
+        """Write one image, (C, H, W); return its index."""
+        self._file.write(image.tobytes())
+        self._count += 1
+        return self._count - 1
+
+    def __enter__(self) -> "ImageFile":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._file:
+            if kind is None:
+                self._file.seek(0)
+                self._write_header()
+
+    def _write_header(self) -> None:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (self._count, *self._shape)}
+        np.lib.format.write_array_header_1_0(self._file, header)

@@ -1,0 +1,68 @@
+"""One look for everything that takes a while: a bar on a terminal, and a line every few seconds in a log."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+LINE_EVERY = 5.0
+"""Seconds between two lines in a log."""
+
+
+class Line:
+    """How far one piece of work is."""
+
+    def __init__(self, bars: Progress, description: str, total: int | None, first: int) -> None:
+        self._bars, self._description, self._total, self._first = bars, description, total, first
+        self._task: TaskID = bars.add_task(description, total=total, completed=first, note="")
+        self._started = self._spoke = time.monotonic()
+
+    def update(self, completed: int, note: str = "") -> None:
+        """Show how much is done, and a few words about it."""
+        self._bars.update(self._task, completed=completed, note=note)
+        now = time.monotonic()
+        if self._bars.disable and now - self._spoke >= LINE_EVERY:
+            self._spoke = now
+            print(self._sentence(completed, note, now - self._started), file=sys.stderr, flush=True)
+
+    def _sentence(self, completed: int, note: str, seconds: float) -> str:
+        if self._total is None or completed == self._first:
+            return f"{self._description} {completed:,}  {note}"
+        left = seconds / (completed - self._first) * (self._total - completed)
+        return f"{self._description} {completed:,} of {self._total:,}, {left:.0f} s left  {note}"
+
+
+@contextmanager
+def progress(
+    description: str, total: int | None, first: int = 0, *, unit: Literal["items", "bytes"] = "items"
+) -> Iterator[Line]:
+    """Show on stderr how far the block is between `first` and `total`.
+
+    Args:
+        description: the stage and what it counts.
+        total: where the work ends; None if nobody knows.
+        first: where it starts.
+        unit: what is counted.
+
+    Yields:
+        The line to update.
+    """
+    console = Console(stderr=True)
+    counter: ProgressColumn = DownloadColumn() if unit == "bytes" else MofNCompleteColumn()
+    text, note = TextColumn("{task.description}", markup=False), TextColumn("{task.fields[note]}", markup=False)
+    columns = (text, BarColumn(), counter, TimeRemainingColumn(), note)
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bars:
+        yield Line(bars, description, total, first)

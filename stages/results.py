@@ -1,0 +1,41 @@
+"""The files in the folders that `train` and `evaluate` write and that `register` reads."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+HISTORY = "history.csv"
+SAMPLES = "samples"
+TRAINING = "training.json"
+SCORES = "scores.json"
+PASSPORT = "passport.json"
+COMPARISON = "comparison.png"
+
+
+def save_json(path: Path, content: dict[str, Any]) -> None:
+    """Write JSON that is the same for the same content; the folder is made where it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def load_json(path: Path) -> dict[str, Any]:
+    """Return what `save_json` wrote."""
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def load_history(path: Path) -> list[dict[str, float]]:
+    """Return the rows of a history."""
+    with path.open(newline="") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def grid_path(samples: Path, step: int) -> Path:
+    """Return where the sample grid of a step is."""
+    return samples / f"step_{step:08}.png"
+
+
+def grids(samples: Path) -> dict[int, Path]:
+    """Return the sample grids of a folder by step."""
+    return {int(path.stem.removeprefix("step_")): path for path in sorted(samples.glob("step_*.png"))}

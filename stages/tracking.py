@@ -1,0 +1,212 @@
+"""The door to MLflow's runs. What is in MLflow can be rebuilt from DVC's outputs; training also logs while it runs."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Self
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
+
+import mlflow
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.data.pandas_dataset import from_pandas
+from mlflow.entities import DatasetInput, InputTag, Metric, Param, Run, RunStatus, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+from PIL import Image
+
+from stages.errors import StageError
+from stages.lineage import identity_tags, project_root
+from stages.prepared import load_summary
+
+EXPERIMENT = "gan-training"
+KEY_TAG = "training.key"
+GRID_KEY = "samples"
+FLUSH_EVERY = 2.0
+"""Seconds between two writes of buffered metrics: one write costs as much as hundreds of metrics in it."""
+
+
+def connect() -> tuple[MlflowClient, str]:
+    """Return a client and the experiment's id; both tracking store and experiment are made where they are missing.
+
+    The store is MLFLOW_TRACKING_URI, or SQLite and a folder in `.mlflow/` of the project.
+
+    Returns:
+        The client, and the id of the experiment `gan-training`.
+
+    Raises:
+        StageError: the tracking server does not answer.
+    """
+    home = project_root() / ".mlflow"
+    home.mkdir(exist_ok=True)
+    uri = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{home / 'mlflow.db'}")
+    mlflow.set_tracking_uri(uri)
+    client = MlflowClient()
+    local = None if uri.startswith("http") else (home / "artifacts").as_uri()
+    try:
+        experiment = client.get_experiment_by_name(EXPERIMENT)
+        if experiment is not None:
+            return client, experiment.experiment_id
+        # Without this tag the experiment opens in the view for language models, where training runs do not show.
+        tags = {"mlflow.experimentKind": "custom_model_development"}
+        return client, client.create_experiment(EXPERIMENT, artifact_location=local, tags=tags)
+    except MlflowException as error:
+        raise StageError(f"MLFLOW_TRACKING_URI={uri}: {error}; start the server or unset the variable") from None
+
+
+def find_run(client: MlflowClient, experiment: str, key: str) -> Run | None:
+    """Return the newest run of a training, by its key."""
+    found = client.search_runs([experiment], f"tags.`{KEY_TAG}` = '{key}'", order_by=["start_time DESC"], max_results=1)
+    return found[0] if found else None
+
+
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested values by dotted names: {"train": {"steps": 1}} gives {"train.steps": 1}."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
+
+
+class RunWriter:
+    """Writes into one run what is not there yet, so that writing twice changes nothing."""
+
+    def __init__(self, client: MlflowClient, run: Run) -> None:
+        self.client, self.run = client, run
+        self.id: str = run.info.run_id
+        steps = client.get_metric_history(self.id, "d_loss")
+        self.known_steps = {metric.step for metric in steps}
+        images = client.list_artifacts(self.id, "images")
+        self.known_grids = {int(image.path.split("+step+")[1].split("+")[0]) for image in images}
+
+    def write_params(self, params: dict[str, Any]) -> None:
+        """Write parameters under their dotted names; MLflow never changes one that stands."""
+        missing = {name: value for name, value in flatten(params).items() if name not in self.run.data.params}
+        self.client.log_batch(self.id, params=[Param(name, str(value)) for name, value in missing.items()])
+
+    def write_tags(self, tags: dict[str, str]) -> None:
+        """Write tags that are not there yet."""
+        missing = {name: value for name, value in tags.items() if name not in self.run.data.tags}
+        self.client.log_batch(self.id, tags=[RunTag(name, value) for name, value in missing.items()])
+
+    def write_rows(self, rows: Iterable[dict[str, float]]) -> None:
+        """Write rows of the history, each number as a metric at the row's step."""
+        now = int(time.time() * 1000)
+        metrics = [
+            Metric(name, value, now, int(row["step"]))
+            for row in rows
+            if row["step"] not in self.known_steps
+            for name, value in row.items()
+            if name != "step"
+        ]
+        for start in range(0, len(metrics), 1000):
+            self.client.log_batch(self.id, metrics=metrics[start : start + 1000])
+
+    def write_scores(self, scores: dict[str, float], step: int) -> None:
+        """Write final numbers at a step; a number that stands is written again only if it is another."""
+        now = int(time.time() * 1000)
+        missing = {name: value for name, value in scores.items() if self.run.data.metrics.get(name) != value}
+        self.client.log_batch(self.id, metrics=[Metric(name, value, now, step) for name, value in missing.items()])
+
+    def write_grid(self, picture: Image.Image, step: int) -> None:
+        """Write a sample grid under the key whose steps the UI shows with a slider."""
+        if step not in self.known_grids:
+            self.client.log_image(self.id, picture, key=GRID_KEY, step=step)
+
+    def write_dataset(self, prepared: Path, md5: str) -> None:
+        """Write the prepared data as the run's input, its digest being DVC's md5."""
+        if self.run.inputs and self.run.inputs.dataset_inputs:
+            return
+        manifest = pd.read_parquet(prepared / "manifest.parquet")
+        data = from_pandas(manifest, source=str(prepared), name=load_summary(prepared).name, digest=md5)
+        context = InputTag("mlflow.data.context", "training")
+        self.client.log_inputs(self.id, [DatasetInput(data._to_mlflow_entity(), [context])])
+
+    def write_papers(self, folder: Path, passport: str, names: Iterable[str]) -> None:
+        """Write files of a folder as artifacts, unless those of the same passport are there."""
+        if self.run.data.tags.get("passport") != passport:
+            for name in names:
+                self.client.log_artifact(self.id, str(folder / name), "evaluation")
+            self.client.set_tag(self.id, "passport", passport)
+
+    def finish(self) -> None:
+        """Mark the run as finished, unless it is."""
+        if self.run.info.status != "FINISHED":
+            self.client.set_terminated(self.id)
+
+
+def open_run(facts: dict[str, Any], prepared: Path, *, finished: bool) -> RunWriter:
+    """Return the writer of a training's run: the one that is there, else a new one with parameters, tags and data.
+
+    Args:
+        facts: key, data_md5, parameters and device, as the stage `train` reports them.
+        prepared: what `prepare` wrote.
+        finished: whether a run that ended may be continued; a training that begins makes a new one instead.
+
+    Returns:
+        A writer into a run.
+    """
+    client, experiment = connect()
+    run = find_run(client, experiment, facts["key"])
+    if run is None or (run.info.status == "FINISHED" and not finished):
+        run = client.create_run(experiment, run_name=_run_name(facts), tags={KEY_TAG: facts["key"]})
+    writer = RunWriter(client, run)
+    writer.write_params(facts["parameters"])
+    writer.write_tags({"device": facts["device"], "data.dvc_md5": facts["data_md5"]} | identity_tags())
+    writer.write_dataset(prepared, facts["data_md5"])
+    return writer
+
+
+def _run_name(facts: dict[str, Any]) -> str:
+    network, train = facts["parameters"]["network"], facts["parameters"]["train"]
+    return f"{network['family']}-{train['loss']}-{facts['key'][:6]}"
+
+
+class LiveRun:
+    """A training's run while it trains: metrics in batches, grids, system metrics, and how it ended."""
+
+    def __init__(self, facts: dict[str, Any], prepared: Path) -> None:
+        self.writer = open_run(facts, prepared, finished=False)
+        self.rows: list[dict[str, float]] = []
+        self.lost = False
+        self.flushed = time.monotonic()
+        self.monitor = SystemMetricsMonitor(self.writer.id, sampling_interval=5, resume_logging=True)
+
+    def __enter__(self) -> Self:
+        self.writer.client.update_run(self.writer.id, status="RUNNING")
+        self.monitor.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._flush()
+        self.monitor.finish()
+        stopped = kind is not None and not issubclass(kind, Exception)
+        status = RunStatus.KILLED if stopped else RunStatus.FAILED if kind else RunStatus.FINISHED
+        self._try(lambda: self.writer.client.set_terminated(self.writer.id, RunStatus.to_string(status)))
+
+    def log_row(self, row: dict[str, float]) -> None:
+        """Take a row of the history; it is written within seconds."""
+        self.rows.append(row)
+        if time.monotonic() - self.flushed > FLUSH_EVERY:
+            self._flush()
+
+    def log_grid(self, picture: Image.Image, step: int) -> None:
+        """Write a sample grid."""
+        self._try(lambda: self.writer.write_grid(picture, step))
+
+    def _flush(self) -> None:
+        rows, self.rows, self.flushed = self.rows, [], time.monotonic()
+        self._try(lambda: self.writer.write_rows(rows))
+
+    def _try(self, write: Callable[[], None]) -> None:
+        """Write, or say once that MLflow is gone and train on: `register` fills in what is missing."""
+        if self.lost:
+            return
+        try:
+            write()
+        except MlflowException as error:
+            self.lost = True
+            print(f"warning: MLflow does not answer, so training goes on without it: {error}", file=sys.stderr)

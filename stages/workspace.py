@@ -1,0 +1,75 @@
+"""Where a training keeps what it needs to go on: outside DVC's outputs, which DVC deletes before it runs a stage."""
+
+import csv
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Self
+
+from stages.errors import StageError
+from stages.lineage import project_root
+from stages.results import HISTORY, SAMPLES
+
+
+def training_key(parameters: dict[str, Any], data_md5: str) -> str:
+    """Return 16 hexadecimal digits that name a training: the start of sha256 over its parameters and its data."""
+    named = json.dumps([parameters, data_md5], sort_keys=True)
+    return hashlib.sha256(named.encode()).hexdigest()[:16]
+
+
+class Workspace:
+    """`.checkpoints/KEY/`, held by one process at a time; a killed process lets go of it, an orphan does not."""
+
+    def __init__(self, key: str) -> None:
+        self.folder = project_root() / ".checkpoints" / key
+        self.checkpoint = self.folder / "state.safetensors"
+        self.history = self.folder / HISTORY
+        self.samples = self.folder / SAMPLES
+
+    def __enter__(self) -> Self:
+        self.samples.mkdir(parents=True, exist_ok=True)
+        self._lock = (self.folder / "lock").open("a+")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.seek(0)
+            owner = self._lock.read()
+            self._lock.close()
+            raise StageError(
+                f"process {owner} trains with the same parameters and data already ({self.folder}); wait for it, or "
+                f"end it with `kill {owner}` and run again: training goes on from its last checkpoint"
+            ) from None
+        self._lock.truncate(0)
+        self._lock.write(str(os.getpid()))
+        self._lock.flush()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.close()
+
+    @contextmanager
+    def open_history(self, columns: Sequence[str], *, keep_to: int) -> Iterator["csv.DictWriter[str]"]:
+        """Open the history for more rows, without those that a stopped run wrote after its last checkpoint.
+
+        Args:
+            columns: the names in the first line; the first of them is the step.
+            keep_to: step of the last row that stays; 0 begins anew.
+
+        Yields:
+            A writer whose rows are in the file as soon as they are written.
+        """
+        lines = self.history.read_text().splitlines(keepends=True)[1:] if keep_to else []
+        kept = [line for line in lines if int(line.split(",")[0]) <= keep_to]
+        with self.history.open("w", newline="", buffering=1) as file:
+            rows = csv.DictWriter(file, columns, lineterminator="\n")
+            rows.writeheader()
+            file.writelines(kept)
+            yield rows
+
+    def discard(self) -> None:
+        """Delete what is kept, once the training's outputs are written."""
+        shutil.rmtree(self.folder)

@@ -1,0 +1,85 @@
+"""Small configurations and images that the tests of gan_core share."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from gan_core.config import NetworkConfig, TrainConfig
+from gan_core.randomness import stream
+from gan_core.training import TrainState, initial_state, train
+
+CPU = torch.device("cpu")
+
+MLP = NetworkConfig(
+    family="mlp",
+    z_dim=5,
+    z_distribution="normal",
+    generator_width=12,
+    discriminator_width=10,
+    maxout_pieces=3,
+    dropout=0.3,
+)
+DCGAN = replace(MLP, family="dcgan", z_distribution="uniform", generator_width=4, discriminator_width=6)
+NETWORKS = [MLP, DCGAN]
+
+TRAIN = TrainConfig(
+    seed=7,
+    steps=6,
+    batch_size=8,
+    discriminator_steps=2,
+    loss="relativistic",
+    r1_gamma=0.3,
+    r2_gamma=0.7,
+    generator_learning_rate=1e-2,
+    discriminator_learning_rate=2e-2,
+    learning_rate_decay="linear",
+    beta1=0.5,
+    beta2=0.9,
+    ema_decay=0.9,
+    report_every=1,
+    sample_every=1,
+    checkpoint_every=1,
+)
+
+
+def random_pixels(count: int, *, size: int = 8, channels: int = 1, seed: int = 0) -> Tensor:
+    shape = (count, channels, size, size)
+    return torch.randint(256, shape, generator=stream(seed, "test pixels"), dtype=torch.uint8)
+
+
+def fresh(config: TrainConfig, network: NetworkConfig, *, channels: int = 1) -> TrainState:
+    return initial_state(config, network, size=8, channels=channels, device=CPU)
+
+
+def trained(config: TrainConfig, network: NetworkConfig, images: Tensor) -> TrainState:
+    state = fresh(config, network)
+    for _ in train(config, state, images):
+        pass
+    return state
+
+
+def snapshot(module: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+
+def moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    found = optimizer.state_dict()["state"]
+    return {f"{index}.{name}": value.clone() for index, values in found.items() for name, value in values.items()}
+
+
+def same_bits(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def everything(state: TrainState) -> dict[str, Tensor]:
+    """Return all tensors of a training's state, and its step."""
+    parts = {
+        "d": snapshot(state.discriminator),
+        "g": snapshot(state.generator),
+        "ema": snapshot(state.ema_generator),
+        "d moments": moments(state.d_optimizer),
+        "g moments": moments(state.g_optimizer),
+        "": {"bad": state.first_non_finite_step.clone(), "step": torch.tensor(state.step)},
+    }
+    return {f"{part}.{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}

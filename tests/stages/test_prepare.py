@@ -1,0 +1,235 @@
+import errno
+import hashlib
+import io
+import json
+import struct
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from stages.errors import StageError
+from stages.fetch import fetch
+from stages.params import DataConfig, PrepareConfig
+from stages.prepare import prepare
+from stages.prepared import ImageFile, load_images, load_labels, load_summary
+
+MNIST = Path(__file__).parents[3] / "shared" / "data" / "mnist"
+CONFIG = PrepareConfig(size=8, channels=1, fit="crop", test_share=0.25, max_refused_share=0.01, seed=0)
+FOLDER = DataConfig("folder", None)
+
+
+def encoded(image: Image.Image, file_format: str) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, file_format)
+    return buffer.getvalue()
+
+
+def jpeg(seed: int, side: int = 16) -> bytes:
+    """Return a picture of 4 x 4 random patches, which differ even after compression."""
+    patches = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), np.uint8)
+    return encoded(Image.fromarray(patches.repeat(side // 4, axis=0).repeat(side // 4, axis=1)), "JPEG")
+
+
+def run(root: Path, files: dict[str, bytes], config: PrepareConfig = CONFIG, name: str = "prepared") -> Path:
+    """Fetch and prepare a folder of files."""
+    for file, content in files.items():
+        (root / name / "source" / file).parent.mkdir(parents=True, exist_ok=True)
+        (root / name / "source" / file).write_bytes(content)
+    fetch(root / name / "raw", data=DataConfig("folder", str(root / name / "source")))
+    prepare(root / name / "raw", root / name / "out", data=FOLDER, prepare=config)
+    return root / name / "out"
+
+
+def table(prepared: Path) -> pd.DataFrame:
+    return pd.read_parquet(prepared / "manifest.parquet")
+
+
+def test_a_thousand_jpegs_with_odd_files_among_them_run_through(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = {f"{'cats' if number % 3 else 'dogs'}/{number:04}.jpg": jpeg(number) for number in range(994)}
+    files |= {
+        "cats/cmyk.jpg": encoded(Image.new("CMYK", (16, 16), (10, 200, 30, 40)), "JPEG"),
+        "cats/deep.png": encoded(Image.fromarray(np.full((16, 16), 30_000, np.uint16)), "PNG"),
+        "dogs/palette.png": encoded(Image.new("P", (16, 16), 3), "PNG"),
+    }
+    bad = {"cats/empty.jpg": b"", "dogs/notes.txt": b"no picture", "dogs/cut.jpg": jpeg(2003, side=64)[:-30]}
+    prepared = run(tmp_path, files | bad, replace(CONFIG, channels=3))
+    rows = table(prepared)
+    assert len(rows) == 1000
+    assert list(rows["source"]) == sorted(files | bad)
+    refused = rows[rows["refused"].notna()].set_index("source")["refused"].to_dict()
+    assert set(refused) == set(bad)
+    assert refused["cats/empty.jpg"] == "empty file"
+    assert refused["dogs/notes.txt"].startswith("not an image")
+    assert refused["dogs/cut.jpg"].startswith("unreadable: image file is truncated")
+    summary = load_summary(prepared)
+    assert (summary.classes, summary.refused) == (["cats", "dogs"], 3)
+    assert summary.train + summary.test == 997
+    assert 195 < summary.test < 305  # 249 expected; four standard deviations
+    shown = capsys.readouterr().out
+    assert all(f"{source}: {reason}" in shown.replace("\n", " ") for source, reason in refused.items())
+
+
+def test_the_manifest_leads_from_each_image_to_its_pixels_and_label(tmp_path: Path) -> None:
+    files = {f"{'ab'[number % 2]}/{number}.jpg": jpeg(number) for number in range(30)} | {"a/bad.jpg": b""}
+    prepared = run(tmp_path, files, replace(CONFIG, max_refused_share=0.5))
+    for _, row in table(prepared).iterrows():
+        if row["source"] == "a/bad.jpg":
+            assert row[["split", "index", "label", "width", "height", "sha256", "duplicate_of"]].isna().all()
+            continue
+        image = load_images(prepared, row["split"])[row["index"]]
+        labels = load_labels(prepared, row["split"])
+        assert hashlib.sha256(image.tobytes()).hexdigest() == row["sha256"]
+        assert labels is not None
+        assert labels[row["index"]] == row["label"] == "ab".index(row["class_name"]) == "ab".index(row["source"][0])
+        assert (row["width"], row["height"]) == (16, 16)
+
+
+def test_copies_are_reported_once_they_are_prepared_pixels(tmp_path: Path) -> None:
+    """A copy in another format and with another name still has the same pixels."""
+    copy = encoded(Image.open(io.BytesIO(jpeg(1))), "PNG")
+    files = {f"{number}.jpg": jpeg(number) for number in range(20)} | {"copy.png": copy}
+    prepared = run(tmp_path, files)
+    rows = table(prepared).set_index("source")
+    assert rows["duplicate_of"].dropna().to_dict() == {"copy.png": "1.jpg"}
+    summary = load_summary(prepared)
+    assert (summary.duplicates_train + summary.duplicates_test, summary.leaks, summary.classes) == (1, 0, None)
+    assert load_labels(prepared, "train") is None
+
+
+def test_official_splits_stay_and_their_leaks_are_counted(tmp_path: Path) -> None:
+    files = {f"train/{number}.jpg": jpeg(number) for number in range(6)}
+    files |= {f"test/{number}.jpg": jpeg(number) for number in range(4, 9)}
+    summary = load_summary(run(tmp_path, files))
+    assert (summary.train, summary.test, summary.leaks) == (6, 5, 2)
+    assert (summary.duplicates_train, summary.duplicates_test) == (0, 0)
+
+
+def test_the_same_input_gives_the_same_bytes_elsewhere(tmp_path: Path) -> None:
+    files = {f"{'ab'[number % 2]}/{number}.jpg": jpeg(number) for number in range(40)} | {"bad.txt": b"x"}
+    config = replace(CONFIG, max_refused_share=0.5)
+    one, other = (run(tmp_path, files, config, name) for name in ("one", "other"))
+    names = sorted(path.name for path in one.iterdir())
+    assert names == [
+        "images_test.npy",
+        "images_train.npy",
+        "labels_test.npy",
+        "labels_train.npy",
+        "manifest.parquet",
+        "summary.json",
+    ]
+    assert all((one / name).read_bytes() == (other / name).read_bytes() for name in names)
+
+
+def test_too_many_refused_files_stop_the_pipeline_and_leave_nothing(tmp_path: Path) -> None:
+    files = {f"{number:03}.jpg": jpeg(number) for number in range(88)} | {f"bad{n:02}.jpg": b"" for n in range(12)}
+    with pytest.raises(StageError) as caught:
+        run(tmp_path, files, replace(CONFIG, max_refused_share=0.119))
+    message = str(caught.value)
+    assert "12 of 100 files (12.00%) were refused" in message
+    assert "prepare.max_refused_share in params.yaml allows 11.90%" in message
+    assert "bad00.jpg: empty file" in message
+    assert "bad09.jpg: empty file" in message
+    assert message.endswith("and 2 more")
+    assert sorted(path.name for path in (tmp_path / "prepared").iterdir()) == ["raw", "source"]
+    prepare(
+        tmp_path / "prepared" / "raw",
+        tmp_path / "out",
+        data=FOLDER,
+        prepare=replace(CONFIG, max_refused_share=0.12),
+    )
+    assert load_summary(tmp_path / "out").refused == 12
+
+
+@pytest.mark.parametrize(
+    ("files", "split"),
+    [({"a.jpg": jpeg(1), "b.jpg": jpeg(1)}, "(train|test)"), ({"train/a.jpg": jpeg(1), "test/b.jpg": b""}, "test")],
+)
+def test_an_empty_split_is_an_error(tmp_path: Path, files: dict[str, bytes], split: str) -> None:
+    with pytest.raises(StageError, match=f"none of the . images is in the {split} split; add images, or change"):
+        run(tmp_path, files, replace(CONFIG, max_refused_share=0.9))
+
+
+def test_a_full_disk_leaves_nothing_that_looks_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    append, calls = ImageFile.append, 0
+
+    def fail_later(self: ImageFile, image: np.ndarray) -> int:
+        nonlocal calls
+        calls += 1
+        if calls == 5:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return append(self, image)
+
+    monkeypatch.setattr(ImageFile, "append", fail_later)
+    with pytest.raises(StageError, match=r"the disk is full: .*out could not be written; free some space"):
+        run(tmp_path, {f"{number}.jpg": jpeg(number) for number in range(20)})
+    assert sorted(path.name for path in (tmp_path / "prepared").iterdir()) == ["raw", "source"]
+
+
+def write_idx(raw: Path, counts: dict[str, int]) -> dict[str, list[int]]:
+    """Write images of 5 rows and 4 columns; return their labels."""
+    raw.mkdir()
+    labels = {}
+    for split, count in counts.items():
+        (raw / f"{split}-images-idx3-ubyte").write_bytes(struct.pack(">4I", 0x803, count, 5, 4) + bytes(count * 20))
+        labels[split] = [number * 3 % 10 for number in range(count)]
+        (raw / f"{split}-labels-idx1-ubyte").write_bytes(struct.pack(">2I", 0x801, count) + bytes(labels[split]))
+    return labels
+
+
+def test_small_idx_files_run_through_with_their_own_split(tmp_path: Path) -> None:
+    labels = write_idx(tmp_path / "raw", {"train": 7, "t10k": 3})
+    config = replace(CONFIG, size=16, channels=3, fit="stretch")
+    prepare(tmp_path / "raw", tmp_path / "out", data=DataConfig("fashion_mnist", None), prepare=config)
+    assert load_images(tmp_path / "out", "train").shape == (7, 3, 16, 16)
+    assert load_images(tmp_path / "out", "test").shape == (3, 3, 16, 16)
+    found = load_labels(tmp_path / "out", "test")
+    assert found is not None
+    assert found.tolist() == labels["t10k"]
+    assert found.dtype == np.int64
+    assert table(tmp_path / "out")[["width", "height"]].drop_duplicates().to_numpy().tolist() == [[4, 5]]
+
+
+def test_digits_are_split_by_their_pixels_and_kept_as_they_are(tmp_path: Path) -> None:
+    fetch(tmp_path / "raw", data=DataConfig("digits", None))
+    prepare(tmp_path / "raw", tmp_path / "out", data=DataConfig("digits", None), prepare=CONFIG)
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert (summary["train"], summary["test"], summary["leaks"]) == (1361, 436, 0)
+    assert summary["classes"] == list("0123456789")
+    first = table(tmp_path / "out").iloc[0]
+    image = load_images(tmp_path / "out", first["split"])[first["index"]]
+    assert image[0, 0].tolist() == [0, 0, 80, 207, 143, 16, 0, 0]
+
+
+@pytest.mark.skipif(not MNIST.exists(), reason="needs the shared MNIST files beside the checkout")
+def test_mnist_runs_through(tmp_path: Path) -> None:
+    data = DataConfig("mnist", str(MNIST))
+    fetch(tmp_path / "raw", data=data)
+    prepare(tmp_path / "raw", tmp_path / "out", data=data, prepare=replace(CONFIG, size=28))
+    images, labels = load_images(tmp_path / "out", "test"), load_labels(tmp_path / "out", "test")
+    raw = (tmp_path / "raw" / "t10k-images-idx3-ubyte").read_bytes()
+    assert images.shape == (10_000, 1, 28, 28)
+    assert images.tobytes() == raw[16:]
+    assert labels is not None
+    assert labels[:5].tolist() == [7, 2, 1, 0, 4]
+    summary = load_summary(tmp_path / "out")
+    assert (summary.train, summary.test, summary.refused, summary.leaks) == (60_000, 10_000, 0, 0)
+
+
+def test_names_with_markup_are_shown_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = {f"[red]/{number}.jpg": jpeg(number) for number in range(20)} | {"[bold]x.jpg": b""}
+    run(tmp_path, files, replace(CONFIG, max_refused_share=0.5))
+    assert "[bold]x.jpg: empty file" in capsys.readouterr().out
+
+
+def test_the_data_stages_do_not_wait_for_torch() -> None:
+    code = "import sys, stages.fetch, stages.prepare, stages.prepared; print('torch' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "False"
