@@ -19,8 +19,8 @@ class Classifier(nn.Module):
 
     def __init__(self, *, size: int, channels: int, classes: int) -> None:
         super().__init__()
-        widths, side = [channels, 32], size
-        layers: list[nn.Module] = [nn.Conv2d(channels, 32, 3, padding=1), nn.ReLU()]
+        widths, side = [channels, 16], size
+        layers: list[nn.Module] = [nn.Conv2d(channels, 16, 3, padding=1), nn.ReLU()]
         while side > 4:
             widths.append(min(2 * widths[-1], 128))
             layers += [nn.Conv2d(widths[-2], widths[-1], 3, stride=2, padding=1), nn.ReLU()]

@@ -89,7 +89,8 @@ class TrainConfig:
             "checkpoint_every",
         )
         for name in ("r1_gamma", "r2_gamma", "seed"):
-            _require(getattr(self, name) >= 0, f"{name} must not be negative, got {getattr(self, name)}")
+            value = getattr(self, name)
+            _require(0 <= value < math.inf, f"{name} must not be negative or infinite, got {value}")
         for name in ("beta1", "beta2", "ema_decay"):
             value = getattr(self, name)
             _require(0 <= value < 1, f"{name} must be at least 0 and below 1, got {value}")

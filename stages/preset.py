@@ -1,4 +1,4 @@
-"""`python -m stages.preset NAME [DATA]`: apply a named patch to `params.yaml`, so that `git diff` shows what it chose."""
+"""`python -m stages.preset NAME [DATA]`: apply a named patch to `params.yaml`, where `git diff` shows it."""
 
 import sys
 from io import StringIO

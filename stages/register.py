@@ -18,6 +18,7 @@ from stages.results import (
     PASSPORT,
     SAMPLES,
     SCORES,
+    SPEED,
     TRAINING,
     grids,
     load_history,
@@ -74,7 +75,7 @@ def register(
         "register": register,
     }
     writer.write_params({name: asdict(section) for name, section in sections.items()})
-    _fill(writer, training, evaluation, facts, scores)
+    _fill(writer, training, evaluation, scores)
     version = _version(writer, generator, register.model_name, facts, scores)
     passed = within_bounds(scores, register)
     reigning = registry.champion(writer.client, register.model_name)
@@ -98,15 +99,15 @@ def _one(scores: dict[str, Any], ending: str) -> float:
     return value
 
 
-def _fill(writer: RunWriter, training: Path, evaluation: Path, facts: dict[str, Any], scores: dict[str, Any]) -> None:
+def _fill(writer: RunWriter, training: Path, evaluation: Path, scores: dict[str, Any]) -> None:
     """Write rows, grids, scores and papers that the run lacks; a run that lost its training is ended as finished."""
     writer.write_rows(load_history(training / HISTORY))
     for step, path in grids(training / SAMPLES).items():
         with Image.open(path) as picture:
             writer.write_grid(picture, step)
     numbers = {name: value for name, value in scores.items() if name != "passport"}
-    speed = {"images_per_second": facts["images_per_second"], "training_seconds": facts["seconds"]}
-    writer.write_scores(numbers | speed, step=int(facts["steps"]))
+    speed = load_json(training / SPEED)
+    writer.write_scores(numbers | speed, step=speed["steps"])
     writer.write_papers(evaluation, scores["passport"], [COMPARISON, PASSPORT, SCORES])
     writer.finish()
 

@@ -8,6 +8,7 @@ from typing import Any
 HISTORY = "history.csv"
 SAMPLES = "samples"
 TRAINING = "training.json"
+SPEED = "speed.json"
 SCORES = "scores.json"
 PASSPORT = "passport.json"
 COMPARISON = "comparison.png"

@@ -6,7 +6,7 @@ from typing import Any
 
 import mlflow
 import pandas as pd
-from mlflow.pyfunc.model import PythonModel
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from PIL import Image
 
 from gan_core.checkpoints import load_generator
@@ -16,11 +16,13 @@ from gan_core.sampling import images_of_seeds
 class ServedGenerator(PythonModel):
     """Generates PNG images of seeds."""
 
-    def load_context(self, context: Any) -> None:
+    def load_context(self, context: PythonModelContext) -> None:
         """Load the averaged generator from `context.artifacts["generator"]`, safetensors."""
         self.generator, self.network = load_generator(Path(context.artifacts["generator"]))
 
-    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+    def predict(
+        self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
         """Return one row for each image: its seed, its number within the seed, and the bytes of a PNG file.
 
         Args:

@@ -3,11 +3,14 @@
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Self
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 
 import mlflow
 import pandas as pd
@@ -121,7 +124,10 @@ class RunWriter:
         if self.run.inputs and self.run.inputs.dataset_inputs:
             return
         manifest = pd.read_parquet(prepared / "manifest.parquet")
-        data = from_pandas(manifest, source=str(prepared), name=load_summary(prepared).name, digest=md5)
+        with warnings.catch_warnings():
+            # Of two names for the same kind of source, and of whole numbers that cannot be missing: both are as meant.
+            warnings.simplefilter("ignore", UserWarning)
+            data = from_pandas(manifest, source=str(prepared), name=load_summary(prepared).name, digest=md5)
         context = InputTag("mlflow.data.context", "training")
         self.client.log_inputs(self.id, [DatasetInput(data._to_mlflow_entity(), [context])])
 

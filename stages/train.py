@@ -20,7 +20,7 @@ from stages.lineage import dvc_md5
 from stages.pictures import grid, png_bytes
 from stages.prepared import load_images, load_summary
 from stages.progress import progress
-from stages.results import HISTORY, SAMPLES, TRAINING, grid_path, save_json
+from stages.results import HISTORY, SAMPLES, SPEED, TRAINING, grid_path, save_json
 from stages.tracking import LiveRun
 from stages.workspace import Workspace, training_key
 
@@ -44,7 +44,8 @@ def train(
         prepared: what `prepare` wrote.
         generator: new; the averaged generator, safetensors.
         training: new; a folder with `history.csv` (a row every `report_every` steps; the same bytes for the same
-            inputs), `samples/` (a grid every `sample_every` steps) and `training.json` (key, parameters, data, speed).
+            inputs), `samples/` (a grid every `sample_every` steps), `training.json` (key, parameters, data, device) and
+            `speed.json`.
         compute: device and threads.
         network: both players.
         train: Algorithm 1's numbers.
@@ -67,7 +68,8 @@ def train(
         speed = _play_and_record(train, state, images, work, facts, prepared)
         generator.parent.mkdir(parents=True, exist_ok=True)
         save_generator(generator, state.ema_generator, network, size=summary.size, channels=summary.channels)
-        save_json(training / TRAINING, facts | speed)
+        save_json(training / TRAINING, facts)
+        save_json(training / SPEED, speed)
         shutil.copy(work.history, training / HISTORY)
         shutil.copytree(work.samples, training / SAMPLES)
         work.discard()

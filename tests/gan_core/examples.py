@@ -1,15 +1,21 @@
 """Small configurations and images that the tests of gan_core share."""
 
 from dataclasses import replace
+from functools import cache
 
 import torch
+from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from gan_core.config import NetworkConfig, TrainConfig
+from gan_core.classifier import Classifier, train_classifier
+from gan_core.config import ExtractorConfig, NetworkConfig, TrainConfig
 from gan_core.randomness import stream
 from gan_core.training import TrainState, initial_state, train
 
 CPU = torch.device("cpu")
+
+SIZE = 9
+"""The smallest side for which the convolutional discriminator normalises a batch."""
 
 MLP = NetworkConfig(
     family="mlp",
@@ -43,13 +49,13 @@ TRAIN = TrainConfig(
 )
 
 
-def random_pixels(count: int, *, size: int = 8, channels: int = 1, seed: int = 0) -> Tensor:
+def random_pixels(count: int, *, size: int = SIZE, channels: int = 1, seed: int = 0) -> Tensor:
     shape = (count, channels, size, size)
     return torch.randint(256, shape, generator=stream(seed, "test pixels"), dtype=torch.uint8)
 
 
 def fresh(config: TrainConfig, network: NetworkConfig, *, channels: int = 1) -> TrainState:
-    return initial_state(config, network, size=8, channels=channels, device=CPU)
+    return initial_state(config, network, size=SIZE, channels=channels, device=CPU)
 
 
 def trained(config: TrainConfig, network: NetworkConfig, images: Tensor) -> TrainState:
@@ -83,3 +89,31 @@ def everything(state: TrainState) -> dict[str, Tensor]:
         "": {"bad": state.first_non_finite_step.clone(), "step": torch.tensor(state.step)},
     }
     return {f"{part}.{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
+
+
+EXTRACTOR = ExtractorConfig(
+    kind="classifier",
+    epochs=4,
+    batch_size=32,
+    learning_rate=2e-3,
+    seed=0,
+    weights=None,
+    weights_sha256="0" * 64,
+)
+
+
+@cache
+def digits() -> tuple[Tensor, Tensor]:
+    """Return scikit-learn's 1,797 handwritten digits as uint8 (N, 1, 8, 8), and their labels."""
+    found = load_digits()
+    return torch.tensor(found.images * 15.9375).round().to(torch.uint8)[:, None], torch.tensor(found.target)
+
+
+@cache
+def digits_classifier() -> Classifier:
+    """Return a classifier of digits, trained on the first 1,300 of them."""
+    images, labels = digits()
+    classifier = Classifier(size=8, channels=1, classes=10)
+    for _ in train_classifier(EXTRACTOR, classifier, images[:1300], labels[:1300]):
+        pass
+    return classifier.requires_grad_(False)

@@ -36,7 +36,9 @@ def mean(values: list[float]) -> float:
 
 
 def tensors(pair: Pair) -> dict[str, Tensor]:
-    return {name: torch.tensor(x, dtype=torch.float64) for name, x in zip(("real_logits", "fake_logits"), pair, strict=True)}
+    return {
+        name: torch.tensor(x, dtype=torch.float64) for name, x in zip(("real_logits", "fake_logits"), pair, strict=True)
+    }
 
 
 FORMULAS: list[tuple[Loss, Callable[[float, float], float]]] = [
@@ -132,14 +134,16 @@ def test_relativistic_losses_see_only_differences(loss: Loss, pair: Pair, consta
     plain = tensors(pair)
     shifted = {name: logits + constant for name, logits in plain.items()}
     assert loss(**shifted).item() == pytest.approx(loss(**plain).item(), rel=1e-10, abs=1e-12)
-    level = {name: plain["real_logits"] for name in plain}
+    level = dict.fromkeys(plain, plain["real_logits"])
     assert loss(**level).item() == pytest.approx(math.log(2), rel=1e-15)
 
 
 @given(pairs)
 def test_the_relativistic_players_exchange_roles(pair: Pair) -> None:
     exchanged = (pair[1], pair[0])
-    assert torch.equal(relativistic_generator_loss(**tensors(pair)), relativistic_discriminator_loss(**tensors(exchanged)))
+    assert torch.equal(
+        relativistic_generator_loss(**tensors(pair)), relativistic_discriminator_loss(**tensors(exchanged))
+    )
 
 
 @given(pairs)

@@ -1,0 +1,98 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from gan_core.config import NetworkConfig
+from gan_core.images import to_pixels
+from gan_core.networks import build_generator
+from gan_core.randomness import stream
+from gan_core.sampling import BATCH_SIZE, draw_z, generate, images_of_seeds, z_bank
+from tests.gan_core.examples import DCGAN, MLP, NETWORKS, SIZE, TRAIN, random_pixels, same_bits, snapshot, trained
+
+WIDE = replace(MLP, z_dim=100)
+
+
+def a_generator(network: NetworkConfig) -> nn.Module:
+    """Return a generator whose running statistics are no longer the initial ones, and whose images have contrast."""
+    generator = trained(replace(TRAIN, steps=3), network, random_pixels(20)).generator
+    *_, last, _ = generator.parameters()
+    last.data *= 10
+    return generator
+
+
+families = pytest.mark.parametrize("network", NETWORKS, ids=["mlp", "dcgan"])
+
+
+def test_uniform_latents_fill_the_cube() -> None:
+    z = draw_z(replace(WIDE, z_distribution="uniform"), 2000, stream(0, "z"))
+    assert z.shape == (2000, 100)
+    assert z.min().item() == pytest.approx(-1, abs=1e-3)
+    assert z.max().item() == pytest.approx(1, abs=1e-3)
+    assert z.abs().max() <= 1
+    assert z.mean().item() == pytest.approx(0, abs=0.01)
+    assert z.var().item() == pytest.approx(1 / 3, abs=0.005)
+
+
+def test_normal_latents_have_the_moments_of_the_standard_normal() -> None:
+    z = draw_z(replace(WIDE, z_distribution="normal"), 2000, stream(0, "z"))
+    moments = [z.pow(power).mean().item() for power in (1, 2, 3, 4)]
+    assert z.shape == (2000, 100)
+    assert moments == pytest.approx([0, 1, 0, 3], abs=0.06)
+
+
+@pytest.mark.parametrize("network", NETWORKS, ids=["normal", "uniform"])
+def test_a_larger_bank_begins_with_the_smaller_one(network: NetworkConfig) -> None:
+    bank = z_bank(network, seed=3, count=70)
+    assert bank.shape == (70, network.z_dim)
+    for count in (1, 2, 64, 69):
+        assert torch.equal(z_bank(network, seed=3, count=count), bank[:count])
+    assert len(bank.unique(dim=0)) == 70
+    other = z_bank(network, seed=4, count=70)
+    assert len(torch.cat([bank, other]).unique(dim=0)) == 140
+
+
+@families
+def test_an_image_depends_on_its_own_latent_alone(network: NetworkConfig) -> None:
+    generator = a_generator(network)
+    z = z_bank(network, seed=0, count=2 * BATCH_SIZE + 3)
+    images = generate(generator, z)
+    assert images.shape == (len(z), 1, SIZE, SIZE)
+    assert (images.dtype, images.device.type) == (torch.uint8, "cpu")
+    for count in (1, BATCH_SIZE - 1, BATCH_SIZE, BATCH_SIZE + 1):
+        assert torch.equal(generate(generator, z[:count]), images[:count])
+    order = torch.randperm(len(z), generator=stream(0, "order"))
+    assert torch.equal(generate(generator, z[order]), images[order])
+
+
+@families
+def test_images_are_those_of_evaluation_mode(network: NetworkConfig) -> None:
+    generator = a_generator(network)
+    z = z_bank(network, seed=0, count=5)
+    images = generate(generator.train(), z)
+    with torch.no_grad():
+        direct = to_pixels(generator.eval()(z))
+    assert (images.int() - direct.int()).abs().max() <= 1  # another number of rows may round differently
+    assert images.float().std() > 1
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_generating_changes_nothing_in_the_generator(training: bool) -> None:
+    generator = a_generator(DCGAN).train(training)
+    before = snapshot(generator)
+    generate(generator, z_bank(DCGAN, seed=0, count=3))
+    assert same_bits(snapshot(generator), before)
+    assert all(module.training == training for module in generator.modules())
+
+
+def test_images_of_seeds_are_the_banks_one_after_the_other() -> None:
+    generator = build_generator(MLP, size=8, channels=3, seed=0)
+    images = images_of_seeds(generator, MLP, seeds=[4, 9], counts=[70, 2])
+    parts = [
+        generate(generator, z_bank(MLP, seed=4, count=70)),
+        generate(generator, z_bank(MLP, seed=9, count=2)),
+    ]
+    assert torch.equal(images, torch.cat(parts))
+    with pytest.raises(ValueError, match="shorter"):
+        images_of_seeds(generator, MLP, seeds=[4, 9], counts=[70])

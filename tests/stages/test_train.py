@@ -1,0 +1,179 @@
+import csv
+import fcntl
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+import gan_core.training
+import stages.train
+from stages.errors import StageError
+from stages.results import grids
+from stages.tracking import connect, find_run
+
+Train = Callable[..., Path]
+
+
+class Killed(BaseException):
+    pass
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return what must not depend on when and where a training ran."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != "speed.json"]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def kill_after(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the next training die after a step, as by a signal."""
+
+    def played(*arguments: Any) -> Iterator[Any]:
+        for report in gan_core.training.train(*arguments):
+            yield report
+            if report.step == step:
+                raise Killed
+
+    monkeypatch.setattr(stages.train, "play", played)
+
+
+def test_the_same_seed_writes_the_same_bytes_and_another_does_not(train_tiny: Train) -> None:
+    first, second, other = train_tiny("first"), train_tiny("second"), train_tiny("other", seed=1)
+    assert contents(first) == contents(second)
+    assert {name for name in contents(first) if contents(first)[name] != contents(other)[name]} == set(contents(first))
+
+
+@pytest.mark.parametrize("step", [1, 6, 7, 13, 23])
+def test_stopping_and_going_on_equals_never_stopping(
+    step: int, train_tiny: Train, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train_tiny("whole")
+    with monkeypatch.context() as patch:
+        kill_after(step, patch)
+        with pytest.raises(Killed):
+            train_tiny("stopped")
+    assert (step >= 6) == any((root / ".checkpoints").rglob("state.safetensors"))
+    assert contents(train_tiny("resumed")) == contents(whole)
+
+
+def test_a_resumed_training_says_where_it_goes_on(
+    train_tiny: Train, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patch:
+        kill_after(14, patch)
+        with pytest.raises(Killed):
+            train_tiny("stopped")
+    train_tiny("resumed")
+    assert "going on from step 12 of 24" in capsys.readouterr().out
+
+
+def test_other_parameters_do_not_go_on_from_a_checkpoint(
+    train_tiny: Train, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patch:
+        kill_after(14, patch)
+        with pytest.raises(Killed):
+            train_tiny("stopped")
+    train_tiny("other", beta2=0.9)
+    assert "going on" not in capsys.readouterr().out
+
+
+def test_nothing_is_left_of_a_finished_training(train_tiny: Train, root: Path) -> None:
+    train_tiny("whole")
+    assert list((root / ".checkpoints").iterdir()) == []
+
+
+def test_history_has_a_row_each_report_and_one_for_the_last_step(train_tiny: Train) -> None:
+    with (train_tiny("odd", report_every=5) / "training" / "history.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in rows] == [5, 10, 15, 20, 24]
+    assert [int(row["images_seen"]) for row in rows] == [8 * step for step in (5, 10, 15, 20, 24)]
+    assert all(0 < float(row[name]) < 1 for row in rows for name in ("real_prob", "fake_prob"))
+
+
+def test_grids_are_of_the_steps_that_were_asked_for(train_tiny: Train) -> None:
+    assert list(grids(train_tiny("whole", sample_every=10) / "training" / "samples")) == [10, 20, 24]
+
+
+def test_a_loss_that_is_not_finite_ends_the_training_with_its_step(train_tiny: Train) -> None:
+    with pytest.raises(StageError, match=r"training stopped: a loss was not finite at step \d+; lower the learning"):
+        train_tiny("wild", generator_learning_rate=1e30, discriminator_learning_rate=1e30)
+
+
+def test_a_second_trainer_is_told_who_holds_the_checkpoint(
+    train_tiny: Train, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        kill_after(14, patch)
+        with pytest.raises(Killed):
+            train_tiny("stopped")
+    (lock,) = (root / ".checkpoints").rglob("lock")
+    with lock.open("r+") as file:
+        file.write("4711")
+        file.flush()
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(StageError, match=r"process 4711 trains .* already .* `kill 4711`"):
+            train_tiny("second")
+
+
+def run_of(folder: Path) -> tuple[MlflowClient, Any]:
+    key = json.loads((folder / "training" / "training.json").read_text())["key"]
+    client, experiment = connect()
+    run = find_run(client, experiment, key)
+    assert run is not None
+    return client, run
+
+
+def test_mlflow_shows_the_training(train_tiny: Train) -> None:
+    client, run = run_of(train_tiny("shown", seed=3))
+    assert run.info.status == "FINISHED"
+    assert run.data.params["train.seed"] == "3"
+    assert run.data.params["network.family"] == "mlp"
+    history = client.get_metric_history(run.info.run_id, "d_loss")
+    assert [metric.step for metric in history] == [4, 8, 12, 16, 20, 24]
+    pictures = [file.path for file in client.list_artifacts(run.info.run_id, "images")]
+    assert {path.split("+step+")[1].split("+")[0] for path in pictures} == {"12", "24"}
+    (data,) = run.inputs.dataset_inputs
+    assert data.dataset.name == "digits"
+    assert run.data.tags["data.dvc_md5"] == data.dataset.digest
+
+
+def test_a_resumed_training_goes_on_in_its_run_without_doubling_rows(
+    train_tiny: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        kill_after(16, patch)
+        with pytest.raises(Killed):
+            train_tiny("stopped", seed=4)
+    client, run = run_of(train_tiny("resumed", seed=4))
+    assert [metric.step for metric in client.get_metric_history(run.info.run_id, "g_loss")] == [4, 8, 12, 16, 20, 24]
+    assert run.info.status == "FINISHED"
+
+
+def test_a_killed_training_is_killed_in_mlflow(train_tiny: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        kill_after(16, patch)
+        with pytest.raises(Killed):
+            train_tiny("stopped", seed=5)
+    client, experiment = connect()
+    runs = client.search_runs([experiment], "params.`train.seed` = '5'")
+    assert [run.info.status for run in runs] == ["KILLED"]
+
+
+def test_a_lost_mlflow_is_said_once_and_ends_nothing(
+    train_tiny: Train, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from mlflow.exceptions import MlflowException
+
+    from stages.tracking import RunWriter
+
+    def lost(*_: object) -> None:
+        raise MlflowException("connection refused")
+
+    monkeypatch.setattr(RunWriter, "write_rows", lost)
+    monkeypatch.setattr(RunWriter, "write_grid", lost)
+    folder = train_tiny("alone", seed=6)
+    assert (folder / "generator.safetensors").is_file()
+    assert capsys.readouterr().err.count("MLflow does not answer") == 1

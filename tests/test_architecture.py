@@ -1,0 +1,124 @@
+"""The house holds together: imports point one way, and dvc.yaml, params.yaml and stages/ say the same."""
+
+import ast
+import inspect
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from stages import params
+from stages.__main__ import STAGES, sections, stage_function
+
+ROOT = Path(__file__).resolve().parent.parent
+PIPELINE: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+
+FORBIDDEN = {
+    "gan_core": {"stages", "flows", "prefect", "mlflow", "dvc", "yaml", "pandas"},
+    "stages": {"flows", "prefect", "dvc"},
+    "flows": {"gan_core", "stages", "torch", "mlflow"},
+}
+MLFLOW_DOORS = {"stages/tracking.py", "stages/registry.py", "stages/served_model.py"}
+# These say, check, place or fetch things; no image and no number of an output depends on how they do it.
+PLUMBING = {
+    "gan_core/config.py",
+    "stages/download.py",
+    "stages/errors.py",
+    "stages/lineage.py",
+    "stages/outputs.py",
+    "stages/params.py",
+    "stages/progress.py",
+    "stages/results.py",
+    "stages/tracking.py",
+    "stages/workspace.py",
+}
+
+
+def imported(path: Path) -> set[str]:
+    """Return the full names of the modules that a file imports, anywhere in it."""
+    names = set[str]()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module is not None
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def code_of(stage: str) -> set[str]:
+    """Return the files of this project that a stage's module imports, directly or not, itself included."""
+    found, waiting = set[str](), [f"stages/{stage}.py"]
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            files = [module.replace(".", "/") + ".py" for module in imported(ROOT / name)]
+            waiting += [file for file in files if (ROOT / file).is_file()]
+    return found
+
+
+@pytest.mark.parametrize("layer", FORBIDDEN)
+def test_imports_point_one_way(layer: str) -> None:
+    wrong = {
+        (path.name, name)
+        for path in (ROOT / layer).rglob("*.py")
+        for name in imported(path)
+        if name.split(".")[0] in FORBIDDEN[layer]
+    }
+    assert wrong == set()
+
+
+def test_only_the_doors_import_mlflow() -> None:
+    users = {path.relative_to(ROOT).as_posix() for path in (ROOT / "stages").glob("*.py") if "mlflow" in imported(path)}
+    assert users == MLFLOW_DOORS
+
+
+def test_stages_are_those_of_the_pipeline_in_its_order() -> None:
+    assert list(PIPELINE) == list(STAGES)
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_reads_the_sections_that_dvc_watches(name: str) -> None:
+    assert sections(stage_function(name)) == PIPELINE[name]["params"]
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_takes_its_inputs_and_then_its_outputs(name: str) -> None:
+    entry = PIPELINE[name]
+    paths = entry["cmd"].removeprefix(f"python -m stages {name} ").split()
+    inputs = [dep for dep in entry["deps"] if dep.startswith("$")]
+    outputs = [next(iter(out)) if isinstance(out, dict) else out for out in entry["outs"]]
+    assert paths == inputs + outputs
+    arguments = inspect.signature(stage_function(name)).parameters.values()
+    assert len(paths) == sum(argument.kind is not argument.KEYWORD_ONLY for argument in arguments)
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_depends_on_the_code_that_makes_its_outputs(name: str) -> None:
+    watched = {dep for dep in PIPELINE[name]["deps"] if dep.endswith(".py")}
+    assert watched == code_of(name) - PLUMBING
+
+
+def test_every_section_of_params_is_watched_by_a_stage() -> None:
+    watched = {section for entry in PIPELINE.values() for section in entry["params"]}
+    assert watched == {field.name for field in fields(params.Params)}
+
+
+def test_paths_are_written_once() -> None:
+    paths = yaml.safe_load((ROOT / "dvc.yaml").read_text())["vars"][0]["paths"].values()
+    code = {path: path.read_text() for layer in FORBIDDEN for path in (ROOT / layer).rglob("*.py")}
+    assert {(path.name, written) for path, text in code.items() for written in paths if f'"{written}' in text} == set()
+
+
+def test_the_committed_parameters_and_presets_are_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from stages.preset import apply_preset
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "presets").symlink_to(ROOT / "presets")
+    for preset in (ROOT / "presets").glob("*.yaml"):
+        (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+        apply_preset(preset.stem, "somewhere")
+        assert params.load().data.path == "somewhere"
