@@ -20,13 +20,19 @@ class StageFailedError(RuntimeError):
     """A stage ended with an error; the message holds the stage's own."""
 
 
-def stage_task(name: str, *, retries: int = 0, force: bool = False) -> Task[[], None]:
+class StageDiedError(StageFailedError):
+    """A stage was ended from outside or broke; it did not say what the user should mend."""
+
+
+def stage_task(
+    name: str, *, retries: int = 0, retry_on: type[Exception] = StageFailedError, force: bool = False
+) -> Task[[], None]:
     """Return the task of a stage; its runs bear the stage's name. Prefect's cache is off: DVC says what is up to date.
 
     Args:
         name: of the stage in `dvc.yaml`.
         retries: how often a failed stage is tried again; for stages that go on from where they stopped.
-
+        retry_on: which failures are worth another try.
         force: run the stage even if nothing that it depends on changed.
 
     Returns:
@@ -38,7 +44,14 @@ def stage_task(name: str, *, retries: int = 0, force: bool = False) -> Task[[], 
         run([sys.executable, "-m", "dvc", "repro", *options, name], name)
 
     reproduce.__doc__ = f"Bring the stage {name} up to date."
-    options = task(name=name, task_run_name=name, cache_policy=NO_CACHE, retries=retries, retry_delay_seconds=5)
+    options = task(
+        name=name,
+        task_run_name=name,
+        cache_policy=NO_CACHE,
+        retries=retries,
+        retry_delay_seconds=5,
+        retry_condition_fn=lambda _, __, state: isinstance(state.data, retry_on),
+    )
     return options(reproduce)
 
 
@@ -62,12 +75,14 @@ def run(command: Sequence[str], name: str) -> None:
     )
     try:
         assert process.stdout is not None
-        lines = _log(process.stdout)
+        with process.stdout as output:
+            lines = _log(output)
         process.wait()
     finally:
         _end_group(process)
     if process.returncode:
-        raise StageFailedError(f"stage {name} failed (exit {process.returncode}): {own_error(lines)}")
+        kind = StageFailedError if any(line.startswith("error: ") for line in lines) else StageDiedError
+        raise kind(f"stage {name} failed (exit {process.returncode}): {own_error(lines)}")
 
 
 def _log(output: IO[str]) -> list[str]:

@@ -10,11 +10,13 @@ import yaml
 from prefect import flow
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 
-from flows.stage import stage_task
+from flows.stage import StageDiedError, stage_task
 
 ROOT = Path(__file__).resolve().parent.parent
-RESUMABLE = {"fetch": 2, "train": 2}
-"""Retries of the stages that go on from where they stopped."""
+RETRIED: dict[str, dict[str, Any]] = {
+    "fetch": {"retries": 2},  # a download goes on where it broke off
+    "train": {"retries": 2, "retry_on": StageDiedError},  # from the last checkpoint
+}
 
 
 @flow(name="gan-training", log_prints=True)
@@ -24,7 +26,7 @@ def gan_training() -> None:
     pipeline = yaml.safe_load(Path("dvc.yaml").read_text())
     *stages, last = pipeline["stages"]
     for name in stages:
-        stage_task(name, retries=RESUMABLE.get(name, 0))()
+        stage_task(name, **RETRIED.get(name, {}))()
     # Always run: MLflow may have lost, or never had, what DVC says is up to date; registering twice changes nothing.
     stage_task(last, force=True)()
     publish(pipeline["vars"][0]["paths"])
@@ -42,7 +44,8 @@ def publish(paths: dict[str, str]) -> None:
     create_table_artifact(key="gan-scores", table=rows, description=f"{place['model']} version {place['version']}")
     address = os.environ.get("MLFLOW_TRACKING_URI", "")
     server = address if address.startswith("http") else "http://127.0.0.1:5000"
-    link = f"{server}/#/experiments/{place['experiment_id']}/runs/{place['run_id']}"
+    # Without the view MLflow opens its menu for language models, which has no model registry.
+    link = f"{server}/#/experiments/{place['experiment_id']}/runs/{place['run_id']}?workflowType=machine_learning"
     create_link_artifact(
         key="gan-mlflow-run", link=link, link_text="the run in MLflow", description="`make ui` serves it"
     )

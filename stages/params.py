@@ -34,7 +34,7 @@ class DataConfig:
 class PrepareConfig:
     """How images become arrays."""
 
-    size: Annotated[int, Field(ge=SMALLEST_SIZE, le=LARGEST_SIZE)]
+    image_size: Annotated[int, Field(ge=SMALLEST_SIZE, le=LARGEST_SIZE)]
     channels: Literal[1, 3]
     fit: Literal["crop", "pad", "stretch"]
     test_share: Annotated[float, Field(gt=0, lt=1)]

@@ -42,7 +42,7 @@ def prepare(raw: Path, prepared: Path, *, data: DataConfig, prepare: PrepareConf
     with new_folder(prepared) as folder:
         rows = _write_images(originals, folder, prepare)
         frame, classes = manifest(rows, originals.classes)
-        summary = summarize(frame, name=data.name, size=prepare.size, channels=prepare.channels, classes=classes)
+        summary = summarize(frame, name=data.name, size=prepare.image_size, channels=prepare.channels, classes=classes)
         refused = [(row.source, row.refused) for row in rows if row.refused is not None]
         _check_refused(refused, len(rows), prepare.max_refused_share)
         _check_splits(summary, prepare.test_share)
@@ -74,7 +74,7 @@ def drawn_split(content: bytes, *, seed: int, test_share: float) -> Split:
 
 
 def _write_images(originals: Originals, folder: Path, config: PrepareConfig) -> list[Row]:
-    shape = (config.channels, config.size, config.size)
+    shape = (config.channels, config.image_size, config.image_size)
     rows = []
     with (
         ImageFile(images_path(folder, "train"), shape) as train,
@@ -90,7 +90,7 @@ def _write_images(originals: Originals, folder: Path, config: PrepareConfig) -> 
 def _write_image(original: Original, files: dict[Split, ImageFile], config: PrepareConfig) -> Row:
     if original.image is None:
         return Row(original.source, None, None, original.class_name, None, None, None, original.refused)
-    image = pixels(original.image, size=config.size, channels=config.channels, fit=config.fit)
+    image = pixels(original.image, size=config.image_size, channels=config.channels, fit=config.fit)
     content = image.tobytes()
     split = original.split or drawn_split(content, seed=config.seed, test_share=config.test_share)
     index = files[split].append(image)

@@ -107,6 +107,12 @@ def test_every_section_of_params_is_watched_by_a_stage() -> None:
     assert watched == {field.name for field in fields(params.Params)}
 
 
+def test_no_parameter_has_a_name_that_the_run_cache_overlooks() -> None:
+    """DVC's key of a past run leaves out whatever is called `size` or `nfiles`, so it would restore wrong outputs."""
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    assert {"size", "nfiles"} & {key for section in values.values() for key in section} == set()
+
+
 def test_paths_are_written_once() -> None:
     paths = yaml.safe_load((ROOT / "dvc.yaml").read_text())["vars"][0]["paths"].values()
     code = {path: path.read_text() for layer in FORBIDDEN for path in (ROOT / layer).rglob("*.py")}

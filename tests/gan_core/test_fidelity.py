@@ -35,7 +35,7 @@ def untrained(channels: int, seed: int = 0) -> Classifier:
         torch.manual_seed(seed)
         classifier = Classifier(size=8, channels=channels, classes=5).requires_grad_(False)
     for parameter in classifier.parameters():
-        parameter *= 3
+        parameter.mul_(3)
     return classifier
 
 

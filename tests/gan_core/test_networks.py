@@ -105,6 +105,21 @@ def test_the_2014_generator_ends_in_a_scaled_sigmoid() -> None:
     assert torch.allclose(generator(z), (2 * a.sigmoid() - 1).reshape(4, 1, 8, 8), atol=1e-6)
 
 
+def test_the_convolutional_pair_has_the_parts_of_its_paper() -> None:
+    """Radford et al. 2015, section 3; at 28 pixels the maps have sides 28, 14, 7 and 4."""
+    kinds = {
+        player: [type(module).__name__ for module in build(DCGAN, size=28, channels=1, seed=0).modules()][2:]
+        for player, build in (("generator", build_generator), ("discriminator", build_discriminator))
+    }
+    normalised = ["BatchNorm2d", "ReLU", "ConvTranspose2d"]
+    assert kinds["generator"] == ["Sequential", *normalised * 3, "Tanh"]
+    assert kinds["discriminator"] == ["Conv2d", "LeakyReLU", *["Conv2d", "BatchNorm2d", "LeakyReLU"] * 2, "Linear"]
+    discriminator = build_discriminator(DCGAN, size=28, channels=1, seed=0)
+    assert {module.negative_slope for module in discriminator.modules() if isinstance(module, nn.LeakyReLU)} == {0.2}
+    widths = [module.out_channels for module in discriminator.modules() if isinstance(module, nn.Conv2d)]
+    assert widths == [DCGAN.discriminator_width * factor for factor in (1, 2, 4)]
+
+
 def test_maxout_is_the_maximum_of_linear_maps() -> None:
     layer = Maxout(4, 5, 3)
     x = torch.randn(7, 4, generator=stream(0, "x"))

@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import pytest
@@ -64,6 +65,15 @@ def test_an_image_depends_on_its_own_latent_alone(network: NetworkConfig) -> Non
         assert torch.equal(generate(generator, z[:count]), images[:count])
     order = torch.randperm(len(z), generator=stream(0, "order"))
     assert torch.equal(generate(generator, z[order]), images[order])
+
+
+@pytest.mark.parametrize("count", [1, BATCH_SIZE - 1, BATCH_SIZE, BATCH_SIZE + 1, 3 * BATCH_SIZE])
+def test_matrix_products_have_the_same_number_of_rows_however_many_are_asked_for(count: int) -> None:
+    generator = build_generator(MLP, size=8, channels=1, seed=0)
+    rows: list[int] = []
+    generator.register_forward_pre_hook(lambda _, inputs: rows.append(len(inputs[0])))
+    generate(generator, z_bank(MLP, seed=0, count=count))
+    assert rows == [BATCH_SIZE] * math.ceil(count / BATCH_SIZE)
 
 
 @families

@@ -58,8 +58,8 @@ def test_a_number_in_quotes_is_no_number(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("section", "key", "value"),
     [
-        ("prepare", "size", 7),
-        ("prepare", "size", 65),
+        ("prepare", "image_size", 7),
+        ("prepare", "image_size", 65),
         ("prepare", "channels", 2),
         ("prepare", "test_share", 1.0),
         ("train", "steps", 0),
@@ -83,7 +83,7 @@ def test_a_value_out_of_range_is_named(tmp_path: Path, section: str, key: str, v
 
 
 def test_all_complaints_come_at_once(tmp_path: Path) -> None:
-    said = complaint(tmp_path, "prepare", size=4, fit="squeeze", chanels=1)
+    said = complaint(tmp_path, "prepare", image_size=4, fit="squeeze", chanels=1)
     assert len(said.splitlines()) == 3
 
 

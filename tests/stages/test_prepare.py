@@ -20,7 +20,7 @@ from stages.prepare import prepare
 from stages.prepared import ImageFile, load_images, load_labels, load_summary
 
 MNIST = Path(__file__).parents[3] / "shared" / "data" / "mnist"
-CONFIG = PrepareConfig(size=8, channels=1, fit="crop", test_share=0.25, max_refused_share=0.01, seed=0)
+CONFIG = PrepareConfig(image_size=8, channels=1, fit="crop", test_share=0.25, max_refused_share=0.01, seed=0)
 FOLDER = DataConfig("folder", None)
 
 
@@ -186,7 +186,7 @@ def write_idx(raw: Path, counts: dict[str, int]) -> dict[str, list[int]]:
 
 def test_small_idx_files_run_through_with_their_own_split(tmp_path: Path) -> None:
     labels = write_idx(tmp_path / "raw", {"train": 7, "t10k": 3})
-    config = replace(CONFIG, size=16, channels=3, fit="stretch")
+    config = replace(CONFIG, image_size=16, channels=3, fit="stretch")
     prepare(tmp_path / "raw", tmp_path / "out", data=DataConfig("fashion_mnist", None), prepare=config)
     assert load_images(tmp_path / "out", "train").shape == (7, 3, 16, 16)
     assert load_images(tmp_path / "out", "test").shape == (3, 3, 16, 16)
@@ -212,7 +212,7 @@ def test_digits_are_split_by_their_pixels_and_kept_as_they_are(tmp_path: Path) -
 def test_mnist_runs_through(tmp_path: Path) -> None:
     data = DataConfig("mnist", str(MNIST))
     fetch(tmp_path / "raw", data=data)
-    prepare(tmp_path / "raw", tmp_path / "out", data=data, prepare=replace(CONFIG, size=28))
+    prepare(tmp_path / "raw", tmp_path / "out", data=data, prepare=replace(CONFIG, image_size=28))
     images, labels = load_images(tmp_path / "out", "test"), load_labels(tmp_path / "out", "test")
     raw = (tmp_path / "raw" / "t10k-images-idx3-ubyte").read_bytes()
     assert images.shape == (10_000, 1, 28, 28)

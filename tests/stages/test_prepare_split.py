@@ -9,7 +9,7 @@ from stages.formats import Original, Originals
 from stages.params import PrepareConfig
 from stages.prepare import _write_images, drawn_split
 
-CONFIG = PrepareConfig(size=8, channels=1, fit="crop", test_share=0.25, max_refused_share=0.01, seed=0)
+CONFIG = PrepareConfig(image_size=8, channels=1, fit="crop", test_share=0.25, max_refused_share=0.01, seed=0)
 
 
 @given(st.binary(), st.integers(0, 2**31), st.floats(0.01, 0.99), st.floats(0.01, 0.99))

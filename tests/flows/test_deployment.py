@@ -1,0 +1,85 @@
+"""The deployment as a user has it: a Prefect server, `make worker`, `prefect deployment run`."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.servers import Deployment, FlowRun, stage_processes, wait_for
+
+pytestmark = pytest.mark.slow
+STAGES = ["fetch", "prepare", "extractor", "train", "evaluate", "register"]
+
+
+@contextmanager
+def changed(path: Path, old: str, new: str) -> Iterator[None]:
+    """Change a file of the project while the block lasts."""
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    try:
+        yield
+    finally:
+        path.write_text(text)
+
+
+def log(deployed: Deployment, flow_run: FlowRun) -> str:
+    """Return the log of a flow run, as its page shows it."""
+    mine = {"flow_run_id": {"any_": [flow_run.id]}}
+    return "\n".join(line["message"] for line in deployed.ask("logs/filter", logs=mine, limit=200))
+
+
+def test_a_run_succeeds_with_one_task_run_for_each_stage(deployed: Deployment, flow_run: FlowRun) -> None:
+    assert flow_run.returncode == 0
+    assert list(deployed.tasks(flow_run).items()) == [(name, "COMPLETED") for name in STAGES]
+    for stage in STAGES:
+        assert f"Running stage '{stage}'" in log(deployed, flow_run)
+
+
+def test_a_run_leaves_scores_samples_and_the_place_in_mlflow(deployed: Deployment, flow_run: FlowRun) -> None:
+    mine = {"id": {"any_": [flow_run.id]}}
+    found = {item["key"]: item for item in deployed.ask("artifacts/filter", flow_runs=mine)}
+    assert set(found) == {"gan-scores", "gan-mlflow-run", "gan-samples"}
+    assert '"fid_digits_to_real"' in found["gan-scores"]["data"]
+    assert "/#/experiments/1/runs/" in found["gan-mlflow-run"]["data"]
+
+
+def test_mlflow_knows_the_flow_run(deployed: Deployment, flow_run: FlowRun) -> None:
+    database = deployed.project.root / ".mlflow" / "mlflow.db"
+    assert flow_run.id in database.read_bytes().decode(errors="ignore")
+
+
+def test_a_failed_stage_speaks_in_the_log_and_in_the_state(deployed: Deployment, flow_run: FlowRun) -> None:
+    stage = deployed.project.root / "stages" / "evaluate.py"
+    with changed(stage, "    device = pick_device(compute)\n", '    raise StageError("planted: the moon is full")\n'):
+        stage.write_text("from stages.errors import StageError\n" + stage.read_text())
+        failed = deployed.watch()
+    assert failed.returncode == 1
+    assert deployed.tasks(failed) == dict.fromkeys(STAGES[:4], "COMPLETED") | {"evaluate": "FAILED"}
+    state = deployed.state(failed)
+    assert state["type"] == "FAILED"
+    assert re.search(r"stage evaluate failed \(exit \d+\): planted: the moon is full$", state["message"])
+    assert "error: planted: the moon is full" in log(deployed, failed)
+
+
+def test_a_cancelled_run_leaves_no_trainer_behind(deployed: Deployment, flow_run: FlowRun) -> None:
+    root = deployed.project.root
+    checkpoints = root / ".checkpoints"
+
+    def trains() -> Any:
+        return list(checkpoints.glob("*/state.safetensors"))
+
+    params = (root / "params.yaml").read_text()
+    deployed.project.set(train={"steps": 10_000_000})
+    try:
+        started = deployed.run()
+        wait_for(trains, "training does not start")
+        assert stage_processes(root)
+        deployed.prefect("flow-run", "cancel", started.id)
+        wait_for(lambda: deployed.state(started)["type"] == "CANCELLED", "the run is not cancelled")
+        wait_for(lambda: not stage_processes(root), "a stage lives on")
+    finally:
+        (root / "params.yaml").write_text(params)

@@ -1,0 +1,79 @@
+"""A copy of the project in which a test may run pipelines."""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY: dict[str, dict[str, Any]] = {
+    "extractor": {"epochs": 2},
+    "network": {"z_dim": 8, "generator_width": 16, "discriminator_width": 16},
+    "train": {"steps": 60, "batch_size": 16, "report_every": 10, "sample_every": 30, "checkpoint_every": 20},
+}
+FOREIGN = ("PREFECT_", "MLFLOW_", "DVC_", "EQUILIBRIUM_")
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Return the environment of a fresh shell with the virtual environment activated."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+    return own | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "DO_NOT_TRACK": "1"} | more
+
+
+@dataclass(frozen=True)
+class Project:
+    """A clean clone with tiny parameters and a DVC cache of its own."""
+
+    root: Path
+
+    def dvc(self, *arguments: str) -> str:
+        """Run dvc and return what it printed; an error of its is an error of the test."""
+        ended = self.run(sys.executable, "-m", "dvc", *arguments)
+        assert ended.returncode == 0, ended.stdout
+        return ended.stdout
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command in the project."""
+        return subprocess.run(
+            command,
+            cwd=self.root,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+
+    def set(self, **sections: dict[str, Any]) -> None:
+        """Change values in params.yaml."""
+        path = self.root / "params.yaml"
+        values = yaml.safe_load(path.read_text())
+        for section, changes in sections.items():
+            values[section] |= changes
+        path.write_text(yaml.safe_dump(values, sort_keys=False))
+
+
+def clone(target: Path) -> Project:
+    """Copy what git has, and what it would take, to an empty folder and commit it there."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file() and name != "dvc.lock":
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, target / name)
+    project = Project(target)
+    project.set(**TINY)
+    git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.org"]
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "clone"]):
+        assert project.run(*git, *command).returncode == 0
+    return project

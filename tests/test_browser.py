@@ -1,0 +1,154 @@
+"""What customers see: MLflow's and Prefect's pages in a real browser. Each test leaves a picture in `screenshots/`."""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from urllib.parse import quote
+
+import httpx
+import pytest
+from playwright.sync_api import Locator, Page, expect, sync_playwright
+
+from tests.project import ROOT
+from tests.servers import Deployment, FlowRun, mlflow_server
+
+pytestmark = pytest.mark.slow
+SIZE = (1400, 1000)
+TALL = (1400, 3000)
+"""High enough for all charts of a run: MLflow draws only those in view."""
+VIEW = "workflowType=machine_learning"
+"""MLflow 3.17 opens every experiment in its view for language models, unless the address asks for the other."""
+SWITCHES = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """MLflow's server, and the runs of its experiment 1, the newest first: ids by name."""
+
+    address: str
+    runs: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def chromium() -> str:
+    found = shutil.which("chromium")
+    if found is None:
+        message = "no browser: apt-get install chromium"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return found
+
+
+@pytest.fixture(scope="module")
+def open_page(chromium: str) -> Iterator[Callable[[str, tuple[int, int]], Page]]:
+    """Return a function that opens an address in a browser that was never used before."""
+    with (
+        sync_playwright() as playwright,
+        playwright.chromium.launch(executable_path=chromium, args=SWITCHES) as browser,
+    ):
+
+        def opened(address: str, size: tuple[int, int] = SIZE) -> Page:
+            context = browser.new_context(viewport={"width": size[0], "height": size[1]})
+            context.set_default_timeout(60_000)
+            # MLflow's assistant opens by itself at the first visit and takes a quarter of the page.
+            context.add_init_script("localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')")
+            page = context.new_page()
+            page.goto(address)
+            return page
+
+        expect.set_options(timeout=60_000)
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def tracking(
+    chromium: str, deployed: Deployment, flow_run: FlowRun, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Tracking]:
+    """Train once more with other parameters and serve both runs."""
+    assert flow_run.returncode == 0
+    deployed.project.set(train={"seed": 1, "steps": 90})
+    deployed.project.dvc("repro")
+    with mlflow_server(deployed.project, tmp_path_factory.mktemp("mlflow") / "server.log") as address:
+        found = httpx.post(f"{address}/api/2.0/mlflow/runs/search", json={"experiment_ids": ["1"]}).json()["runs"]
+        runs = {run["info"]["run_name"]: run["info"]["run_id"] for run in found if run["info"]["status"] == "FINISHED"}
+        assert len(runs) == 2
+        yield Tracking(address, runs)
+
+
+def keep(page: Page, name: str) -> None:
+    page.wait_for_timeout(1000)  # for what slides and fades
+    page.screenshot(path=ROOT / "screenshots" / f"{name}.png")
+
+
+def is_shown(image: Locator) -> None:
+    """Check that an image was loaded and decoded, and that something of it is in view."""
+    image.scroll_into_view_if_needed()
+    expect(image).to_be_in_viewport()
+    expect(image).to_have_js_property("complete", True)
+    assert image.evaluate("image => image.naturalWidth") > 0
+
+
+def test_the_experiment_opens_on_its_runs(open_page: Callable[..., Page], tracking: Tracking) -> None:
+    page = open_page(f"{tracking.address}/#/experiments/1?{VIEW}")
+    for name in tracking.runs:
+        expect(page.get_by_role("link", name=name)).to_be_visible()
+    expect(page.get_by_role("link", name="Model registry")).to_be_visible()
+    keep(page, "mlflow-runs")
+
+
+def test_two_runs_compare_by_parameters_and_scores(open_page: Callable[..., Page], tracking: Tracking) -> None:
+    runs = quote(json.dumps(list(tracking.runs.values())))
+    page = open_page(f"{tracking.address}/#/compare-runs?runs={runs}&experiments={quote(json.dumps(['1']))}&{VIEW}")
+    expect(page.get_by_role("heading", name="Comparing 2 Runs")).to_be_visible()
+    for name in tracking.runs:
+        expect(page.get_by_text(name).first).to_be_visible()
+    expect(page.get_by_role("row", name=re.compile(r"train\.steps\s+90\s+60"))).to_be_visible()
+    for metric in ("fid_digits", "d_loss", "g_loss"):
+        expect(page.get_by_role("link", name=metric, exact=True)).to_be_visible()
+    page.get_by_role("row", name=re.compile(r"train\.steps")).scroll_into_view_if_needed()
+    keep(page, "mlflow-compare")
+
+
+def test_a_run_shows_its_samples_step_by_step(open_page: Callable[..., Page], tracking: Tracking) -> None:
+    newest = next(iter(tracking.runs.values()))
+    page = open_page(f"{tracking.address}/#/experiments/1/runs/{newest}/model-metrics?{VIEW}", TALL)
+    card = page.get_by_role("heading", name="samples", exact=True).locator("xpath=ancestor::div[.//button][1]")
+    card.get_by_role("button").first.click()
+    page.set_viewport_size({"width": SIZE[0], "height": SIZE[1]})
+    shown = page.get_by_role("dialog")
+    slider = shown.get_by_role("slider")
+    for step in (30, 60, 90):
+        slider.press("ArrowRight")
+        expect(slider).to_have_attribute("aria-valuenow", str(step))
+        is_shown(shown.locator(f"img[src*='%2Bstep%2B{step}%2B']"))
+    keep(page, "mlflow-samples")
+
+
+def test_a_flow_run_shows_its_stages(open_page: Callable[..., Page], deployed: Deployment, flow_run: FlowRun) -> None:
+    page = open_page(f"{deployed.address}/runs/flow-run/{flow_run.id}")
+    expect(page.get_by_text("6 Task runs")).to_be_visible()
+    keep(page, "prefect-flow-run")
+    page.get_by_text("Task Runs", exact=True).click()
+    for stage in deployed.tasks(flow_run):
+        expect(page.get_by_role("link", name=stage, exact=True)).to_be_visible()
+    keep(page, "prefect-task-runs")
+
+
+def test_an_artifact_shows_the_samples(open_page: Callable[..., Page], deployed: Deployment, flow_run: FlowRun) -> None:
+    mine = {"id": {"any_": [flow_run.id]}}
+    artifacts = {item["key"]: item["id"] for item in deployed.ask("artifacts/filter", flow_runs=mine)}
+    page = open_page(f"{deployed.address}/artifacts/artifact/{artifacts['gan-samples']}")
+    is_shown(page.locator("img[src^='data:image/png']"))
+    keep(page, "prefect-samples")
