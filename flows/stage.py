@@ -4,7 +4,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -12,8 +14,8 @@ from prefect import Task, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 
-GRACE = 30
-"""Seconds that a stage has to end after it is asked to."""
+GRACE = 20
+"""Seconds that a stage has to end after it is asked to; Prefect gives a cancelled flow 30 and then kills it."""
 
 
 class StageFailedError(RuntimeError):
@@ -115,11 +117,11 @@ def _identity() -> dict[str, str]:
 
 def _end_group(process: subprocess.Popen[str]) -> None:
     """End the process group, also where this task is cancelled; else the trainer would live on without DVC."""
-    for sign in (signal.SIGTERM, signal.SIGKILL):
-        try:
+    with suppress(ProcessLookupError):  # the group is empty
+        for sign in (signal.SIGTERM, signal.SIGKILL):
             os.killpg(process.pid, sign)
-            process.wait(GRACE)
-        except ProcessLookupError:
-            return
-        except subprocess.TimeoutExpired:
-            continue
+            end = time.monotonic() + GRACE
+            while time.monotonic() < end:
+                process.poll()  # DVC, which ends at once, counts until it is waited for
+                os.killpg(process.pid, 0)
+                time.sleep(0.05)

@@ -11,12 +11,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from gan_core.checkpoints import load_generator
 from gan_core.config import ComputeConfig
 from gan_core.device import pick_device
 from gan_core.fidelity import Extractor, Scores, scores, uniform_noise
 from gan_core.randomness import stream
 from gan_core.sampling import generate, z_bank
+from gan_core.weights import load_generator
 from stages.extractor import describe_extractor, load_extractor
 from stages.lineage import dvc_md5
 from stages.params import EvaluateConfig

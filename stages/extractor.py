@@ -5,11 +5,11 @@ from typing import Literal
 
 import torch
 
-from gan_core.checkpoints import load_tensors, save_tensors
 from gan_core.classifier import Classifier, accuracy, train_classifier
 from gan_core.config import ComputeConfig, ExtractorConfig
 from gan_core.device import pick_device
 from gan_core.fidelity import Extractor, classifier_extractor, inception_extractor
+from gan_core.tensor_files import load_tensors, save_tensors
 from stages.download import download
 from stages.errors import StageError
 from stages.lineage import file_digest, project_root

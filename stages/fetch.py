@@ -52,7 +52,7 @@ def _local(data: DataConfig) -> Path:
 def _copy_digits(folder: Path) -> None:
     package = importlib.util.find_spec("sklearn")  # found, not imported: that would take a second
     if package is None or package.origin is None:
-        raise StageError("scikit-learn brings the digits and is not installed; run `make install`")
+        raise StageError("scikit-learn brings the digits and is not installed; `make run` installs it")
     source = Path(package.origin).parent / "datasets" / "data" / DIGITS
     shutil.copyfile(source, folder / DIGITS)
     _verify(folder / DIGITS, DIGITS_SHA256, source, "reinstall scikit-learn")

@@ -9,8 +9,8 @@ import pandas as pd
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from PIL import Image
 
-from gan_core.checkpoints import load_generator
 from gan_core.sampling import images_of_seeds
+from gan_core.weights import load_generator
 
 
 class ServedGenerator(PythonModel):

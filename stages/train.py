@@ -9,12 +9,14 @@ from typing import Any
 
 import torch
 
-from gan_core.checkpoints import restore_checkpoint, save_checkpoint, save_generator, write_atomically
+from gan_core.checkpoints import restore_checkpoint, save_checkpoint
 from gan_core.config import ComputeConfig, NetworkConfig, TrainConfig
 from gan_core.device import pick_device
 from gan_core.sampling import generate, z_bank
+from gan_core.tensor_files import write_atomically
 from gan_core.training import NonFiniteLossError, Report, TrainState, initial_state
 from gan_core.training import train as play
+from gan_core.weights import save_generator
 from stages.errors import StageError
 from stages.lineage import dvc_md5
 from stages.pictures import grid, png_bytes

@@ -11,6 +11,7 @@ import pytest
 from prefect.logging import disable_run_logger
 
 from flows.stage import StageDiedError, StageFailedError, own_error, run
+from tests.servers import end, wait_for
 
 DVC_CLOSES = "ERROR: failed to reproduce 'train': failed to run: python -m stages train, exited with 1"
 # A stage that starts a process of its own, tells its id, and waits for it.
@@ -39,11 +40,6 @@ def run_python() -> Iterator[Callable[..., None]]:
 
     with disable_run_logger():
         yield run_code
-
-
-def wait_for(found: Callable[[], object]) -> None:
-    while not found():
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize(
@@ -84,23 +80,43 @@ def test_a_stage_finds_the_programs_beside_its_python(
 def test_what_a_stage_left_running_ends_with_it(run_python: Callable[..., None], tmp_path: Path) -> None:
     told = tmp_path / "pid"
     run_python(PARENT.replace("child.wait()", ""), str(told))
-    wait_for(lambda: not alive(int(told.read_text())))
+    assert not alive(int(told.read_text()))
 
 
 def test_an_interrupted_flow_ends_the_stage_and_what_it_started(tmp_path: Path) -> None:
     told = tmp_path / "pid"
-    flow = subprocess.Popen([sys.executable, "-c", FLOW, "-c", PARENT, str(told)], stderr=subprocess.DEVNULL)
+    flow = subprocess.Popen(
+        [sys.executable, "-c", FLOW, "-c", PARENT, str(told)], stderr=subprocess.DEVNULL, start_new_session=True
+    )
     try:
-        wait_for(lambda: told.exists() and told.read_text().endswith("\n"))
+        wait_for(lambda: told.exists() and told.read_text().endswith("\n"), "no stage")
         grandchild = int(told.read_text())
         assert os.getpgid(grandchild) != os.getpgid(flow.pid)
         assert alive(grandchild)
         flow.send_signal(signal.SIGINT)
         assert flow.wait(60) != 0
-        wait_for(lambda: not alive(grandchild))
+        assert not alive(grandchild)
     finally:
-        flow.kill()
-        flow.wait()
+        end(flow)
+
+
+def test_a_stage_may_finish_its_last_words_though_dvc_is_gone(tmp_path: Path) -> None:
+    told, words = tmp_path / "pid", tmp_path / "words"
+    slow = (
+        f"import pathlib, signal, time; signal.signal(15, lambda *_: (time.sleep(1), open({str(words)!r}, 'w'), 1 / 0))"
+    )
+    code = PARENT.replace("import time;", f"{slow};")
+    flow = subprocess.Popen(
+        [sys.executable, "-c", FLOW, "-c", code, str(told)], stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        wait_for(lambda: told.exists() and told.read_text().endswith("\n"), "no stage")
+        time.sleep(1)  # until it listens
+        flow.send_signal(signal.SIGINT)
+        assert flow.wait(60) != 0
+        assert words.exists()
+    finally:
+        end(flow)
 
 
 def alive(pid: int) -> bool:
