@@ -34,12 +34,16 @@ $(READY): requirements.txt
 	@touch $@
 
 ui: $(READY)
-	@mkdir -p .mlflow
-	@echo "MLflow  http://127.0.0.1:5000    Prefect  http://127.0.0.1:4200    (Ctrl-C stops both)"
-	@trap 'kill 0' INT TERM; \
-	$(BIN)/mlflow server --host 127.0.0.1 --port 5000 --workers 1 \
-		--backend-store-uri sqlite:///$(CURDIR)/.mlflow/mlflow.db --artifacts-destination $(CURDIR)/.mlflow/artifacts & \
-	$(BIN)/prefect server start & wait
+	@mkdir -p .mlflow .prefect
+	@$(BIN)/mlflow server --host 127.0.0.1 --port 5000 --workers 1 \
+		--backend-store-uri sqlite:///$(CURDIR)/.mlflow/mlflow.db \
+		--artifacts-destination $(CURDIR)/.mlflow/artifacts >.mlflow/server.log 2>&1 & mlflow=$$!; \
+	$(BIN)/prefect server start >.prefect/server.log 2>&1 & prefect=$$!; \
+	trap 'kill $$mlflow $$prefect 2>/dev/null' INT TERM; \
+	echo "MLflow   http://127.0.0.1:5000/#/experiments/1?workflowType=machine_learning"; \
+	echo "Prefect  http://127.0.0.1:4200/runs"; \
+	echo "Both answer within seconds; their logs are .mlflow/server.log and .prefect/server.log. Ctrl-C stops both."; \
+	wait $$mlflow $$prefect; wait; true
 
 worker: export PREFECT_API_URL ?= http://127.0.0.1:4200/api
 worker: $(READY)

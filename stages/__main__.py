@@ -6,6 +6,7 @@ the function is the section of that name.
 
 import importlib
 import inspect
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -39,6 +40,7 @@ def main(name: str, *paths: str) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that whoever is told to end can still close its run
     try:
         main(*sys.argv[1:])
     except StageError as error:

@@ -53,7 +53,7 @@ def connect() -> tuple[MlflowClient, str]:
         experiment = client.get_experiment_by_name(EXPERIMENT)
         if experiment is not None:
             return client, experiment.experiment_id
-        # Without this tag the experiment opens in the view for language models, where training runs do not show.
+        # Where MLflow's page has no switch for it, this tag opens the experiment on its training runs.
         tags = {"mlflow.experimentKind": "custom_model_development"}
         return client, client.create_experiment(EXPERIMENT, artifact_location=local, tags=tags)
     except MlflowException as error:

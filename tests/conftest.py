@@ -53,4 +53,6 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
 @pytest.fixture(scope="session")
 def flow_run(deployed: Deployment) -> FlowRun:
     """Return the first run of the deployment: every stage ran in it."""
-    return deployed.watch()
+    run = deployed.watch()
+    assert run.returncode == 0, deployed.state(run)["message"]
+    return run

@@ -77,7 +77,6 @@ def tracking(
     chromium: str, deployed: Deployment, flow_run: FlowRun, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Tracking]:
     """Train once more with other parameters and serve both runs."""
-    assert flow_run.returncode == 0
     deployed.project.set(train={"seed": 1, "steps": 90})
     deployed.project.dvc("repro")
     with mlflow_server(deployed.project, tmp_path_factory.mktemp("mlflow") / "server.log") as address:

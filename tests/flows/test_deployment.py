@@ -1,8 +1,9 @@
 """The deployment as a user has it: a Prefect server, `make worker`, `prefect deployment run`."""
 
 import re
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,12 @@ def log(deployed: Deployment, flow_run: FlowRun) -> str:
     return "\n".join(line["message"] for line in deployed.ask("logs/filter", logs=mine, limit=200))
 
 
+def from_mlflow(deployed: Deployment, query: str) -> list[str]:
+    """Return a column of the tracking store of the project."""
+    with closing(sqlite3.connect(deployed.project.root / ".mlflow" / "mlflow.db")) as database:
+        return [value for (value,) in database.execute(query)]
+
+
 def test_a_run_succeeds_with_one_task_run_for_each_stage(deployed: Deployment, flow_run: FlowRun) -> None:
     assert flow_run.returncode == 0
     assert list(deployed.tasks(flow_run).items()) == [(name, "COMPLETED") for name in STAGES]
@@ -48,8 +55,8 @@ def test_a_run_leaves_scores_samples_and_the_place_in_mlflow(deployed: Deploymen
 
 
 def test_mlflow_knows_the_flow_run(deployed: Deployment, flow_run: FlowRun) -> None:
-    database = deployed.project.root / ".mlflow" / "mlflow.db"
-    assert flow_run.id in database.read_bytes().decode(errors="ignore")
+    query = "select value from tags where key = 'prefect.flow_run_id'"
+    assert flow_run.id in from_mlflow(deployed, query)
 
 
 def test_a_failed_stage_speaks_in_the_log_and_in_the_state(deployed: Deployment, flow_run: FlowRun) -> None:
@@ -81,5 +88,6 @@ def test_a_cancelled_run_leaves_no_trainer_behind(deployed: Deployment, flow_run
         deployed.prefect("flow-run", "cancel", started.id)
         wait_for(lambda: deployed.state(started)["type"] == "CANCELLED", "the run is not cancelled")
         wait_for(lambda: not stage_processes(root), "a stage lives on")
+        assert set(from_mlflow(deployed, "select status from runs")) == {"FINISHED", "KILLED"}
     finally:
         (root / "params.yaml").write_text(params)
