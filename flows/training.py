@@ -51,7 +51,9 @@ def publish(paths: dict[str, str]) -> None:
     )
     picture = base64.b64encode((Path(paths["evaluation"]) / "comparison.png").read_bytes()).decode()
     create_markdown_artifact(
-        key="gan-samples", markdown=f"![generated beside real images](data:image/png;base64,{picture})"
+        key="gan-samples",
+        markdown=f"![generated beside real images](data:image/png;base64,{picture})",
+        description="generated beside real test images",
     )
 
 

@@ -46,8 +46,8 @@ def train(
         prepared: what `prepare` wrote.
         generator: new; the averaged generator, safetensors.
         training: new; a folder with `history.csv` (a row every `report_every` steps; the same bytes for the same
-            inputs), `samples/` (a grid every `sample_every` steps), `training.json` (key, parameters, data, device) and
-            `speed.json`.
+            inputs), `samples/` (a grid before the first step and every `sample_every` steps), `training.json` (key,
+            parameters, data, device) and `speed.json`.
         compute: device and threads.
         network: both players.
         train: Algorithm 1's numbers.
@@ -88,6 +88,8 @@ def _play_and_record(
         work.open_history(COLUMNS, keep_to=first) as rows,
         progress("train: steps", config.steps, first) as line,
     ):
+        if first == 0:
+            _record_grid(state, bank, work, live)
         for played in play(config, state, images):
             step, last = played.step, played.step == config.steps
             if step % config.report_every == 0 or last:
@@ -96,14 +98,18 @@ def _play_and_record(
                 live.log_row(row)
                 line.update(step, "  ".join(f"{name} {row[name]:.3f}" for name in COLUMNS[2:]))
             if step % config.sample_every == 0 or last:
-                picture = grid(generate(state.ema_generator, bank).numpy(), GRID_COLUMNS)
-                write_atomically(grid_path(work.samples, step), png_bytes(picture))
-                live.log_grid(picture, step)
+                _record_grid(state, bank, work, live)
             if step % config.checkpoint_every == 0 and not last:
                 save_checkpoint(work.checkpoint, state, config)
     seconds = time.monotonic() - started
     images_seen = (config.steps - first) * config.batch_size * config.discriminator_steps
     return {"seconds": seconds, "images_per_second": images_seen / seconds, "steps": config.steps}
+
+
+def _record_grid(state: TrainState, bank: torch.Tensor, work: Workspace, live: LiveRun) -> None:
+    picture = grid(generate(state.ema_generator, bank).numpy(), GRID_COLUMNS)
+    write_atomically(grid_path(work.samples, state.step), png_bytes(picture))
+    live.log_grid(picture, state.step)
 
 
 def _row(config: TrainConfig, played: Report) -> dict[str, float]:

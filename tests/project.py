@@ -12,8 +12,10 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY: dict[str, dict[str, Any]] = {
-    "extractor": {"epochs": 2},
-    "network": {"z_dim": 8, "generator_width": 16, "discriminator_width": 16},
+    "data": {"name": "digits", "path": None},
+    "prepare": {"image_size": 8, "channels": 1},
+    "extractor": {"kind": "classifier", "epochs": 2},
+    "network": {"family": "mlp", "z_dim": 8, "generator_width": 16, "discriminator_width": 16},
     "train": {"steps": 60, "batch_size": 16, "report_every": 10, "sample_every": 30, "checkpoint_every": 20},
 }
 FOREIGN = ("PREFECT_", "MLFLOW_", "DVC_", "EQUILIBRIUM_")

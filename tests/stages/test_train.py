@@ -1,11 +1,16 @@
 import csv
 import fcntl
 import json
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from mlflow import MlflowClient
 
 import gan_core.training
@@ -15,6 +20,7 @@ from stages.results import grids
 from stages.tracking import connect, find_run
 
 Train = Callable[..., Path]
+ROOT = Path(__file__).parents[2]
 
 
 class Killed(BaseException):
@@ -94,7 +100,7 @@ def test_history_has_a_row_each_report_and_one_for_the_last_step(train_tiny: Tra
 
 
 def test_grids_are_of_the_steps_that_were_asked_for(train_tiny: Train) -> None:
-    assert list(grids(train_tiny("whole", sample_every=10) / "training" / "samples")) == [10, 20, 24]
+    assert list(grids(train_tiny("whole", sample_every=10) / "training" / "samples")) == [0, 10, 20, 24]
 
 
 def test_a_loss_that_is_not_finite_ends_the_training_with_its_step(train_tiny: Train) -> None:
@@ -110,7 +116,7 @@ def test_a_second_trainer_is_told_who_holds_the_checkpoint(
         with pytest.raises(Killed):
             train_tiny("stopped")
     (lock,) = (root / ".checkpoints").rglob("lock")
-    with lock.open("r+") as file:
+    with lock.open("w") as file:
         file.write("4711")
         file.flush()
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -134,7 +140,7 @@ def test_mlflow_shows_the_training(train_tiny: Train) -> None:
     history = client.get_metric_history(run.info.run_id, "d_loss")
     assert [metric.step for metric in history] == [4, 8, 12, 16, 20, 24]
     pictures = [file.path for file in client.list_artifacts(run.info.run_id, "images")]
-    assert {path.split("+step+")[1].split("+")[0] for path in pictures} == {"12", "24"}
+    assert {path.split("+step+")[1].split("+")[0] for path in pictures} == {"0", "12", "24"}
     (data,) = run.inputs.dataset_inputs
     assert data.dataset.name == "digits"
     assert run.data.tags["data.dvc_md5"] == data.dataset.digest
@@ -160,6 +166,25 @@ def test_a_killed_training_is_killed_in_mlflow(train_tiny: Train, monkeypatch: p
     client, experiment = connect()
     runs = client.search_runs([experiment], "params.`train.seed` = '5'")
     assert [run.info.status for run in runs] == ["KILLED"]
+
+
+def test_who_is_told_to_end_closes_its_run(root: Path, prepared: Path) -> None:
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    values["train"] |= {"steps": 10**8, "checkpoint_every": 50, "seed": 7}
+    (root / "params.yaml").write_text(yaml.safe_dump(values))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stages", "train", str(prepared), "generator.safetensors", "training"],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stderr=subprocess.DEVNULL,
+    )
+    while not any((root / ".checkpoints").glob("*/state.safetensors")):
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.terminate()
+    assert process.wait() == 143
+    client, experiment = connect()
+    (run,) = client.search_runs([experiment], "params.`train.seed` = '7'")
+    assert run.info.status == "KILLED"
 
 
 def test_a_lost_mlflow_is_said_once_and_ends_nothing(
