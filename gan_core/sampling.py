@@ -46,9 +46,10 @@ def generate(generator: nn.Module, z: Tensor) -> Tensor:
     was_training = generator.training
     device = next(generator.parameters()).device
     generator.eval()
-    batches = [_generate_batch(generator, batch.to(device)) for batch in z.split(BATCH_SIZE)]
-    generator.train(was_training)
-    return torch.cat(batches)
+    try:
+        return torch.cat([_generate_batch(generator, batch.to(device)) for batch in z.split(BATCH_SIZE)])
+    finally:
+        generator.train(was_training)
 
 
 def _generate_batch(generator: nn.Module, z: Tensor) -> Tensor:

@@ -116,9 +116,10 @@ def train(config: TrainConfig, state: TrainState, images: Tensor) -> Iterator[Re
         set_learning_rates(config, state, step)
         for k in range(config.discriminator_steps):
             d_loss, real_prob, fake_prob = step_discriminator(config, state, images, step, k)
+            note_non_finite(state, d_loss, step)
         g_loss = step_generator(config, state, images, step)
+        note_non_finite(state, g_loss, step)
         update_ema(config, state, step)
-        note_non_finite(state, d_loss + g_loss, step)
         state.step = step
         yield Report(step, d_loss, g_loss, real_prob, fake_prob, state.first_non_finite_step)
 
