@@ -36,7 +36,7 @@ class ComputeConfig:
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """The pair of players. `maxout` belongs to the discriminator of the `mlp` family, `width` is its unit.
+    """The pair of players. `maxout_pieces` and `dropout` are read by the discriminator of the `mlp` family alone.
 
     `mlp` is the pair of Goodfellow et al. 2014: two rectifier layers and a sigmoid against maxout layers with dropout.
     `dcgan` is the convolutional pair of Radford et al. 2015.

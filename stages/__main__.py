@@ -20,7 +20,7 @@ STAGES = ("fetch", "prepare", "extractor", "train", "evaluate", "register")
 def stage_function(name: str) -> Callable[..., None]:
     """Return the function of a stage; its module, and so what it imports, is loaded only now."""
     if name not in STAGES:
-        raise StageError(f"unknown stage {name}; the stages are {', '.join(STAGES)}")
+        raise StageError(f"unknown stage '{name}'; the stages are {', '.join(STAGES)}")
     function: Callable[..., None] = getattr(importlib.import_module(f"stages.{name}"), name)
     return function
 
@@ -31,10 +31,13 @@ def sections(function: Callable[..., None]) -> list[str]:
     return [argument.name for argument in arguments if argument.kind is argument.KEYWORD_ONLY]
 
 
-def main(name: str, *paths: str) -> None:
+def main(name: str = "", *paths: str) -> None:
     """Run one stage on paths; all of `params.yaml` is checked before any work."""
     values = params.load()
     function = stage_function(name)
+    expected = len(inspect.signature(function).parameters) - len(sections(function))
+    if len(paths) != expected:
+        raise StageError(f"stage {name} takes {expected} paths, got {len(paths)}; `dvc repro {name}` gives them")
     with disk_errors(Path.cwd()):
         function(*map(Path, paths), **{section: getattr(values, section) for section in sections(function)})
 

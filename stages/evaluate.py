@@ -17,6 +17,7 @@ from gan_core.fidelity import Extractor, Scores, scores, uniform_noise
 from gan_core.randomness import stream
 from gan_core.sampling import generate, z_bank
 from gan_core.weights import load_generator
+from stages.errors import StageError
 from stages.extractor import describe_extractor, load_extractor
 from stages.lineage import dvc_md5
 from stages.params import EvaluateConfig
@@ -52,13 +53,13 @@ def evaluate(
         evaluate: seed of the bank of z, number of images, batch size, splits of IS.
 
     Raises:
-        StageError: the extractor's weights are not those that were made.
+        StageError: the extractor's weights are not those that were made, or the test images are too few to be scored.
     """
     device = pick_device(compute)
     features = load_extractor(extractor, device)
     test = torch.tensor(load_images(prepared, "test"))
     count = min(evaluate.max_images, len(test))
-    _warn_of_few(count, features)
+    _check_count(count, evaluate.isc_splits, features)
     sets = _image_sets(generator, test[:count], evaluate.seed, device)
     found = scores(
         features,
@@ -68,7 +69,7 @@ def evaluate(
         batch_size=evaluate.batch_size,
         isc_splits=evaluate.isc_splits,
     )
-    papers = _passport(prepared, extractor, count, compute, evaluate)
+    papers = _passport(prepared, extractor, count, device, compute, evaluate)
     named = _named(found, papers["extractor"]) | {"images": count, "passport": _sha256(papers)}
     save_json(evaluation / SCORES, named)
     save_json(evaluation / PASSPORT, papers)
@@ -85,7 +86,12 @@ def _image_sets(generator: Path, test: torch.Tensor, seed: int, device: torch.de
     return {"generated": generate(network.to(device), z), "real": test, "noise": noise}
 
 
-def _warn_of_few(count: int, extractor: Extractor) -> None:
+def _check_count(count: int, isc_splits: int, extractor: Extractor) -> None:
+    if count < max(2, isc_splits):
+        raise StageError(
+            f"{count} test images cannot be scored with evaluate.isc_splits of {isc_splits} in params.yaml; lower it, "
+            "raise prepare.test_share or add images"
+        )
     if count < 2 * extractor.features:
         print(
             f"warning: {count} images are few for {extractor.features} features: FID is biased upwards and noisy; "
@@ -94,7 +100,12 @@ def _warn_of_few(count: int, extractor: Extractor) -> None:
 
 
 def _passport(
-    prepared: Path, extractor: Path, count: int, compute: ComputeConfig, config: EvaluateConfig
+    prepared: Path,
+    extractor: Path,
+    count: int,
+    device: torch.device,
+    compute: ComputeConfig,
+    config: EvaluateConfig,
 ) -> dict[str, Any]:
     summary = load_summary(prepared)
     return {
@@ -103,6 +114,7 @@ def _passport(
         "reference": {"data": summary.name, "split": "train", "dvc_md5": dvc_md5(prepared), "images": summary.train},
         "compared": {"generated": count, "real": {"split": "test", "images": count}, "noise": count},
         "settings": asdict(config),
+        "device": device.type,
         "threads": compute.threads,
         "libraries": {name: version(name) for name in LIBRARIES},
     }

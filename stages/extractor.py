@@ -85,7 +85,7 @@ def _provide_inception(weights: Path, config: ExtractorConfig) -> None:
         target = project_root() / ".checkpoints" / "inception-v3.pth"
         download(INCEPTION_URLS, target, sha256=config.weights_sha256, remedy=remedy)
     else:
-        target = Path(config.weights).expanduser()
+        target = project_root() / Path(config.weights).expanduser()
     if not target.is_file():
         raise StageError(f"params.yaml: extractor.weights: {target} does not exist; {remedy}")
     found = file_digest(target)

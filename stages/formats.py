@@ -163,17 +163,21 @@ def _decoded(path: Path, members: list[tuple[str, int, int]]) -> Iterator[Origin
                 yield Original(name, split, class_name, image, None)
 
 
+HELD_OUT = ("test", "val", "valid", "validation")
+
+
 def layout(names: list[str]) -> dict[str, tuple[Split | None, str | None]]:
     """Return the official split and the class of each file, as its folders tell them.
 
     As long as everything that lies in folders lies in one, that one says nothing and is skipped (archives often have
-    such a root). If the folders are then exactly `train` and `test`, they are the split. The next one is the class.
+    such a root). If the folders are then `train` and one or more of `test`, `val`, `valid` and `validation`, they are
+    the split, and what is held out is the test split. The next folder is the class.
     """
     folders = {name: PurePosixPath(name).parent.parts for name in names}
     depth = 0
     while len(here := {parts[depth] for parts in folders.values() if len(parts) > depth}) == 1:
         depth += 1
-    official = here == {"train", "test"}
+    official = "train" in here and {"train"} < here <= {"train", *HELD_OUT}
     places: dict[str, tuple[Split | None, str | None]] = {}
     for name, parts in folders.items():
         split: Split | None = None

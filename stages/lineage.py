@@ -29,6 +29,14 @@ def dvc_md5(folder: Path) -> str:
     return hashlib.md5(json.dumps(entries, sort_keys=True).encode()).hexdigest() + ".dir"
 
 
+def code_sha256(package: Path) -> str:
+    """Return the sha256 over the names and contents of a package's modules."""
+    digest = hashlib.sha256()
+    for path in sorted(package.glob("*.py")):
+        digest.update(f"{path.name}:{file_digest(path)};".encode())
+    return digest.hexdigest()
+
+
 def git_commit() -> str:
     """Return the commit of the working tree, with `-dirty` behind where tracked files differ; empty without git."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as validated
+from ruamel.yaml import YAML  # reads 2e-4 as a number, as DVC does; PyYAML reads a word
+from ruamel.yaml.error import YAMLError
 
 from gan_core.config import (
     LARGEST_SIZE,
@@ -86,16 +87,16 @@ def load(path: Path = PARAMS) -> Params:
 
     Raises:
         StageError: the file is missing or no YAML mapping; a key is unknown, missing, of the wrong type or out of
-            range; or two values do not go together. All complaints come at once, each with file and key.
+            range; or two values do not go together. Complaints come together, each with file and key.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = json.dumps(YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise StageError(f"{path} does not exist; run from the project's root or restore it with git") from None
-    except yaml.YAMLError as error:
-        raise StageError(f"{path} is not valid YAML: {error}") from None
+    except (YAMLError, TypeError) as error:  # a TypeError is a date, or a key that is no word
+        raise StageError(f"{path} is not valid YAML, or holds what is no number, word or list: {error}") from None
     try:
-        params = TypeAdapter(Params).validate_json(json.dumps(content), strict=True)
+        params = TypeAdapter(Params).validate_json(content, strict=True)
     except ValidationError as error:
         raise StageError("\n".join(_complaint(path, details) for details in error.errors())) from None
     _check_together(path, params)

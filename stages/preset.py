@@ -39,9 +39,12 @@ def apply_preset(name: str, data: str | None = None) -> None:
     with TemporaryDirectory() as folder:
         candidate = Path(folder) / params.PARAMS.name
         candidate.write_text(text.getvalue(), encoding="utf-8")
-        params.load(candidate)
+        try:
+            params.load(candidate)
+        except StageError as error:
+            raise StageError(str(error).replace(str(candidate), f"{params.PARAMS} with the preset {name}")) from None
     params.PARAMS.write_text(text.getvalue(), encoding="utf-8")
-    print(f"params.yaml is now {name}; `git diff params.yaml` shows what changed, `make run` or `dvc repro` runs it")
+    print(f"params.yaml now has the preset {name}: see `git diff params.yaml`; `make run` or `dvc repro` runs it")
 
 
 def _patch(values: dict[str, Any], patch: dict[str, Any]) -> None:

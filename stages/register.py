@@ -25,7 +25,7 @@ from stages.results import (
     load_json,
     save_json,
 )
-from stages.tracking import RunWriter, open_run
+from stages.tracking import KEY_TAG, RunWriter, open_run
 
 
 def register(
@@ -66,13 +66,12 @@ def register(
         register: name of the model and bounds for `champion`.
     """
     facts, scores = load_json(training / TRAINING), load_json(evaluation / SCORES)
-    writer = open_run(facts, prepared, finished=True)
+    writer = open_run(facts, prepared, scores["passport"])
     sections: dict[str, Any] = {
         "data": data,
         "prepare": prepare,
         "extractor": extractor,
         "evaluate": evaluate,
-        "register": register,
     }
     writer.write_params({name: asdict(section) for name, section in sections.items()})
     _fill(writer, training, evaluation, scores)
@@ -117,7 +116,7 @@ def _version(writer: RunWriter, generator: Path, name: str, facts: dict[str, Any
     sha256 = file_digest(generator)
     found = registry.find_version(writer.client, name, writer.id, sha256)
     if found is None:
-        tags = {registry.WEIGHTS_TAG: sha256, registry.KEY_TAG: facts["key"], "data.dvc_md5": facts["data_md5"]}
+        tags = {registry.WEIGHTS_TAG: sha256, KEY_TAG: facts["key"], "data.dvc_md5": facts["data_md5"]}
         found = registry.add_version(name, writer.id, generator, tags)
     for key, value in scores.items():
         shown = f"{value:.4g}" if isinstance(value, float) else str(value)

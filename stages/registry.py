@@ -13,7 +13,6 @@ from mlflow.types import ColSpec, DataType, Schema
 
 CHAMPION = "champion"
 WEIGHTS_TAG = "generator.sha256"
-KEY_TAG = "training.key"
 HERE = Path(__file__).resolve().parent
 REQUIREMENTS = ("torch", "numpy", "safetensors", "pandas", "pillow", "mlflow")
 SIGNATURE = ModelSignature(

@@ -17,7 +17,7 @@ COMPARISON = "comparison.png"
 def save_json(path: Path, content: dict[str, Any]) -> None:
     """Write JSON that is the same for the same content; the folder is made where it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def load_json(path: Path) -> dict[str, Any]:

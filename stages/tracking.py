@@ -8,10 +8,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Self
 
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-
 import mlflow
 import pandas as pd
 from mlflow import MlflowClient
@@ -41,17 +37,19 @@ def connect() -> tuple[MlflowClient, str]:
         The client, and the id of the experiment `gan-training`.
 
     Raises:
-        StageError: the tracking server does not answer.
+        StageError: the tracking server does not answer, is of a kind that MLflow refuses, or lost the experiment.
     """
     home = project_root() / ".mlflow"
     home.mkdir(exist_ok=True)
     uri = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{home / 'mlflow.db'}")
     mlflow.set_tracking_uri(uri)
-    client = MlflowClient()
     local = None if uri.startswith("http") else (home / "artifacts").as_uri()
     try:
+        client = MlflowClient()
         experiment = client.get_experiment_by_name(EXPERIMENT)
         if experiment is not None:
+            if experiment.lifecycle_stage == "deleted":
+                client.restore_experiment(experiment.experiment_id)
             return client, experiment.experiment_id
         # Where MLflow's page has no switch for it, this tag opens the experiment on its training runs.
         tags = {"mlflow.experimentKind": "custom_model_development"}
@@ -60,10 +58,24 @@ def connect() -> tuple[MlflowClient, str]:
         raise StageError(f"MLFLOW_TRACKING_URI={uri}: {error}; start the server or unset the variable") from None
 
 
-def find_run(client: MlflowClient, experiment: str, key: str) -> Run | None:
-    """Return the newest run of a training, by its key."""
-    found = client.search_runs([experiment], f"tags.`{KEY_TAG}` = '{key}'", order_by=["start_time DESC"], max_results=1)
-    return found[0] if found else None
+def find_run(client: MlflowClient, experiment: str, key: str, passport: str | None = None) -> Run | None:
+    """Return the newest run of a training, by its key.
+
+    Args:
+        client: of the tracking store.
+        experiment: its id.
+        key: of the training.
+        passport: sha256 of a passport; runs whose scores have another one are passed over, for no run may hold scores
+            that cannot be compared. A run with this one comes before a run without scores.
+
+    Returns:
+        The run, if there is one.
+    """
+    found = client.search_runs([experiment], f"tags.`{KEY_TAG}` = '{key}'", order_by=["start_time DESC"])
+    if passport is None:
+        return found[0] if found else None
+    by_passport = {run.data.tags.get("passport"): run for run in reversed(found)}
+    return by_passport.get(passport) or by_passport.get(None)
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -128,8 +140,8 @@ class RunWriter:
             # Of two names for the same kind of source, and of whole numbers that cannot be missing: both are as meant.
             warnings.simplefilter("ignore", UserWarning)
             data = from_pandas(manifest, source=str(prepared), name=load_summary(prepared).name, digest=md5)
-        context = InputTag("mlflow.data.context", "training")
-        self.client.log_inputs(self.id, [DatasetInput(data._to_mlflow_entity(), [context])])
+            entity = data._to_mlflow_entity()
+        self.client.log_inputs(self.id, [DatasetInput(entity, [InputTag("mlflow.data.context", "training")])])
 
     def write_papers(self, folder: Path, passport: str, names: Iterable[str]) -> None:
         """Write files of a folder as artifacts, unless those of the same passport are there."""
@@ -144,20 +156,21 @@ class RunWriter:
             self.client.set_terminated(self.id)
 
 
-def open_run(facts: dict[str, Any], prepared: Path, *, finished: bool) -> RunWriter:
+def open_run(facts: dict[str, Any], prepared: Path, passport: str | None = None) -> RunWriter:
     """Return the writer of a training's run: the one that is there, else a new one with parameters, tags and data.
 
     Args:
         facts: key, data_md5, parameters and device, as the stage `train` reports them.
         prepared: what `prepare` wrote.
-        finished: whether a run that ended may be continued; a training that begins makes a new one instead.
+        passport: sha256 of the scores' passport where the training is over; a training that begins has none, and goes
+            on in no run that finished.
 
     Returns:
         A writer into a run.
     """
     client, experiment = connect()
-    run = find_run(client, experiment, facts["key"])
-    if run is None or (run.info.status == "FINISHED" and not finished):
+    run = find_run(client, experiment, facts["key"], passport)
+    if run is None or (run.info.status == "FINISHED" and passport is None):
         run = client.create_run(experiment, run_name=_run_name(facts), tags={KEY_TAG: facts["key"]})
     writer = RunWriter(client, run)
     writer.write_params(facts["parameters"])
@@ -175,7 +188,7 @@ class LiveRun:
     """A training's run while it trains: metrics in batches, grids, system metrics, and how it ended."""
 
     def __init__(self, facts: dict[str, Any], prepared: Path) -> None:
-        self.writer = open_run(facts, prepared, finished=False)
+        self.writer = open_run(facts, prepared)
         self.rows: list[dict[str, float]] = []
         self.lost = False
         self.flushed = time.monotonic()

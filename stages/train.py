@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+import gan_core
 from gan_core.checkpoints import restore_checkpoint, save_checkpoint
 from gan_core.config import ComputeConfig, NetworkConfig, TrainConfig
 from gan_core.device import pick_device
@@ -18,7 +19,7 @@ from gan_core.training import NonFiniteLossError, Report, TrainState, initial_st
 from gan_core.training import train as play
 from gan_core.weights import save_generator
 from stages.errors import StageError
-from stages.lineage import dvc_md5
+from stages.lineage import code_sha256, dvc_md5
 from stages.pictures import grid, png_bytes
 from stages.prepared import load_images, load_summary
 from stages.progress import progress
@@ -60,7 +61,12 @@ def train(
     images = torch.tensor(load_images(prepared, "train"), device=device)
     parameters = {"compute": asdict(compute), "network": asdict(network), "train": asdict(train)}
     data_md5 = dvc_md5(prepared)
-    key = training_key(parameters, data_md5)
+    made_by = {
+        "gan_core": code_sha256(Path(gan_core.__file__).parent),
+        "torch": torch.__version__,
+        "device": device.type,
+    }
+    key = training_key(parameters, data_md5, made_by)
     state = initial_state(train, network, size=summary.size, channels=summary.channels, device=device)
     with Workspace(key) as work:
         if work.checkpoint.exists():

@@ -15,9 +15,18 @@ from stages.lineage import project_root
 from stages.results import HISTORY, SAMPLES
 
 
-def training_key(parameters: dict[str, Any], data_md5: str) -> str:
-    """Return 16 hexadecimal digits that name a training: the start of sha256 over its parameters and its data."""
-    named = json.dumps([parameters, data_md5], sort_keys=True)
+def training_key(parameters: dict[str, Any], data_md5: str, made_by: dict[str, str]) -> str:
+    """Return 16 hexadecimal digits that name a training: the start of sha256 over all that its bits depend on.
+
+    Args:
+        parameters: the sections that the stage reads.
+        data_md5: of the prepared data.
+        made_by: code, torch and kind of device: a checkpoint goes on only under the same.
+
+    Returns:
+        The key.
+    """
+    named = json.dumps([parameters, data_md5, made_by], sort_keys=True)
     return hashlib.sha256(named.encode()).hexdigest()[:16]
 
 

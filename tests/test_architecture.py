@@ -102,6 +102,16 @@ def test_a_stage_depends_on_the_code_that_makes_its_outputs(name: str) -> None:
     assert watched == code_of(name) - PLUMBING
 
 
+@pytest.mark.parametrize("name", STAGES)
+def test_the_committed_lock_is_of_this_pipeline(name: str) -> None:
+    """A lock of another pipeline would make `dvc pull` fetch what does not belong to the parameters beside it."""
+    locked = yaml.safe_load((ROOT / "dvc.lock").read_text())["stages"][name]
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    assert locked["params"]["params.yaml"] == {section: values[section] for section in PIPELINE[name]["params"]}
+    code = {dep["path"] for dep in locked["deps"] if dep["path"].endswith(".py")}
+    assert code == {dep for dep in PIPELINE[name]["deps"] if dep.endswith(".py")}
+
+
 def test_every_section_of_params_is_watched_by_a_stage() -> None:
     watched = {section for entry in PIPELINE.values() for section in entry["params"]}
     assert watched == {field.name for field in fields(params.Params)}

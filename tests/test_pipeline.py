@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from PIL import Image
@@ -177,18 +178,29 @@ def test_mnist_from_a_folder(preset: str, network: dict[str, int], project: Call
     assert (summary["train"], summary["test"]) == (60_000, 10_000)
 
 
-def test_a_folder_of_images_in_three_commands(project: Callable[[], Project], tmp_path: Path) -> None:
+def test_a_folder_of_a_thousand_images_with_odd_ones_among_them(project: Callable[[], Project], tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    for number in range(120):
+    for number in range(1000):
         path = tmp_path / "images" / ("light" if number % 2 else "dark") / f"{number}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         pixels = rng.integers(0, 128, (40, 50, 3), np.uint8) + np.uint8(127 * (number % 2))
         Image.fromarray(pixels).save(path)
-    (tmp_path / "images" / "dark" / "notes.txt").write_text("no image")
+    dark = tmp_path / "images" / "dark"
+    picture = Image.fromarray(pixels)
+    picture.convert("CMYK").save(dark / "cmyk.jpg")
+    picture.convert("P").save(dark / "palette.png")
+    Image.fromarray(rng.integers(0, 2**16, (40, 50), np.uint16)).save(dark / "sixteen.png")
+    (dark / "truncated.jpg").write_bytes((dark / "0.jpg").read_bytes()[:300])
+    (dark / "empty.jpg").write_bytes(b"")
+    (dark / "notes.txt").write_text("no image")
     place = project()
     assert place.run(sys.executable, "-m", "stages.preset", "images-32", str(tmp_path / "images")).returncode == 0
     network = {"generator_width": 8, "discriminator_width": 8}
     place.set(extractor={"epochs": 1}, network=network, train={"steps": 20, "report_every": 10})
     place.dvc("repro")
     assert "fid_folder" in json.loads((place.root / "reports/evaluation/scores.json").read_text())
-    assert json.loads((place.root / "data/prepared/summary.json").read_text())["refused"] == 1
+    manifest = pd.read_parquet(place.root / "data/prepared/manifest.parquet")
+    refused = manifest[manifest.refused.notna()].set_index("source").refused
+    assert set(refused.index) == {"dark/empty.jpg", "dark/notes.txt", "dark/truncated.jpg"}
+    assert len(manifest) == 1006
+    assert refused["dark/empty.jpg"] != refused["dark/truncated.jpg"]

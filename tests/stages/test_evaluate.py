@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from gan_core.config import ComputeConfig
+from stages.errors import StageError
 from stages.evaluate import evaluate
 from stages.extractor import extractor
 from stages.params import Params
@@ -64,3 +65,8 @@ def test_few_images_are_marked(score: Callable[..., Any], capsys: pytest.Capture
     assert "warning: 127 images are few for 64 features" in capsys.readouterr().out
     score("enough", max_images=128)
     assert "warning" not in capsys.readouterr().out
+
+
+def test_too_few_images_for_the_inception_score_are_refused(score: Callable[..., Any]) -> None:
+    with pytest.raises(StageError, match=r"9 test images cannot be scored with evaluate\.isc_splits of 10 .* lower it"):
+        score("few", max_images=9)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stages.lineage import dvc_md5, git_commit, identity_tags, project_root
+from stages.lineage import code_sha256, dvc_md5, git_commit, identity_tags, project_root
 
 
 def test_dvc_md5_is_that_of_dvc(tmp_path: Path) -> None:
@@ -26,6 +26,15 @@ def test_dvc_md5_changes_with_a_name_and_with_a_byte(tmp_path: Path) -> None:
     second = dvc_md5(tmp_path)
     (tmp_path / "c").write_bytes(b"onf")
     assert len({first, second, dvc_md5(tmp_path)}) == 3
+
+
+def test_another_line_of_code_is_another_digest(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("x = 1\n")
+    first = code_sha256(tmp_path)
+    (tmp_path / "notes.txt").write_text("not code")
+    assert code_sha256(tmp_path) == first
+    (tmp_path / "a.py").write_text("x = 2\n")
+    assert code_sha256(tmp_path) != first
 
 
 def test_the_commit_says_when_the_tree_differs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

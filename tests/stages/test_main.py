@@ -35,7 +35,7 @@ def test_an_unknown_stage_is_answered_with_the_known_ones(tmp_path: Path) -> Non
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     ended = typed("tarin", folder=tmp_path)
     assert ended.returncode == 1
-    assert "unknown stage tarin; the stages are fetch, prepare" in ended.stderr
+    assert "unknown stage 'tarin'; the stages are fetch, prepare" in ended.stderr
 
 
 def test_a_stage_imports_only_what_it_uses(tmp_path: Path) -> None:

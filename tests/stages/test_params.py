@@ -118,3 +118,16 @@ def test_a_checkpoint_never_depends_on_how_a_number_is_written(tmp_path: Path) -
     values["train"]["r1_gamma"] = 1
     path.write_text(yaml.safe_dump(values))
     assert repr(load(path).train.r1_gamma) == "1.0"
+
+
+def test_numbers_are_read_as_dvc_reads_them(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(text.replace("beta2: 0.99", "beta2: 99e-2"))
+    assert load(tmp_path / "params.yaml").train.beta2 == 0.99
+
+
+def test_a_date_is_no_number(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(text.replace("seed: 0", "seed: 2026-01-01"))
+    with pytest.raises(StageError, match="no number, word or list"):
+        load(tmp_path / "params.yaml")

@@ -77,7 +77,7 @@ def test_registering_twice_changes_nothing(register_tiny: Register) -> None:
 def test_a_lost_tracking_server_is_rebuilt_from_the_outputs(
     register_tiny: Register, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = register_tiny()
+    first = register_tiny(seed=11)  # no other test trains it, so the run is of this test alone
     client, _ = connect()
     before = without_system_metrics(state(client, first))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root / 'fresh.db'}")
@@ -90,6 +90,21 @@ def test_a_lost_tracking_server_is_rebuilt_from_the_outputs(
     assert after[2] == before[2]
     assert len(after[3]) == len(before[3])
     assert (after[4], len(after[5])) == ("FINISHED", 1)
+
+
+def test_scores_under_another_passport_get_a_run_and_a_version_of_their_own(
+    register_tiny: Register, root: Path
+) -> None:
+    first = register_tiny()
+    client, _ = connect()
+    before = state(client, first)[:5]
+    scores = root / "trained" / "evaluation" / "scores.json"
+    scores.write_text(json.dumps(json.loads(scores.read_text()) | {"passport": "0" * 64, "fid_digits": 1.5}))
+    second = register_tiny()
+    assert (second["run_id"] != first["run_id"], second["version"] != first["version"]) == (True, True)
+    assert state(client, first)[:5] == before
+    assert client.get_run(second["run_id"]).data.metrics["fid_digits"] == 1.5
+    assert register_tiny() == second
 
 
 def test_the_first_version_within_the_bounds_becomes_champion(register_tiny: Register) -> None:
