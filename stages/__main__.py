@@ -48,3 +48,5 @@ if __name__ == "__main__":
         main(*sys.argv[1:])
     except StageError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)  # as a shell says it; the traceback would say nothing more

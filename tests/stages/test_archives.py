@@ -96,13 +96,15 @@ def test_packing_keeps_every_byte_and_name(tmp_path: Path, files: dict[str, byte
     assert read == files
 
 
+UNSAFE = ["/etc/passwd", "../up.png", "a/../../up.png", "C:\\evil.png", "a\nb.png"]
+
+
 @pytest.mark.parametrize(
-    "name", ["/etc/passwd", "../up.png", "a/../../up.png", "C:\\evil.png", "..\\up.png", "a\nb.png"]
+    ("make", "name"),
+    # In a tar a backslash is a letter, so `..\\up.png` leads nowhere.
+    [(make_zip, "..\\up.png"), *((make, name) for make in (make_zip, make_tar) for name in UNSAFE)],
 )
-@pytest.mark.parametrize("make", [make_zip, make_tar])
 def test_unsafe_names_are_refused(tmp_path: Path, make: Callable[[Path, dict[str, bytes]], Path], name: str) -> None:
-    if make is make_tar and "\\" in name and not name.startswith("C:"):
-        pytest.skip("in a tar, a backslash is a letter")
     source = make(tmp_path / "archive", {name: b"x"})
     with pytest.raises(StageError, match=r"archive: the entry .* (points outside|has control)"):
         content_of(source, tmp_path)
