@@ -8,7 +8,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from gan_core.config import ComputeConfig, ExtractorConfig, NetworkConfig, TrainConfig
+from gan_core.config import ExtractorConfig
 from stages import registry
 from stages.lineage import file_digest
 from stages.params import DataConfig, EvaluateConfig, PrepareConfig, RegisterConfig
@@ -35,12 +35,9 @@ def register(
     evaluation: Path,
     registration: Path,
     *,
-    compute: ComputeConfig,
     data: DataConfig,
     prepare: PrepareConfig,
     extractor: ExtractorConfig,
-    network: NetworkConfig,
-    train: TrainConfig,
     evaluate: EvaluateConfig,
     register: RegisterConfig,
 ) -> None:
@@ -56,12 +53,9 @@ def register(
         training: the folder that `train` wrote.
         evaluation: the folder that `evaluate` wrote.
         registration: JSON: where in MLflow it all is.
-        compute: logged.
         data: logged.
         prepare: logged.
         extractor: logged.
-        network: logged.
-        train: logged.
         evaluate: logged.
         register: name of the model and bounds for `champion`.
     """

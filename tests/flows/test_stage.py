@@ -2,7 +2,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -101,9 +100,11 @@ def test_an_interrupted_flow_ends_the_stage_and_what_it_started(tmp_path: Path) 
 
 
 def test_a_stage_may_finish_its_last_words_though_dvc_is_gone(tmp_path: Path) -> None:
-    told, words = tmp_path / "pid", tmp_path / "words"
+    told, words, listens = tmp_path / "pid", tmp_path / "words", tmp_path / "listens"
     slow = (
-        f"import pathlib, signal, time; signal.signal(15, lambda *_: (time.sleep(1), open({str(words)!r}, 'w'), 1 / 0))"
+        "import pathlib, signal, time; "
+        f"signal.signal(15, lambda *_: (time.sleep(1), open({str(words)!r}, 'w'), 1 / 0)); "
+        f"open({str(listens)!r}, 'w')"
     )
     code = PARENT.replace("import time;", f"{slow};")
     flow = subprocess.Popen(
@@ -111,7 +112,7 @@ def test_a_stage_may_finish_its_last_words_though_dvc_is_gone(tmp_path: Path) ->
     )
     try:
         wait_for(lambda: told.exists() and told.read_text().endswith("\n"), "no stage")
-        time.sleep(1)  # until it listens
+        wait_for(listens.exists, "it does not listen")
         flow.send_signal(signal.SIGINT)
         assert flow.wait(60) != 0
         assert words.exists()

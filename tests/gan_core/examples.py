@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import cache
 
+import pytest
 import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
@@ -117,3 +118,7 @@ def digits_classifier() -> Classifier:
     for _ in train_classifier(EXTRACTOR, classifier, images[:1300], labels[:1300]):
         pass
     return classifier.requires_grad_(False)
+
+
+IMAGES = random_pixels(40)
+families = pytest.mark.parametrize("network", NETWORKS, ids=["mlp", "dcgan"])

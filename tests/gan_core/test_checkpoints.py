@@ -10,20 +10,7 @@ import torch
 from gan_core.checkpoints import CheckpointMismatchError, restore_checkpoint, save_checkpoint
 from gan_core.config import NetworkConfig, TrainConfig
 from gan_core.training import NonFiniteLossError, train
-from tests.gan_core.examples import (
-    DCGAN,
-    MLP,
-    NETWORKS,
-    TRAIN,
-    everything,
-    fresh,
-    random_pixels,
-    same_bits,
-    trained,
-)
-
-IMAGES = random_pixels(40)
-families = pytest.mark.parametrize("network", NETWORKS, ids=["mlp", "dcgan"])
+from tests.gan_core.examples import DCGAN, IMAGES, MLP, TRAIN, everything, families, fresh, same_bits, trained
 
 
 def stop_at(config: TrainConfig, network: NetworkConfig, path: Path, step: int) -> None:

@@ -5,14 +5,7 @@ import pytest
 import torch
 
 from gan_core.tensor_files import load_tensors, save_tensors, write_atomically
-from tests.gan_core.examples import (
-    NETWORKS,
-    random_pixels,
-    same_bits,
-)
-
-IMAGES = random_pixels(40)
-families = pytest.mark.parametrize("network", NETWORKS, ids=["mlp", "dcgan"])
+from tests.gan_core.examples import same_bits
 
 
 def test_tensors_and_metadata_survive_the_round_trip(tmp_path: Path) -> None:

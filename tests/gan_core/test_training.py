@@ -26,10 +26,11 @@ from gan_core.training import (
 )
 from tests.gan_core.examples import (
     DCGAN,
+    IMAGES,
     MLP,
-    NETWORKS,
     TRAIN,
     everything,
+    families,
     fresh,
     moments,
     random_pixels,
@@ -38,8 +39,6 @@ from tests.gan_core.examples import (
     trained,
 )
 
-IMAGES = random_pixels(40)
-families = pytest.mark.parametrize("network", NETWORKS, ids=["mlp", "dcgan"])
 losses = pytest.mark.parametrize("loss", ["minimax", "non_saturating", "relativistic"])
 
 

@@ -1,26 +1,12 @@
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
 import torch
 
 from gan_core.config import NetworkConfig
 from gan_core.sampling import generate, z_bank
 from gan_core.weights import load_generator, save_generator
-from tests.gan_core.examples import (
-    DCGAN,
-    NETWORKS,
-    SIZE,
-    TRAIN,
-    fresh,
-    random_pixels,
-    same_bits,
-    snapshot,
-    trained,
-)
-
-IMAGES = random_pixels(40)
-families = pytest.mark.parametrize("network", NETWORKS, ids=["mlp", "dcgan"])
+from tests.gan_core.examples import DCGAN, IMAGES, NETWORKS, SIZE, TRAIN, families, fresh, same_bits, snapshot, trained
 
 
 def test_the_same_seed_writes_the_same_bytes_and_another_does_not(tmp_path: Path) -> None:

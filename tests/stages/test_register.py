@@ -36,9 +36,9 @@ def register_tiny(
         if not outputs[2].exists():
             evaluate(prepared, root / "extractor", outputs[0], outputs[2], compute=CPU, evaluate=committed.evaluate)
         config = replace(committed.register, model_name=name, max_fid_ratio_to_real=bounds, max_fid_ratio_to_noise=1e9)
-        names = ("data", "prepare", "extractor", "network", "train", "evaluate")
+        names = ("data", "prepare", "extractor", "evaluate")
         sections = {section: getattr(committed, section) for section in names}
-        register(prepared, *outputs, place / "registration.json", compute=CPU, register=config, **sections)
+        register(prepared, *outputs, place / "registration.json", register=config, **sections)
         registered: dict[str, Any] = json.loads((place / "registration.json").read_text())
         return registered
 

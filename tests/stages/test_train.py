@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,9 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
-def kill_after(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the next training die after a step, as by a signal."""
+@contextmanager
+def killed_after(step: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Make the training in this block die after a step, as by a signal."""
 
     def played(*arguments: Any) -> Iterator[Any]:
         for report in gan_core.training.train(*arguments):
@@ -42,7 +44,9 @@ def kill_after(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
             if report.step == step:
                 raise Killed
 
-    monkeypatch.setattr(stages.train, "play", played)
+    with monkeypatch.context() as patch, pytest.raises(Killed):  # noqa: PT012  # the block is the caller's
+        patch.setattr(stages.train, "play", played)
+        yield
 
 
 def test_the_same_seed_writes_the_same_bytes_and_another_does_not(train_tiny: Train) -> None:
@@ -56,10 +60,8 @@ def test_stopping_and_going_on_equals_never_stopping(
     step: int, train_tiny: Train, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = train_tiny("whole")
-    with monkeypatch.context() as patch:
-        kill_after(step, patch)
-        with pytest.raises(Killed):
-            train_tiny("stopped")
+    with killed_after(step, monkeypatch):
+        train_tiny("stopped")
     assert (step >= 6) == any((root / ".checkpoints").rglob("state.safetensors"))
     assert contents(train_tiny("resumed")) == contents(whole)
 
@@ -67,10 +69,8 @@ def test_stopping_and_going_on_equals_never_stopping(
 def test_a_resumed_training_says_where_it_goes_on(
     train_tiny: Train, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with monkeypatch.context() as patch:
-        kill_after(14, patch)
-        with pytest.raises(Killed):
-            train_tiny("stopped")
+    with killed_after(14, monkeypatch):
+        train_tiny("stopped")
     train_tiny("resumed")
     assert "going on from step 12 of 24" in capsys.readouterr().out
 
@@ -78,10 +78,8 @@ def test_a_resumed_training_says_where_it_goes_on(
 def test_other_parameters_do_not_go_on_from_a_checkpoint(
     train_tiny: Train, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with monkeypatch.context() as patch:
-        kill_after(14, patch)
-        with pytest.raises(Killed):
-            train_tiny("stopped")
+    with killed_after(14, monkeypatch):
+        train_tiny("stopped")
     train_tiny("other", beta2=0.9)
     assert "going on" not in capsys.readouterr().out
 
@@ -111,10 +109,8 @@ def test_a_loss_that_is_not_finite_ends_the_training_with_its_step(train_tiny: T
 def test_a_second_trainer_is_told_who_holds_the_checkpoint(
     train_tiny: Train, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patch:
-        kill_after(14, patch)
-        with pytest.raises(Killed):
-            train_tiny("stopped")
+    with killed_after(14, monkeypatch):
+        train_tiny("stopped")
     (lock,) = (root / ".checkpoints").rglob("lock")
     with lock.open("w") as file:
         file.write("4711")
@@ -149,20 +145,16 @@ def test_mlflow_shows_the_training(train_tiny: Train) -> None:
 def test_a_resumed_training_goes_on_in_its_run_without_doubling_rows(
     train_tiny: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patch:
-        kill_after(16, patch)
-        with pytest.raises(Killed):
-            train_tiny("stopped", seed=4)
+    with killed_after(16, monkeypatch):
+        train_tiny("stopped", seed=4)
     client, run = run_of(train_tiny("resumed", seed=4))
     assert [metric.step for metric in client.get_metric_history(run.info.run_id, "g_loss")] == [4, 8, 12, 16, 20, 24]
     assert run.info.status == "FINISHED"
 
 
 def test_a_killed_training_is_killed_in_mlflow(train_tiny: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patch:
-        kill_after(16, patch)
-        with pytest.raises(Killed):
-            train_tiny("stopped", seed=5)
+    with killed_after(16, monkeypatch):
+        train_tiny("stopped", seed=5)
     client, experiment = connect()
     runs = client.search_runs([experiment], "params.`train.seed` = '5'")
     assert [run.info.status for run in runs] == ["KILLED"]
