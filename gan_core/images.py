@@ -1,7 +1,7 @@
 """Images as bytes and as what networks see."""
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 
 def to_unit_range(pixels: Tensor) -> Tensor:
@@ -12,3 +12,18 @@ def to_unit_range(pixels: Tensor) -> Tensor:
 def to_pixels(images: Tensor) -> Tensor:
     """Return uint8 pixels in [0, 255] for images in [-1, 1], of any shape: 127.5 (x + 1), rounded."""
     return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def draw_batch(images: Tensor, count: int, rng: Generator) -> Tensor:
+    """Return what a discriminator sees of `count` images, drawn with replacement in O(count).
+
+    Args:
+        images: (N, C, H, W) uint8, or points of a known density (N, D) float.
+        count: at least 1.
+        rng: on the device of the images.
+
+    Returns:
+        Images (count, C, H, W) in [-1, 1]; points (count, D) as they are.
+    """
+    batch = images[torch.randint(len(images), (count,), generator=rng, device=images.device)]
+    return to_unit_range(batch) if batch.dtype == torch.uint8 else batch

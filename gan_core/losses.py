@@ -86,13 +86,13 @@ def gradient_penalty(logits: Tensor, images: Tensor) -> Tensor:
 
     Args:
         logits: (B,), computed from `images`.
-        images: (B, C, H, W), with `requires_grad`.
+        images: (B, ...), with `requires_grad`.
 
     Returns:
         A scalar that can be differentiated again, at least 0.
     """
     (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
-    return gradient.square().sum(dim=(1, 2, 3)).mean() / 2
+    return gradient.flatten(1).square().sum(dim=1).mean() / 2
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,8 @@ OBJECTIVES: dict[Literal["minimax", "non_saturating", "relativistic"], Objective
 }
 
 
-def probabilities(objective: Objective, *, real_logits: Tensor, fake_logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mean D(x) and the mean D(G(z)) as this objective defines them.
+def game_logits(objective: Objective, *, real_logits: Tensor, fake_logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the logits of D(x) and of D(G(z)) as this objective defines D.
 
     For a paired objective a logit alone means nothing: adding a constant to all changes no loss. There D(x) is
     sigmoid(C(x) - E C(G(z))) and D(G(z)) is sigmoid(C(G(z)) - E C(x)): Jolicoeur-Martineau 2018, equation 5. Under both
@@ -120,12 +120,12 @@ def probabilities(objective: Objective, *, real_logits: Tensor, fake_logits: Ten
 
     Args:
         objective: which game is played.
-        real_logits: (B,), logits of real images.
-        fake_logits: (B,), logits of generated images.
+        real_logits: (B,), the discriminator's logits C(x) of real images.
+        fake_logits: (B,), those of generated images.
 
     Returns:
-        Two scalars in [0, 1].
+        Two tensors (B,), of logits.
     """
     real_offset = fake_logits.mean() if objective.paired else 0.0
     fake_offset = real_logits.mean() if objective.paired else 0.0
-    return (real_logits - real_offset).sigmoid().mean(), (fake_logits - fake_offset).sigmoid().mean()
+    return real_logits - real_offset, fake_logits - fake_offset

@@ -33,6 +33,20 @@ class MlpGenerator(nn.Module):
         """Return images (B, C, H, W) in [-1, 1] for z (B, Z): 2 sigmoid(a) - 1 = tanh(a / 2)."""
         return torch.tanh(self.layers(z) / 2).reshape(-1, *self.shape)
 
+    @torch.no_grad()
+    def set_output_bias(self, images: Tensor) -> None:
+        """Start around the mean image: each output's bias becomes the inverse sigmoid of its pixel's mean.
+
+        As the authors' code does for Goodfellow et al. 2014 (`init_bias_target_marginals`). Means are kept half a grey
+        level away from black and white, where the sigmoid would have no gradient.
+
+        Args:
+            images: (N, C, H, W) uint8, on any device.
+        """
+        means = images.sum(dim=0, dtype=torch.int64).double() / (255 * len(images))
+        bias = means.clamp(1 / 510, 1 - 1 / 510).logit().flatten()
+        self.layers[-1].bias.copy_(bias)
+
 
 class Maxout(nn.Module):
     """Maximum over `pieces` linear maps for each unit: Goodfellow et al. 2013, arXiv:1302.4389, section 3."""

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from gan_core.config import NetworkConfig, TrainConfig
-from gan_core.images import to_unit_range
-from gan_core.losses import OBJECTIVES, gradient_penalty, probabilities
-from gan_core.networks import build_discriminator, build_generator, frozen_statistics
+from gan_core.images import draw_batch
+from gan_core.losses import OBJECTIVES, gradient_penalty
+from gan_core.networks import MlpGenerator, build_discriminator, build_generator, frozen_statistics
 from gan_core.randomness import stream
 from gan_core.sampling import draw_z
 
@@ -42,50 +42,61 @@ class TrainState:
 
 @dataclass(frozen=True)
 class Report:
-    """What one step did: means over its last batches, left on the device until somebody reads them.
+    """What one step did: means over its last batches, in nats, left on the device until somebody reads them.
 
-    Losses are in nats, without the gradient penalties; `real_prob` is D(x), `fake_prob` is D(G(z)), before the update.
+    Losses are those before the update, without the gradient penalties.
     """
 
     step: int
     d_loss: Tensor
     g_loss: Tensor
-    real_prob: Tensor
-    fake_prob: Tensor
     first_non_finite_step: Tensor
 
     def read(self) -> dict[str, float]:
-        """Return step, images and numbers by name; this waits for the device.
+        """Return step and numbers by name; this waits for the device.
 
         Returns:
-            `step`, `d_loss`, `g_loss`, `real_prob` and `fake_prob`.
+            `step`, `d_loss` and `g_loss`.
 
         Raises:
             NonFiniteLossError: a loss of this step or of an earlier one was not finite.
         """
         if self.first_non_finite_step.item():
             raise NonFiniteLossError(int(self.first_non_finite_step.item()))
-        names = ("d_loss", "g_loss", "real_prob", "fake_prob")
-        return {"step": self.step} | {name: getattr(self, name).item() for name in names}
+        return {"step": self.step, "d_loss": self.d_loss.item(), "g_loss": self.g_loss.item()}
 
 
-def initial_state(
-    config: TrainConfig, network: NetworkConfig, *, size: int, channels: int, device: torch.device
-) -> TrainState:
-    """Return both players at step 0 on a device, their weights drawn from `config.seed`.
+def initial_state(config: TrainConfig, network: NetworkConfig, images: Tensor) -> TrainState:
+    """Return both players for images, at step 0, their weights drawn from `config.seed`.
 
     Args:
         config: learning rates, betas and seed.
         network: family, latent space and widths.
-        size: side of the images, 8 to 64 pixels.
-        channels: 1 or 3.
-        device: where to train.
+        images: (N, C, H, W) uint8, the training images, on the device where to train.
 
     Returns:
         A state that `train` advances in place.
     """
-    discriminator = build_discriminator(network, size=size, channels=channels, seed=config.seed).to(device)
-    generator = build_generator(network, size=size, channels=channels, seed=config.seed).to(device)
+    _, channels, size, _ = images.shape
+    discriminator = build_discriminator(network, size=size, channels=channels, seed=config.seed)
+    generator = build_generator(network, size=size, channels=channels, seed=config.seed)
+    if isinstance(generator, MlpGenerator):
+        generator.set_output_bias(images)
+    return state_of(config, network, discriminator.to(images.device), generator.to(images.device))
+
+
+def state_of(config: TrainConfig, network: NetworkConfig, discriminator: nn.Module, generator: nn.Module) -> TrainState:
+    """Return the state, at step 0, of two players that are given.
+
+    Args:
+        config: learning rates and betas.
+        network: read for the latent space.
+        discriminator: maps a batch, and a generator of random numbers for dropout, to logits (B,).
+        generator: maps z (B, Z) to a batch, on the discriminator's device.
+
+    Returns:
+        A state that `train` advances in place.
+    """
     betas = (config.beta1, config.beta2)
     return TrainState(
         network=network,
@@ -94,7 +105,7 @@ def initial_state(
         ema_generator=copy.deepcopy(generator).requires_grad_(False),
         d_optimizer=Adam(discriminator.parameters(), config.discriminator_learning_rate, betas),
         g_optimizer=Adam(generator.parameters(), config.generator_learning_rate, betas),
-        first_non_finite_step=torch.zeros((), dtype=torch.int64, device=device),
+        first_non_finite_step=torch.zeros((), dtype=torch.int64, device=next(generator.parameters()).device),
     )
 
 
@@ -106,7 +117,7 @@ def train(config: TrainConfig, state: TrainState, images: Tensor) -> Iterator[Re
     Args:
         config: Algorithm 1's numbers; `steps` counts generator updates.
         state: both players, changed in place; consistent whenever a report is yielded.
-        images: (N, C, H, W) uint8 on the device of the players.
+        images: (N, C, H, W) uint8, or points (N, D) float, on the device of the players.
 
     Yields:
         One report a step.
@@ -115,29 +126,27 @@ def train(config: TrainConfig, state: TrainState, images: Tensor) -> Iterator[Re
         step = state.step + 1
         set_learning_rates(config, state, step)
         for k in range(config.discriminator_steps):
-            d_loss, real_prob, fake_prob = step_discriminator(config, state, images, step, k)
+            d_loss = step_discriminator(config, state, images, step, k)
             note_non_finite(state, d_loss, step)
         g_loss = step_generator(config, state, images, step)
         note_non_finite(state, g_loss, step)
         update_ema(config, state, step)
         state.step = step
-        yield Report(step, d_loss, g_loss, real_prob, fake_prob, state.first_non_finite_step)
+        yield Report(step, d_loss, g_loss, state.first_non_finite_step)
 
 
-def step_discriminator(
-    config: TrainConfig, state: TrainState, images: Tensor, step: int, k: int
-) -> tuple[Tensor, Tensor, Tensor]:
+def step_discriminator(config: TrainConfig, state: TrainState, images: Tensor, step: int, k: int) -> Tensor:
     """Descend the discriminator's loss once; the generator keeps every bit.
 
     Args:
         config: the loss, the penalties' weights and the batch size.
         state: both players; the discriminator and its optimizer are changed.
-        images: (N, C, H, W) uint8, the training images.
+        images: as `train` takes them.
         step: number of the generator update that follows, from 1.
         k: number of this update within the step, from 0.
 
     Returns:
-        The loss without penalties, the mean D(x) and the mean D(G(z)), detached scalars.
+        The loss without penalties, a detached scalar.
     """
     objective = OBJECTIVES[config.loss]
     real = draw_real(config, images, "real", step, k)
@@ -158,9 +167,7 @@ def step_discriminator(
     state.d_optimizer.zero_grad()
     penalised.backward()
     state.d_optimizer.step()
-    with torch.no_grad():
-        real_prob, fake_prob = probabilities(objective, real_logits=real_logits, fake_logits=fake_logits)
-    return loss.detach(), real_prob, fake_prob
+    return loss.detach()
 
 
 def step_generator(config: TrainConfig, state: TrainState, images: Tensor, step: int) -> Tensor:
@@ -169,7 +176,7 @@ def step_generator(config: TrainConfig, state: TrainState, images: Tensor, step:
     Args:
         config: the loss and the batch size.
         state: both players; the generator and its optimizer are changed.
-        images: (N, C, H, W) uint8, the training images; read by paired losses only.
+        images: as `train` takes them; read by paired losses only.
         step: number of this update, from 1.
 
     Returns:
@@ -221,10 +228,8 @@ def note_non_finite(state: TrainState, loss: Tensor, step: int) -> None:
 
 
 def draw_real(config: TrainConfig, images: Tensor, purpose: str, *counters: int) -> Tensor:
-    """Return a batch of training images (B, C, H, W) in [-1, 1], drawn with replacement in O(B)."""
-    rng = _rng(config, images, purpose, *counters)
-    index = torch.randint(len(images), (config.batch_size,), generator=rng, device=images.device)
-    return to_unit_range(images[index])
+    """Return a batch drawn with replacement in O(B): images (B, C, H, W) in [-1, 1], points (B, D) as they are."""
+    return draw_batch(images, config.batch_size, _rng(config, images, purpose, *counters))
 
 
 def _rng(config: TrainConfig, images: Tensor, purpose: str, *counters: int) -> torch.Generator:

@@ -67,7 +67,7 @@ def train(
         "device": device.type,
     }
     key = training_key(parameters, data_md5, made_by)
-    state = initial_state(train, network, size=summary.size, channels=summary.channels, device=device)
+    state = initial_state(train, network, images)
     with Workspace(key) as work:
         if work.checkpoint.exists():
             restore_checkpoint(work.checkpoint, state, train)

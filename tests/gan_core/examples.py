@@ -56,7 +56,7 @@ def random_pixels(count: int, *, size: int = SIZE, channels: int = 1, seed: int 
 
 
 def fresh(config: TrainConfig, network: NetworkConfig, *, channels: int = 1) -> TrainState:
-    return initial_state(config, network, size=SIZE, channels=channels, device=CPU)
+    return initial_state(config, network, IMAGES if channels == 1 else random_pixels(40, channels=channels))
 
 
 def trained(config: TrainConfig, network: NetworkConfig, images: Tensor) -> TrainState:
