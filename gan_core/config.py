@@ -116,3 +116,24 @@ class ExtractorConfig:
             len(self.weights_sha256) == 64 and set(self.weights_sha256) <= digits,
             "weights_sha256 must be 64 hexadecimal digits in lower case",
         )
+
+
+@dataclass(frozen=True)
+class DoctorConfig:
+    """From where on readings of a run are a failure."""
+
+    window: float
+    grace: float
+    max_magnitude: float
+    min_signal: float
+    min_update: float
+    min_variety: float
+    max_overfitting: float
+    min_gap: float
+    stop: bool
+
+    def __post_init__(self) -> None:
+        _require(0 < self.window <= 1, f"window must be above 0 and at most 1, got {self.window}")
+        _require(0 <= self.grace <= 1, f"grace must be between 0 and 1, got {self.grace}")
+        for name in ("max_magnitude", "min_signal", "min_update", "min_variety", "max_overfitting", "min_gap"):
+            _require(getattr(self, name) >= 0, f"{name} must not be negative, got {getattr(self, name)}")

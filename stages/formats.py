@@ -5,7 +5,6 @@ import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +12,7 @@ from PIL import Image
 
 from stages.errors import StageError
 from stages.pixels import RefusedError, decode
+from stages.prepared import Split
 from stages.published import (
     CIFAR_TEST,
     CIFAR_TRAIN,
@@ -24,8 +24,6 @@ from stages.published import (
     TRAIN_IMAGES,
     TRAIN_LABELS,
 )
-
-Split = Literal["train", "test"]
 
 
 @dataclass(frozen=True)
@@ -44,9 +42,13 @@ class Original:
 
 @dataclass(frozen=True)
 class Originals:
-    """All source images in a fixed order; `classes` in label order, or None where folders name them."""
+    """All source images in a fixed order; `classes` in label order, or None where folders name them.
+
+    `official_train` is the number of images in a published training split, whose order is random; 0 for others.
+    """
 
     total: int
+    official_train: int
     classes: tuple[str, ...] | None
     images: Iterable[Original]
 
@@ -97,7 +99,8 @@ def _originals(batches: list[_Batch], classes: tuple[str, ...]) -> Originals:
         if batch.labels.max(initial=0) >= len(classes):
             raise ValueError(f"{batch.file}: label {batch.labels.max()}, but {len(classes)} classes")
     images = (original for batch in batches for original in _labelled(batch, classes))
-    return Originals(sum(len(batch.images) for batch in batches), classes, images)
+    official_train = sum(len(batch.images) for batch in batches if batch.split == "train")
+    return Originals(sum(len(batch.images) for batch in batches), official_train, classes, images)
 
 
 def _labelled(batch: _Batch, classes: tuple[str, ...]) -> Iterator[Original]:
@@ -142,7 +145,7 @@ def _cifar(raw: Path, classes: tuple[str, ...]) -> Originals:
 def _folder(path: Path) -> Originals:
     with tarfile.open(path, "r:") as tar:
         members = [(member.name, member.offset_data, member.size) for member in tar]
-    return Originals(len(members), None, _decoded(path, members))
+    return Originals(len(members), 0, None, _decoded(path, members))
 
 
 def _decoded(path: Path, members: list[tuple[str, int, int]]) -> Iterator[Original]:

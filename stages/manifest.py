@@ -1,11 +1,11 @@
 """The table behind prepared data: one row for each source image, and what can be counted in it."""
 
 from dataclasses import dataclass, fields
+from typing import get_args
 
 import pandas as pd
 
-from stages.formats import Split
-from stages.prepared import Summary
+from stages.prepared import Split, Summary
 
 COLUMN_TYPES = {
     "source": "str",
@@ -82,8 +82,8 @@ def summarize(frame: pd.DataFrame, *, name: str, size: int, channels: int, class
     Returns:
         What `summary.json` holds.
     """
-    train, test = (
-        frame.loc[frame["split"].eq(split) & frame["refused"].isna(), "sha256"] for split in ("train", "test")
+    train, validation, test = (
+        frame.loc[frame["split"].eq(split) & frame["refused"].isna(), "sha256"] for split in get_args(Split)
     )
     return Summary(
         name=name,
@@ -91,9 +91,11 @@ def summarize(frame: pd.DataFrame, *, name: str, size: int, channels: int, class
         channels=channels,
         classes=classes,
         train=len(train),
+        validation=len(validation),
         test=len(test),
         refused=int(frame["refused"].notna().sum()),
         duplicates_train=int(train.duplicated().sum()),
+        duplicates_validation=int(validation.duplicated().sum()),
         duplicates_test=int(test.duplicated().sum()),
-        leaks=int(test.isin(train).sum()),
+        leaks=int(validation.isin(train).sum() + test.isin(train).sum()),
     )

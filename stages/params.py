@@ -39,6 +39,7 @@ class PrepareConfig:
     channels: Literal[1, 3]
     fit: Literal["crop", "pad", "stretch"]
     test_share: Annotated[float, Field(gt=0, lt=1)]
+    validation_share: Annotated[float, Field(gt=0, lt=1)]
     max_refused_share: Annotated[float, Field(ge=0, lt=1)]
     seed: Annotated[int, Field(ge=0)]
 

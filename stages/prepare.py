@@ -1,6 +1,8 @@
 """The stage `prepare`: checked uint8 arrays, a manifest of every source image, and what is odd about them."""
 
 import hashlib
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -10,22 +12,24 @@ from rich.markup import escape
 from rich.table import Table
 
 from stages.errors import StageError
-from stages.formats import Original, Originals, Split, read
+from stages.formats import Original, Originals, read
 from stages.manifest import Row, manifest, summarize
 from stages.outputs import new_folder
 from stages.params import DataConfig, PrepareConfig
 from stages.pixels import pixels
-from stages.prepared import MANIFEST, ImageFile, Summary, images_path, labels_path, save_summary
+from stages.prepared import MANIFEST, ImageFile, Split, Summary, images_path, labels_path, save_summary
 from stages.progress import progress
 
+SPLITS: tuple[Split, ...] = get_args(Split)
 SHOWN = 10
 """How many refused files and classes are named on the screen; the manifest has all."""
 
 
 def prepare(raw: Path, prepared: Path, *, data: DataConfig, prepare: PrepareConfig) -> None:
-    """Write the images of both splits as arrays (N, C, H, W), their labels, a manifest and a summary.
+    """Write the images of all splits as arrays (N, C, H, W), their labels, a manifest and a summary.
 
-    Official splits stay as they are. Other images go to the test split by a hash of their own pixels, see
+    Official test splits stay as they are. Of a published training split the last images are held out for validation, as
+    is the custom for MNIST (50,000 and 10,000). Other images go to a split by a hash of their own pixels, see
     `drawn_split`. Files that are no readable image are left out and listed, up to a bound.
 
     Args:
@@ -45,9 +49,9 @@ def prepare(raw: Path, prepared: Path, *, data: DataConfig, prepare: PrepareConf
         summary = summarize(frame, name=data.name, size=prepare.image_size, channels=prepare.channels, classes=classes)
         refused = [(row.source, row.refused) for row in rows if row.refused is not None]
         _check_refused(refused, len(rows), prepare.max_refused_share)
-        _check_splits(summary, prepare.test_share)
+        _check_splits(summary, prepare)
         if classes is not None:
-            for split in get_args(Split):
+            for split in SPLITS:
                 labels = frame.loc[frame["split"].eq(split) & frame["refused"].isna(), "label"]
                 np.save(labels_path(folder, split), labels.to_numpy(np.int64))
         frame.to_parquet(folder / MANIFEST, engine="pyarrow", index=False)
@@ -55,44 +59,53 @@ def prepare(raw: Path, prepared: Path, *, data: DataConfig, prepare: PrepareConf
     _report(summary, refused)
 
 
-def drawn_split(content: bytes, *, seed: int, test_share: float) -> Split:
-    """Return the split of an image: test iff hash(seed, pixels), read as a number in [0, 1), is below `test_share`.
+def drawn_split(content: bytes, *, seed: int, test_share: float, validation_share: float) -> Split:
+    """Return the split of an image by a hash of seed and pixels, read as a number in [0, 1).
 
-    Images with equal pixels are therefore never on both sides, and adding or removing images moves no other.
+    Below `test_share` it is test; of what is above, the lowest `validation_share` is validation. Images with equal
+    pixels are therefore never on two sides, and adding or removing images moves no other.
 
     Args:
         content: the prepared pixels.
         seed: of the split.
-        test_share: expected share of the test split, in (0, 1).
+        test_share: expected share of the test split, in [0, 1).
+        validation_share: expected share of what is not in the test split, in (0, 1).
 
     Returns:
-        `train` or `test`.
+        `train`, `validation` or `test`.
     """
     digest = hashlib.sha256(f"{seed}:".encode() + content).digest()
     number = (int.from_bytes(digest[:8]) >> 11) / 2**53  # as many bits as a float holds, so never 1
-    return "test" if number < test_share else "train"
+    if number < test_share:
+        return "test"
+    return "validation" if number < test_share + (1 - test_share) * validation_share else "train"
 
 
 def _write_images(originals: Originals, folder: Path, config: PrepareConfig) -> list[Row]:
     shape = (config.channels, config.image_size, config.image_size)
+    kept = originals.official_train - round(originals.official_train * config.validation_share)
     rows = []
-    with (
-        ImageFile(images_path(folder, "train"), shape) as train,
-        ImageFile(images_path(folder, "test"), shape) as test,
-        progress("prepare: images", originals.total) as line,
-    ):
+    with ExitStack() as stack:
+        files = {split: stack.enter_context(ImageFile(images_path(folder, split), shape)) for split in SPLITS}
+        line = stack.enter_context(progress("prepare: images", originals.total))
         for original in originals.images:
-            rows.append(_write_image(original, {"train": train, "test": test}, config))
+            if len(rows) < originals.official_train:
+                original = replace(original, split="train" if len(rows) < kept else "validation")
+            rows.append(_write_image(original, files, config, published=originals.official_train > 0))
             line.update(len(rows))
     return rows
 
 
-def _write_image(original: Original, files: dict[Split, ImageFile], config: PrepareConfig) -> Row:
+def _write_image(original: Original, files: dict[Split, ImageFile], config: PrepareConfig, *, published: bool) -> Row:
     if original.image is None:
         return Row(original.source, None, None, original.class_name, None, None, None, original.refused)
     image = pixels(original.image, size=config.image_size, channels=config.channels, fit=config.fit)
     content = image.tobytes()
-    split = original.split or drawn_split(content, seed=config.seed, test_share=config.test_share)
+    split = original.split
+    if split is None or (split == "train" and not published):
+        test_share = config.test_share if split is None else 0.0
+        shares = {"test_share": test_share, "validation_share": config.validation_share}
+        split = drawn_split(content, seed=config.seed, **shares)
     index = files[split].append(image)
     sha256 = hashlib.sha256(content).hexdigest()
     return Row(original.source, split, index, original.class_name, *original.image.size, sha256, None)
@@ -110,24 +123,27 @@ def _check_refused(refused: list[tuple[str, str]], total: int, bound: float) -> 
         raise StageError("\n".join([message, *listed, *more]))
 
 
-def _check_splits(summary: Summary, test_share: float) -> None:
-    for split, count in (("train", summary.train), ("test", summary.test)):
+def _check_splits(summary: Summary, config: PrepareConfig) -> None:
+    counts = {"train": summary.train, "validation": summary.validation, "test": summary.test}
+    for split, count in counts.items():
         if count == 0:
             raise StageError(
-                f"none of the {summary.train + summary.test:,} images is in the {split} split; add images, or change "
-                f"prepare.test_share in params.yaml, which is {test_share} (it has no effect on official splits)"
+                f"none of the {sum(counts.values()):,} images is in the {split} split; add images, or change "
+                f"prepare.test_share in params.yaml, which is {config.test_share} (it has no effect on official test "
+                f"splits), or prepare.validation_share, which is {config.validation_share}"
             )
 
 
 def _report(summary: Summary, refused: list[tuple[str, str]]) -> None:
     shape = f"{summary.channels} x {summary.size} x {summary.size}"
-    table = Table("", "train", "test", title=f"prepared: {summary.name}, {shape}", title_justify="left")
-    table.add_row("images", f"{summary.train:,}", f"{summary.test:,}")
-    table.add_row("duplicates within", f"{summary.duplicates_train:,}", f"{summary.duplicates_test:,}")
-    table.add_row("also in train", "", f"{summary.leaks:,}")
+    table = Table("", *SPLITS, title=f"prepared: {summary.name}, {shape}", title_justify="left")
+    duplicates = (summary.duplicates_train, summary.duplicates_validation, summary.duplicates_test)
+    table.add_row("images", f"{summary.train:,}", f"{summary.validation:,}", f"{summary.test:,}")
+    table.add_row("duplicates within", *(f"{count:,}" for count in duplicates))
     console = Console(highlight=False)
     console.print(table)
     console.print(f"classes: {escape(_class_list(summary.classes))}")
+    console.print(f"held out, but with the pixels of a training image: {summary.leaks:,}")
     console.print(f"refused: {summary.refused:,}")
     for source, reason in refused[:SHOWN]:
         console.print(f"  {escape(source)}: {escape(reason)}")

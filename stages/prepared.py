@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+Split = Literal["train", "validation", "test"]
 MANIFEST = "manifest.parquet"
 SUMMARY = "summary.json"
 
@@ -17,8 +18,8 @@ SUMMARY = "summary.json"
 class Summary:
     """What the data are, and what is odd about them: counts are of images.
 
-    `duplicates_*` have the same pixels as an earlier image of their split; `leaks` are test images whose pixels are
-    also in the training split. `classes` are in label order, None where the data have no labels.
+    `duplicates_*` have the same pixels as an earlier image of their split; `leaks` are validation and test images whose
+    pixels are also in the training split. `classes` are in label order, None where the data have no labels.
     """
 
     name: str
@@ -26,20 +27,22 @@ class Summary:
     channels: int
     classes: list[str] | None
     train: int
+    validation: int
     test: int
     refused: int
     duplicates_train: int
+    duplicates_validation: int
     duplicates_test: int
     leaks: int
 
 
-def load_images(prepared: Path, split: Literal["train", "test"]) -> NDArray[np.uint8]:
+def load_images(prepared: Path, split: Split) -> NDArray[np.uint8]:
     """Return the images of a split, (N, C, H, W) in 0..255, read-only and read from disk where they are touched."""
     images: NDArray[np.uint8] = np.load(images_path(prepared, split), mmap_mode="r", allow_pickle=False)
     return images
 
 
-def load_labels(prepared: Path, split: Literal["train", "test"]) -> NDArray[np.int64] | None:
+def load_labels(prepared: Path, split: Split) -> NDArray[np.int64] | None:
     """Return the labels of a split, (N,), or None if the data have none."""
     path = labels_path(prepared, split)
     if not path.exists():
@@ -59,12 +62,12 @@ def save_summary(prepared: Path, summary: Summary) -> None:
     (prepared / SUMMARY).write_text(text + "\n", encoding="utf-8")
 
 
-def images_path(prepared: Path, split: Literal["train", "test"]) -> Path:
+def images_path(prepared: Path, split: Split) -> Path:
     """Return where the images of a split are."""
     return prepared / f"images_{split}.npy"
 
 
-def labels_path(prepared: Path, split: Literal["train", "test"]) -> Path:
+def labels_path(prepared: Path, split: Split) -> Path:
     """Return where the labels of a split are, if there are any."""
     return prepared / f"labels_{split}.npy"
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from gan_core.config import NetworkConfig
 from gan_core.networks import (
     Maxout,
+    MlpGenerator,
     build_discriminator,
     build_generator,
     dropped,
@@ -210,3 +211,18 @@ def test_statistics_are_recorded_again_after_an_error() -> None:
     norms = [module for module in generator.modules() if isinstance(module, nn.BatchNorm2d)]
     assert norms
     assert all(norm.track_running_stats for norm in norms)
+
+
+def test_an_mlp_starts_around_the_mean_image() -> None:
+    generator = build_generator(replace(MLP, z_distribution="normal"), size=8, channels=3, seed=0)
+    assert isinstance(generator, MlpGenerator)
+    pixels = torch.randint(256, (300, 3, 8, 8), generator=stream(0, "pixels"), dtype=torch.uint8)
+    pixels = (pixels * torch.linspace(0, 1, 64).reshape(8, 8)).to(torch.uint8)
+    pixels[:, 2, 7, 7] = 255
+    generator.set_output_bias(pixels)
+    with torch.no_grad():
+        generator.layers[-1].weight.zero_()
+        image = (generator(torch.randn(1, MLP.z_dim)) + 1) * 127.5
+    # The first pixel is always black and the last one always white: half a grey level away from it.
+    expected = pixels.double().mean(dim=0).clamp(0.5, 254.5)
+    assert torch.allclose(image[0].double(), expected, atol=1e-3)

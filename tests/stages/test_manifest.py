@@ -38,10 +38,12 @@ def test_duplicates_point_to_the_first_image_with_these_pixels() -> None:
 
 
 def test_duplicates_and_leaks_are_counted_apart() -> None:
-    frame, classes = manifest([*ROWS, row("9", "test", "a", "dog")], None)
+    more = [row("9", "test", "a", "dog"), *(row(f"v{n}", "validation", sha, "dog") for n, sha in enumerate("bbd"))]
+    frame, classes = manifest([*ROWS, *more], None)
     summary = summarize(frame, name="folder", size=8, channels=1, classes=classes)
-    assert (summary.train, summary.test, summary.refused) == (3, 5, 1)
-    assert (summary.duplicates_train, summary.duplicates_test, summary.leaks) == (1, 3, 3)
+    assert (summary.train, summary.validation, summary.test, summary.refused) == (3, 3, 5, 1)
+    assert (summary.duplicates_train, summary.duplicates_validation, summary.duplicates_test) == (1, 1, 3)
+    assert summary.leaks == 5  # three of the test images, two of the validation images
 
 
 def test_class_folders_of_accepted_images_are_the_classes_sorted() -> None:

@@ -20,7 +20,9 @@ from stages.prepare import prepare
 from stages.prepared import ImageFile, load_images, load_labels, load_summary
 
 MNIST = Path(__file__).parents[3] / "shared" / "data" / "mnist"
-CONFIG = PrepareConfig(image_size=8, channels=1, fit="crop", test_share=0.25, max_refused_share=0.01, seed=0)
+CONFIG = PrepareConfig(
+    image_size=8, channels=1, fit="crop", test_share=0.25, validation_share=0.1, max_refused_share=0.01, seed=0
+)
 FOLDER = DataConfig("folder", None)
 
 
@@ -71,15 +73,16 @@ def test_a_thousand_jpegs_with_odd_files_among_them_run_through(
     assert refused["dogs/cut.jpg"].startswith("unreadable: image file is truncated")
     summary = load_summary(prepared)
     assert (summary.classes, summary.refused) == (["cats", "dogs"], 3)
-    assert summary.train + summary.test == 997
+    assert summary.train + summary.validation + summary.test == 997
     assert 195 < summary.test < 305  # 249 expected; four standard deviations
+    assert 43 < summary.validation < 107  # 75 expected
     shown = capsys.readouterr().out
     assert all(f"{source}: {reason}" in shown.replace("\n", " ") for source, reason in refused.items())
 
 
 def test_the_manifest_leads_from_each_image_to_its_pixels_and_label(tmp_path: Path) -> None:
     files = {f"{'ab'[number % 2]}/{number}.jpg": jpeg(number) for number in range(30)} | {"a/bad.jpg": b""}
-    prepared = run(tmp_path, files, replace(CONFIG, max_refused_share=0.5))
+    prepared = run(tmp_path, files, replace(CONFIG, max_refused_share=0.5, validation_share=0.3))
     for _, row in table(prepared).iterrows():
         if row["source"] == "a/bad.jpg":
             assert row[["split", "index", "label", "width", "height", "sha256", "duplicate_of"]].isna().all()
@@ -96,20 +99,33 @@ def test_copies_are_reported_once_they_are_prepared_pixels(tmp_path: Path) -> No
     """A copy in another format and with another name still has the same pixels."""
     copy = encoded(Image.open(io.BytesIO(jpeg(1))), "PNG")
     files = {f"{number}.jpg": jpeg(number) for number in range(20)} | {"copy.png": copy}
-    prepared = run(tmp_path, files)
+    prepared = run(tmp_path, files, replace(CONFIG, validation_share=0.3))
     rows = table(prepared).set_index("source")
     assert rows["duplicate_of"].dropna().to_dict() == {"copy.png": "1.jpg"}
     summary = load_summary(prepared)
-    assert (summary.duplicates_train + summary.duplicates_test, summary.leaks, summary.classes) == (1, 0, None)
+    duplicates = summary.duplicates_train + summary.duplicates_validation + summary.duplicates_test
+    assert (duplicates, summary.leaks, summary.classes) == (1, 0, None)
     assert load_labels(prepared, "train") is None
 
 
-def test_official_splits_stay_and_their_leaks_are_counted(tmp_path: Path) -> None:
-    files = {f"train/{number}.jpg": jpeg(number) for number in range(6)}
-    files |= {f"test/{number}.jpg": jpeg(number) for number in range(4, 9)}
-    summary = load_summary(run(tmp_path, files))
-    assert (summary.train, summary.test, summary.leaks) == (6, 5, 2)
-    assert (summary.duplicates_train, summary.duplicates_test) == (0, 0)
+def test_official_test_splits_stay_and_their_leaks_are_counted(tmp_path: Path) -> None:
+    files = {f"train/{number}.jpg": jpeg(number) for number in range(40)}
+    files |= {f"test/{number}.jpg": jpeg(number) for number in range(30, 60)}
+    prepared = run(tmp_path, files)
+    summary, rows = load_summary(prepared), table(prepared)
+    assert (summary.train + summary.validation, summary.test) == (40, 30)
+    assert set(rows.loc[rows["split"].eq("validation"), "source"].str.split("/").str[0]) == {"train"}
+    held = set(rows.loc[rows["split"].eq("validation"), "source"].str.removeprefix("train/"))
+    assert 0 < len(held) < 12
+    assert summary.leaks == 10 - len(held & {f"{number}.jpg" for number in range(30, 40)})
+    assert (summary.duplicates_train, summary.duplicates_validation, summary.duplicates_test) == (0, 0, 0)
+
+
+def test_two_images_are_too_few_for_three_splits(tmp_path: Path) -> None:
+    with pytest.raises(
+        StageError, match=r"none of the 2 images is in the \w+ split; .* prepare.validation_share, which"
+    ):
+        run(tmp_path, {"a.jpg": jpeg(1), "b.jpg": jpeg(2)})
 
 
 def test_the_same_input_gives_the_same_bytes_elsewhere(tmp_path: Path) -> None:
@@ -120,8 +136,10 @@ def test_the_same_input_gives_the_same_bytes_elsewhere(tmp_path: Path) -> None:
     assert names == [
         "images_test.npy",
         "images_train.npy",
+        "images_validation.npy",
         "labels_test.npy",
         "labels_train.npy",
+        "labels_validation.npy",
         "manifest.parquet",
         "summary.json",
     ]
@@ -150,11 +168,14 @@ def test_too_many_refused_files_stop_the_pipeline_and_leave_nothing(tmp_path: Pa
 
 @pytest.mark.parametrize(
     ("files", "split"),
-    [({"a.jpg": jpeg(1), "b.jpg": jpeg(1)}, "(train|test)"), ({"train/a.jpg": jpeg(1), "test/b.jpg": b""}, "test")],
+    [
+        ({"a.jpg": jpeg(1), "b.jpg": jpeg(1)}, r"\w+"),
+        ({f"train/{n}.jpg": jpeg(n) for n in range(8)} | {"test/b.jpg": b""}, "test"),
+    ],
 )
 def test_an_empty_split_is_an_error(tmp_path: Path, files: dict[str, bytes], split: str) -> None:
     with pytest.raises(StageError, match=f"none of the . images is in the {split} split; add images, or change"):
-        run(tmp_path, files, replace(CONFIG, max_refused_share=0.9))
+        run(tmp_path, files, replace(CONFIG, max_refused_share=0.9, validation_share=0.5))
 
 
 def test_a_full_disk_leaves_nothing_that_looks_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,9 +207,10 @@ def write_idx(raw: Path, counts: dict[str, int]) -> dict[str, list[int]]:
 
 def test_small_idx_files_run_through_with_their_own_split(tmp_path: Path) -> None:
     labels = write_idx(tmp_path / "raw", {"train": 7, "t10k": 3})
-    config = replace(CONFIG, image_size=16, channels=3, fit="stretch")
+    config = replace(CONFIG, image_size=16, channels=3, fit="stretch", validation_share=0.3)
     prepare(tmp_path / "raw", tmp_path / "out", data=DataConfig("fashion_mnist", None), prepare=config)
-    assert load_images(tmp_path / "out", "train").shape == (7, 3, 16, 16)
+    assert load_images(tmp_path / "out", "train").shape == (5, 3, 16, 16)
+    assert load_images(tmp_path / "out", "validation").shape == (2, 3, 16, 16)
     assert load_images(tmp_path / "out", "test").shape == (3, 3, 16, 16)
     found = load_labels(tmp_path / "out", "test")
     assert found is not None
@@ -201,7 +223,8 @@ def test_digits_are_split_by_their_pixels_and_kept_as_they_are(tmp_path: Path) -
     fetch(tmp_path / "raw", data=DataConfig("digits", None))
     prepare(tmp_path / "raw", tmp_path / "out", data=DataConfig("digits", None), prepare=CONFIG)
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
-    assert (summary["train"], summary["test"], summary["leaks"]) == (1361, 436, 0)
+    assert (summary["train"] + summary["validation"], summary["test"], summary["leaks"]) == (1361, 436, 0)
+    assert 92 < summary["validation"] < 181  # 136 expected; four standard deviations
     assert summary["classes"] == list("0123456789")
     first = table(tmp_path / "out").iloc[0]
     image = load_images(tmp_path / "out", first["split"])[first["index"]]
@@ -212,20 +235,25 @@ def test_digits_are_split_by_their_pixels_and_kept_as_they_are(tmp_path: Path) -
 def test_mnist_runs_through(tmp_path: Path) -> None:
     data = DataConfig("mnist", str(MNIST))
     fetch(tmp_path / "raw", data=data)
-    prepare(tmp_path / "raw", tmp_path / "out", data=data, prepare=replace(CONFIG, image_size=28))
+    config = replace(CONFIG, image_size=28, validation_share=0.1666667)
+    prepare(tmp_path / "raw", tmp_path / "out", data=data, prepare=config)
     images, labels = load_images(tmp_path / "out", "test"), load_labels(tmp_path / "out", "test")
     raw = (tmp_path / "raw" / "t10k-images-idx3-ubyte").read_bytes()
+    official = (tmp_path / "raw" / "train-images-idx3-ubyte").read_bytes()[16:]
+    assert load_images(tmp_path / "out", "train").tobytes() == official[: 50_000 * 784]
+    assert load_images(tmp_path / "out", "validation").tobytes() == official[50_000 * 784 :]
     assert images.shape == (10_000, 1, 28, 28)
     assert images.tobytes() == raw[16:]
     assert labels is not None
     assert labels[:5].tolist() == [7, 2, 1, 0, 4]
     summary = load_summary(tmp_path / "out")
-    assert (summary.train, summary.test, summary.refused, summary.leaks) == (60_000, 10_000, 0, 0)
+    counts = (summary.train, summary.validation, summary.test, summary.refused, summary.leaks)
+    assert counts == (50_000, 10_000, 10_000, 0, 0)
 
 
 def test_names_with_markup_are_shown_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = {f"[red]/{number}.jpg": jpeg(number) for number in range(20)} | {"[bold]x.jpg": b""}
-    run(tmp_path, files, replace(CONFIG, max_refused_share=0.5))
+    run(tmp_path, files, replace(CONFIG, max_refused_share=0.5, validation_share=0.3))
     assert "[bold]x.jpg: empty file" in capsys.readouterr().out
 
 

@@ -16,7 +16,7 @@ from stages.prepared import (
     save_summary,
 )
 
-SUMMARY = Summary("digits", 8, 1, ["é", "b"], 3, 2, 1, 0, 0, 0)
+SUMMARY = Summary("digits", 8, 1, ["é", "b"], 3, 1, 2, 1, 0, 0, 0, 0)
 
 
 def test_images_written_one_by_one_are_the_file_that_numpy_writes(tmp_path: Path) -> None:
