@@ -33,7 +33,7 @@ def gan_training() -> None:
 
 
 def publish(paths: dict[str, str]) -> None:
-    """Leave in Prefect's UI a table of the scores, a link to the MLflow run and the sample grid.
+    """Leave in Prefect's UI a table of the scores, the doctor's verdict, a link to the MLflow run and the sample grid.
 
     Args:
         paths: of the outputs, as `dvc.yaml` names them.
@@ -46,15 +46,24 @@ def publish(paths: dict[str, str]) -> None:
     server = address if address.startswith("http") else "http://127.0.0.1:5000"
     # Without the view MLflow opens its menu for language models, which has no model registry.
     link = f"{server}/#/experiments/{place['experiment_id']}/runs/{place['run_id']}?workflowType=machine_learning"
+    doctor = _load(Path(paths["diagnosis"]) / "diagnosis.json")
+    readings = _embedded(Path(paths["diagnosis"]) / "instruments.png", "readings through training")
+    create_markdown_artifact(
+        key="gan-doctor", markdown=f"**{doctor['sentence']}**\n\n{readings}", description=doctor["verdict"]
+    )
     create_link_artifact(
         key="gan-mlflow-run", link=link, link_text="the run in MLflow", description="`make ui` serves it"
     )
-    picture = base64.b64encode((Path(paths["evaluation"]) / "comparison.png").read_bytes()).decode()
     create_markdown_artifact(
         key="gan-samples",
-        markdown=f"![generated beside real images](data:image/png;base64,{picture})",
+        markdown=_embedded(Path(paths["evaluation"]) / "comparison.png", "generated beside real images"),
         description="generated beside real test images",
     )
+
+
+def _embedded(path: Path, words: str) -> str:
+    """Return a picture as markdown that needs no file."""
+    return f"![{words}](data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()})"
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -98,7 +98,7 @@ class Doctor:
         self._rows = deque[Readings]()
         self._warned = set[str]()
         self._since = dict[str, int]()
-        self._now = Readings()
+        self._now: Readings = {}
 
     def see(self, row: Readings) -> Diagnosis | None:
         """Take the readings of a step.
@@ -125,8 +125,14 @@ class Doctor:
         self._warned.add(now.verdict)
         return now
 
+    def listen(self, rows: Iterable[Readings]) -> Diagnosis:
+        """Take the rows of a history in the order of their steps and return the verdict at its end."""
+        for row in rows:
+            self.see(row)
+        return self.verdict()
+
     def verdict(self) -> Diagnosis:
-        """Return what holds now."""
+        """Return what holds now, after at least one row."""
         for failure in FAILURES:
             if failure.name in self._since:
                 evidence = {name: self._now[name] for name in failure.evidence}
@@ -134,23 +140,16 @@ class Doctor:
                 step = self._since[failure.name]
                 sentence = f"{failure.name}, seen since step {step:,}: {said}. Try: {failure.remedy}."
                 return Diagnosis(failure.name, step, sentence, evidence)
-        step = int(self._now.get("step", 0))
-        evidence = {name: self._now[name] for name in ("real_prob", "unseen_prob", "fake_prob", "variety") if self._now}
-        return Diagnosis(HEALTHY, step, f"healthy: no failure is seen at step {step:,}.", evidence)
+        step = int(self._now["step"])
+        evidence = {name: self._now[name] for name in ("real_prob", "unseen_prob", "fake_prob", "variety")}
+        said = (
+            "the discriminator gives training images {real_prob:.2f}, real images that it never saw {unseen_prob:.2f} "
+            "and generated ones {fake_prob:.2f}, which differ from each other {variety:.2g} times as much as real ones"
+        ).format(**evidence)
+        return Diagnosis(HEALTHY, step, f"healthy at step {step:,}: {said}.", evidence)
 
 
-def diagnose(config: DoctorConfig, rows: Iterable[Readings], steps: int) -> Diagnosis:
-    """Return the verdict at the end of a run.
-
-    Args:
-        config: the thresholds.
-        rows: the run's history, in the order of steps.
-        steps: of the whole run.
-
-    Returns:
-        What a `Doctor` says who saw all rows.
-    """
-    doctor = Doctor(config, steps)
-    for row in rows:
-        doctor.see(row)
-    return doctor.verdict()
+def non_finite(step: int) -> Diagnosis:
+    """Return the verdict on a run that ended because a loss was not finite at a step."""
+    sentence = f"divergence, seen since step {step:,}: a loss was not finite. Try: {FAILURES[0].remedy}."
+    return Diagnosis(FAILURES[0].name, step, sentence, {})

@@ -106,18 +106,18 @@ def _game(objective: Objective, real_logits: Tensor, fake_logits: Tensor) -> lis
 def _signal(objective: Objective, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     """Return the sum of |d loss / d logit| over generated images; the loss is a mean, so this is a mean as well."""
     fake = fake_logits.detach().requires_grad_()
-    (gradient,) = torch.autograd.grad(objective.generator(real_logits=real_logits, fake_logits=fake), fake)
+    gradient: Tensor = torch.autograd.grad(objective.generator(real_logits=real_logits, fake_logits=fake), fake)[0]
     return gradient.abs().sum()
 
 
 def _gradient_norm(player: nn.Module) -> Tensor:
     """Return the norm of the gradient that the player descended last; it is kept until it moves again."""
-    gradients = [parameter.grad for parameter in player.parameters() if parameter.grad is not None]
-    return _norm(gradients)
+    return _norm([parameter.grad for parameter in player.parameters() if parameter.grad is not None])
 
 
 def _norm(tensors: list[Tensor]) -> Tensor:
-    return torch.stack(torch._foreach_norm(tensors)).norm()
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(list(torch._foreach_norm(tensors))))
+    return norm
 
 
 def _update_ratio(state: TrainState) -> Tensor:

@@ -45,7 +45,9 @@ class MlpGenerator(nn.Module):
         """
         means = images.sum(dim=0, dtype=torch.int64).double() / (255 * len(images))
         bias = means.clamp(1 / 510, 1 - 1 / 510).logit().flatten()
-        self.layers[-1].bias.copy_(bias)
+        outputs = self.layers[-1]
+        assert isinstance(outputs, nn.Linear)
+        outputs.bias.copy_(bias)
 
 
 class Maxout(nn.Module):

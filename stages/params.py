@@ -14,6 +14,7 @@ from gan_core.config import (
     LARGEST_SIZE,
     SMALLEST_SIZE,
     ComputeConfig,
+    DoctorConfig,
     ExtractorConfig,
     NetworkConfig,
     TrainConfig,
@@ -73,6 +74,7 @@ class Params:
     extractor: ExtractorConfig
     network: NetworkConfig
     train: TrainConfig
+    doctor: DoctorConfig
     evaluate: EvaluateConfig
     register: RegisterConfig
 

@@ -84,7 +84,7 @@ def drawn_split(content: bytes, *, seed: int, test_share: float, validation_shar
 def _write_images(originals: Originals, folder: Path, config: PrepareConfig) -> list[Row]:
     shape = (config.channels, config.image_size, config.image_size)
     kept = originals.official_train - round(originals.official_train * config.validation_share)
-    rows = []
+    rows: list[Row] = []
     with ExitStack() as stack:
         files = {split: stack.enter_context(ImageFile(images_path(folder, split), shape)) for split in SPLITS}
         line = stack.enter_context(progress("prepare: images", originals.total))

@@ -14,7 +14,9 @@ from stages.lineage import file_digest
 from stages.params import DataConfig, EvaluateConfig, PrepareConfig, RegisterConfig
 from stages.results import (
     COMPARISON,
+    DIAGNOSIS,
     HISTORY,
+    INSTRUMENTS,
     PASSPORT,
     SAMPLES,
     SCORES,
@@ -32,6 +34,7 @@ def register(
     prepared: Path,
     generator: Path,
     training: Path,
+    diagnosis: Path,
     evaluation: Path,
     registration: Path,
     *,
@@ -51,6 +54,7 @@ def register(
         prepared: what `prepare` wrote.
         generator: what `train` wrote.
         training: the folder that `train` wrote.
+        diagnosis: the folder that `diagnose` wrote.
         evaluation: the folder that `evaluate` wrote.
         registration: JSON: where in MLflow it all is.
         data: logged.
@@ -69,6 +73,8 @@ def register(
     }
     writer.write_params({name: asdict(section) for name, section in sections.items()})
     _fill(writer, training, evaluation, scores)
+    doctor = load_json(diagnosis / DIAGNOSIS)
+    writer.write_diagnosis(doctor, diagnosis / INSTRUMENTS)
     version = _version(writer, generator, register.model_name, facts, scores)
     passed = within_bounds(scores, register)
     reigning = registry.champion(writer.client, register.model_name)
@@ -78,7 +84,7 @@ def register(
     place = {"run_id": writer.id, "experiment_id": writer.run.info.experiment_id}
     model = {"model": register.model_name, "version": version, "within_bounds": passed}
     save_json(registration, place | model)
-    _print_end(scores, model, reigning, evaluation)
+    _print_end(scores, model, reigning, doctor["verdict"], evaluation)
 
 
 def within_bounds(scores: dict[str, Any], bounds: RegisterConfig) -> bool:
@@ -119,11 +125,14 @@ def _version(writer: RunWriter, generator: Path, name: str, facts: dict[str, Any
     return str(found.version)
 
 
-def _print_end(scores: dict[str, Any], model: dict[str, Any], reigning: str | None, evaluation: Path) -> None:
+def _print_end(
+    scores: dict[str, Any], model: dict[str, Any], reigning: str | None, doctor: str, evaluation: Path
+) -> None:
     table = Table(title="done", title_justify="left", show_header=False)
     for name in sorted(name for name in scores if name.startswith(("fid", "is"))):
         table.add_row(name, f"{scores[name]:.3f}")
     verdict = "within" if model["within_bounds"] else "outside"
+    table.add_row("doctor", doctor)
     table.add_row("registered", f"{model['model']} version {model['version']}, {verdict} the bounds of params.yaml")
     table.add_row("champion", "none yet" if reigning is None else f"version {reigning}")
     table.add_row("look at", str(evaluation / COMPARISON))

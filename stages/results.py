@@ -1,4 +1,4 @@
-"""The files in the folders that `train` and `evaluate` write and that `register` reads."""
+"""The files in the folders that `train`, `diagnose` and `evaluate` write and that `register` reads."""
 
 import csv
 import json
@@ -12,6 +12,8 @@ SPEED = "speed.json"
 SCORES = "scores.json"
 PASSPORT = "passport.json"
 COMPARISON = "comparison.png"
+DIAGNOSIS = "diagnosis.json"
+INSTRUMENTS = "instruments.png"
 
 
 def save_json(path: Path, content: dict[str, Any]) -> None:

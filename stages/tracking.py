@@ -86,6 +86,11 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def doctor_tags(verdict: str, sentence: str) -> dict[str, str]:
+    """Return the tags by which a run says what the doctor said."""
+    return {"doctor.verdict": verdict, "doctor.sentence": sentence}
+
+
 class RunWriter:
     """Writes into one run what is not there yet, so that writing twice changes nothing."""
 
@@ -106,6 +111,10 @@ class RunWriter:
         """Write tags that are not there yet."""
         missing = {name: value for name, value in tags.items() if name not in self.run.data.tags}
         self.client.log_batch(self.id, tags=[RunTag(name, value) for name, value in missing.items()])
+
+    def set_tags(self, tags: dict[str, str]) -> None:
+        """Write tags, in place of those of the same names."""
+        self.client.log_batch(self.id, tags=[RunTag(*tag) for tag in tags.items()])
 
     def write_rows(self, rows: Iterable[dict[str, float]]) -> None:
         """Write rows of the history, each number as a metric at the row's step."""
@@ -149,6 +158,13 @@ class RunWriter:
             for name in names:
                 self.client.log_artifact(self.id, str(folder / name), "evaluation")
             self.client.set_tag(self.id, "passport", passport)
+
+    def write_diagnosis(self, diagnosis: dict[str, Any], picture: Path) -> None:
+        """Write what the doctor said: as tags, as the run's description and as a picture; once for the same words."""
+        if self.run.data.tags.get("mlflow.note.content") != diagnosis["sentence"]:
+            self.client.log_artifact(self.id, str(picture), "diagnosis")
+            said = doctor_tags(diagnosis["verdict"], diagnosis["sentence"])
+            self.set_tags(said | {"mlflow.note.content": diagnosis["sentence"]})
 
     def finish(self) -> None:
         """Mark the run as finished, unless it is."""
@@ -215,6 +231,10 @@ class LiveRun:
     def log_grid(self, picture: Image.Image, step: int) -> None:
         """Write a sample grid."""
         self._try(lambda: self.writer.write_grid(picture, step))
+
+    def log_tags(self, tags: dict[str, str]) -> None:
+        """Write tags, in place of those of the same names."""
+        self._try(lambda: self.writer.set_tags(tags))
 
     def _flush(self) -> None:
         rows, self.rows, self.flushed = self.rows, [], time.monotonic()

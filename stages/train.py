@@ -2,17 +2,19 @@
 
 import platform
 import shutil
+import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 
 import gan_core
 from gan_core.checkpoints import restore_checkpoint, save_checkpoint
-from gan_core.config import ComputeConfig, NetworkConfig, TrainConfig
+from gan_core.config import ComputeConfig, DoctorConfig, NetworkConfig, TrainConfig
 from gan_core.device import pick_device
+from gan_core.doctor import BREAKING, Diagnosis, Doctor, non_finite
+from gan_core.instruments import NAMES, Instruments
 from gan_core.sampling import generate, z_bank
 from gan_core.tensor_files import write_atomically
 from gan_core.training import NonFiniteLossError, Report, TrainState, initial_state
@@ -23,12 +25,14 @@ from stages.lineage import code_sha256, dvc_md5
 from stages.pictures import grid, png_bytes
 from stages.prepared import load_images, load_summary
 from stages.progress import progress
-from stages.results import HISTORY, SAMPLES, SPEED, TRAINING, grid_path, save_json
-from stages.tracking import LiveRun
+from stages.results import HISTORY, SAMPLES, SPEED, TRAINING, grid_path, load_history, save_json
+from stages.tracking import LiveRun, doctor_tags
 from stages.workspace import Workspace, training_key
 
-COLUMNS = ("step", "images_seen", "d_loss", "g_loss", "real_prob", "fake_prob")
-"""Of history.csv: losses in nats, mean D(x) and D(G(z))."""
+COLUMNS = ("step", "images_seen", "d_loss", "g_loss", *NAMES)
+"""Of history.csv: losses in nats, and the readings of `gan_core.instruments`."""
+SHOWN = ("d_loss", "g_loss", "real_prob", "fake_prob", "unseen_prob", "variety")
+"""Columns that the progress line shows."""
 GRID_COLUMNS, GRID_IMAGES = 10, 100
 
 
@@ -40,6 +44,7 @@ def train(
     compute: ComputeConfig,
     network: NetworkConfig,
     train: TrainConfig,
+    doctor: DoctorConfig,
 ) -> None:
     """Train to the end, or go on from where a stopped run with the same parameters and data left a checkpoint.
 
@@ -52,13 +57,16 @@ def train(
         compute: device and threads.
         network: both players.
         train: Algorithm 1's numbers.
+        doctor: from where on a failure is said, and whether it ends the training. A training that ends well does not
+            depend on it.
 
     Raises:
-        StageError: a loss is not finite, or the same training runs already.
+        StageError: a loss is not finite, the doctor stops the training, or the same training runs already.
     """
     device = pick_device(compute)
     summary = load_summary(prepared)
     images = torch.tensor(load_images(prepared, "train"), device=device)
+    unseen = torch.tensor(load_images(prepared, "validation"), device=device)
     parameters = {"compute": asdict(compute), "network": asdict(network), "train": asdict(train)}
     data_md5 = dvc_md5(prepared)
     made_by = {
@@ -73,7 +81,9 @@ def train(
             restore_checkpoint(work.checkpoint, state, train)
             print(f"train: going on from step {state.step} of {train.steps} ({work.checkpoint})")
         facts = {"key": key, "data_md5": data_md5, "parameters": parameters, "device": _device_name(device)}
-        speed = _play_and_record(train, state, images, work, facts, prepared)
+        with LiveRun(facts, prepared) as live:
+            watch = Watch(train, doctor, Instruments(train, state, images, unseen), live)
+            speed = _play_and_record(train, state, images, work, watch)
         generator.parent.mkdir(parents=True, exist_ok=True)
         save_generator(generator, state.ema_generator, network, size=summary.size, channels=summary.channels)
         save_json(training / TRAINING, facts)
@@ -83,30 +93,84 @@ def train(
         work.discard()
 
 
+class Watch:
+    """Reads the instruments, tells MLflow, and lets the doctor speak where there is something to say."""
+
+    def __init__(self, config: TrainConfig, doctor: DoctorConfig, instruments: Instruments, live: LiveRun) -> None:
+        self.live = live
+        self._config, self._instruments = config, instruments
+        self._stop = doctor.stop
+        self._doctor = Doctor(doctor, config.steps)
+
+    def read(self, played: Report, state: TrainState) -> dict[str, float]:
+        """Return the row of a step.
+
+        Args:
+            played: what the step did.
+            state: both players after it.
+
+        Returns:
+            A number for each of `COLUMNS`.
+
+        Raises:
+            StageError: a loss is not finite, or the doctor ends the training.
+        """
+        try:
+            losses = played.read()
+        except NonFiniteLossError as error:
+            self._tell(non_finite(error.step))
+            raise StageError(f"training stopped: {error}") from None
+        seen = played.step * self._config.batch_size * self._config.discriminator_steps
+        row = losses | {"images_seen": seen} | self._instruments.read(state)
+        self.live.log_row(row)
+        self.see(row)
+        return row
+
+    def see(self, row: dict[str, float]) -> None:
+        """Show the doctor a row, and say what is new."""
+        found = self._doctor.see(row)
+        if found is not None:
+            self._tell(found)
+            if self._stop and found.verdict in BREAKING:
+                raise StageError(
+                    f"training stopped by the doctor (doctor.stop in params.yaml is true): {found.sentence}"
+                )
+            print(f"warning: {found.sentence}", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Say the verdict of the whole training."""
+        self._tell(self._doctor.verdict())
+        print(f"doctor: {self._doctor.verdict().sentence}")
+
+    def _tell(self, found: Diagnosis) -> None:
+        self.live.log_tags(doctor_tags(found.verdict, found.sentence))
+
+
 def _play_and_record(
-    config: TrainConfig, state: TrainState, images: torch.Tensor, work: Workspace, facts: dict[str, Any], prepared: Path
+    config: TrainConfig, state: TrainState, images: torch.Tensor, work: Workspace, watch: Watch
 ) -> dict[str, float]:
     """Play to the end; return how long it took and how fast it was, since the start or the last resume."""
     bank = z_bank(state.network, seed=config.seed, count=GRID_IMAGES)
     first, started = state.step, time.monotonic()
     with (
-        LiveRun(facts, prepared) as live,
         work.open_history(COLUMNS, keep_to=first) as rows,
         progress("train: steps", config.steps, first) as line,
     ):
+        for past in load_history(work.history):
+            watch.see(past)
         if first == 0:
-            _record_grid(state, bank, work, live)
+            _record_grid(state, bank, work, watch.live)
         for played in play(config, state, images):
             step, last = played.step, played.step == config.steps
             if step % config.report_every == 0 or last:
-                row = _row(config, played)
+                row = watch.read(played, state)
                 rows.writerow(row)
-                live.log_row(row)
-                line.update(step, "  ".join(f"{name} {row[name]:.3f}" for name in COLUMNS[2:]))
+                line.update(step, "  ".join(f"{name} {row[name]:.3f}" for name in SHOWN))
             if step % config.sample_every == 0 or last:
-                _record_grid(state, bank, work, live)
+                _record_grid(state, bank, work, watch.live)
             if step % config.checkpoint_every == 0 and not last:
                 save_checkpoint(work.checkpoint, state, config)
+    watch.close()
     seconds = time.monotonic() - started
     images_seen = (config.steps - first) * config.batch_size * config.discriminator_steps
     return {"seconds": seconds, "images_per_second": images_seen / seconds, "steps": config.steps}
@@ -116,14 +180,6 @@ def _record_grid(state: TrainState, bank: torch.Tensor, work: Workspace, live: L
     picture = grid(generate(state.ema_generator, bank).numpy(), GRID_COLUMNS)
     write_atomically(grid_path(work.samples, state.step), png_bytes(picture))
     live.log_grid(picture, state.step)
-
-
-def _row(config: TrainConfig, played: Report) -> dict[str, float]:
-    try:
-        numbers = played.read()
-    except NonFiniteLossError as error:
-        raise StageError(f"training stopped: {error}") from None
-    return {"step": played.step, "images_seen": played.step * config.batch_size * config.discriminator_steps} | numbers
 
 
 def _device_name(device: torch.device) -> str:

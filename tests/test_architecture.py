@@ -80,9 +80,14 @@ def test_stages_are_those_of_the_pipeline_in_its_order() -> None:
     assert list(PIPELINE) == list(STAGES)
 
 
+# The doctor warns during training and may end it with an error, but what a training writes does not depend on it.
+UNWATCHED: dict[str, set[str]] = {"train": {"doctor", "gan_core/doctor.py"}}
+
+
 @pytest.mark.parametrize("name", STAGES)
 def test_a_stage_reads_the_sections_that_dvc_watches(name: str) -> None:
-    assert sections(stage_function(name)) == PIPELINE[name]["params"]
+    read = [section for section in sections(stage_function(name)) if section not in UNWATCHED.get(name, set())]
+    assert read == PIPELINE[name]["params"]
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -99,7 +104,7 @@ def test_a_stage_takes_its_inputs_and_then_its_outputs(name: str) -> None:
 @pytest.mark.parametrize("name", STAGES)
 def test_a_stage_depends_on_the_code_that_makes_its_outputs(name: str) -> None:
     watched = {dep for dep in PIPELINE[name]["deps"] if dep.endswith(".py")}
-    assert watched == code_of(name) - PLUMBING
+    assert watched == code_of(name) - PLUMBING - UNWATCHED.get(name, set())
 
 
 @pytest.mark.parametrize("name", STAGES)

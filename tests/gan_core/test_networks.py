@@ -220,8 +220,10 @@ def test_an_mlp_starts_around_the_mean_image() -> None:
     pixels = (pixels * torch.linspace(0, 1, 64).reshape(8, 8)).to(torch.uint8)
     pixels[:, 2, 7, 7] = 255
     generator.set_output_bias(pixels)
+    outputs = generator.layers[-1]
+    assert isinstance(outputs, nn.Linear)
     with torch.no_grad():
-        generator.layers[-1].weight.zero_()
+        outputs.weight.zero_()
         image = (generator(torch.randn(1, MLP.z_dim)) + 1) * 127.5
     # The first pixel is always black and the last one always white: half a grey level away from it.
     expected = pixels.double().mean(dim=0).clamp(0.5, 254.5)

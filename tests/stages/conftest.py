@@ -56,7 +56,7 @@ def train_tiny(root: Path, prepared: Path, committed: Params) -> Callable[..., P
         config: TrainConfig = replace(tiny, **changes)  # type: ignore[arg-type]  # the names are the caller's
         generator, training = folder / "generator.safetensors", folder / "training"
         compute = ComputeConfig("cpu", 1)
-        train(prepared, generator, training, compute=compute, network=network, train=config)
+        train(prepared, generator, training, compute=compute, network=network, train=config, doctor=committed.doctor)
         return folder
 
     return run

@@ -1,7 +1,7 @@
 import pandas as pd
 
-from stages.formats import Split
 from stages.manifest import COLUMN_TYPES, Row, manifest, summarize
+from stages.prepared import Split
 
 
 def row(source: str, split: Split | None, sha256: str | None, class_name: str | None = None) -> Row:

@@ -1,0 +1,25 @@
+"""The stage `diagnose`: the doctor's verdict on a finished training, and a picture of what it rests on."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+from gan_core.config import DoctorConfig
+from gan_core.doctor import Doctor
+from stages.plots import instruments_picture
+from stages.results import DIAGNOSIS, HISTORY, INSTRUMENTS, load_history, save_json
+
+
+def diagnose(training: Path, diagnosis: Path, *, doctor: DoctorConfig) -> None:
+    """Write what the doctor says at the end of a training.
+
+    Args:
+        training: the folder that `train` wrote.
+        diagnosis: new; a folder with `diagnosis.json` (verdict, the step since which it is seen, a sentence, the
+            evidence) and `instruments.png` (the readings through training).
+        doctor: from where on readings are a failure.
+    """
+    rows = load_history(training / HISTORY)
+    found = Doctor(doctor, steps=int(rows[-1]["step"])).listen(rows)
+    save_json(diagnosis / DIAGNOSIS, asdict(found))
+    (diagnosis / INSTRUMENTS).write_bytes(instruments_picture(rows, found.sentence))
+    print(f"doctor: {found.sentence}")

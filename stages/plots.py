@@ -1,0 +1,71 @@
+"""Curves that a person looks at."""
+
+import io
+import math
+import textwrap
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+Rows = list[dict[str, float]]
+BLUE, ORANGE, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#888888"
+"""Okabe and Ito's colours, which can be told apart without red and green."""
+
+
+def instruments_picture(rows: Rows, sentence: str) -> bytes:
+    """Return the readings of a training as the bytes of a PNG file; the same for the same rows.
+
+    Args:
+        rows: of history.csv.
+        sentence: what the doctor said; the title.
+
+    Returns:
+        Four panels over steps: probabilities, values, gradients, and how the generator varies and moves.
+    """
+    figure = Figure(figsize=(12, 7.5), layout="constrained")
+    figure.suptitle("\n".join(textwrap.wrap(sentence, 120)), fontsize=11, ha="left", x=0.01)
+    (probabilities, values), (gradients, generator) = figure.subplots(2, 2, sharex=True)
+
+    _curve(probabilities, rows, "real_prob", "D(x), training images", BLUE)
+    _curve(probabilities, rows, "unseen_prob", "D(x), images that D never saw", GREEN)
+    _curve(probabilities, rows, "fake_prob", "D(G(z))", ORANGE)
+    _finish(probabilities, "what the discriminator says", 0.5, "equilibrium: 1/2")
+    probabilities.set_ylim(-0.02, 1.02)
+
+    _curve(values, rows, "value", "V(D, G), training images", BLUE)
+    _curve(values, rows, "unseen_value", "V(D, G), images that D never saw", GREEN)
+    _finish(values, "value of the game, in nats", -math.log(4), "equilibrium: $-$log 4")
+    values.set_ylim(-2.5, 0.1)
+
+    _curve(gradients, rows, "d_grad_norm", "discriminator", BLUE)
+    _curve(gradients, rows, "g_grad_norm", "generator", ORANGE)
+    _finish(gradients, "norm of the gradient")
+    gradients.set_yscale("log")
+    gradients.set_xlabel("step")
+
+    _curve(generator, rows, "variety", "variety of generated images", ORANGE)
+    _curve(generator, rows, "g_signal", "gradient that the loss passes on", GREEN)
+    _finish(generator, "the generator", 1.0, "variety of real images")
+    generator.set_ylim(-0.02, None)
+    generator.set_xlabel("step")
+    return png_of(figure)
+
+
+def png_of(figure: Figure) -> bytes:
+    """Return a figure as the bytes of a PNG file that bears neither date nor version."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _curve(axes: Axes, rows: Rows, name: str, label: str, colour: str) -> None:
+    steps = [row["step"] for row in rows]
+    axes.plot(steps, [row[name] for row in rows], color=colour, linewidth=1, alpha=0.85, label=label)
+
+
+def _finish(axes: Axes, title: str, line: float | None = None, label: str = "") -> None:
+    if line is not None:
+        axes.axhline(line, color=GREY, linestyle="--", linewidth=1, label=label)
+    axes.set_title(title, loc="left", fontsize=11)
+    axes.legend(frameon=False, fontsize=9)
+    axes.spines[["top", "right"]].set_visible(False)
