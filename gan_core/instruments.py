@@ -131,7 +131,8 @@ def _update_ratio(state: TrainState) -> Tensor:
     torch._foreach_div_(roots, (1 - beta2**count) ** 0.5)
     torch._foreach_add_(roots, group["eps"])
     steps = torch._foreach_div([moment["exp_avg"] for moment in moments], roots)
-    return group["lr"] / (1 - beta1**count) * _norm(list(steps)) / _norm(parameters)
+    ratio: Tensor = group["lr"] / (1 - beta1**count) * _norm(list(steps)) / _norm(parameters)
+    return ratio
 
 
 def _spread(images: Tensor) -> Tensor:

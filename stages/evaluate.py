@@ -14,6 +14,7 @@ from rich.table import Table
 from gan_core.config import ComputeConfig
 from gan_core.device import pick_device
 from gan_core.fidelity import Extractor, Scores, scores, uniform_noise
+from gan_core.parzen import SAMPLES, VALIDATION, ParzenScore, parzen
 from gan_core.randomness import stream
 from gan_core.sampling import generate, z_bank
 from gan_core.weights import load_generator
@@ -41,7 +42,7 @@ def evaluate(
 
     All are measured against the training images. A metric bears its extractor's name: `fid_digits`; `fid` alone is
     that of Inception. `fid_*_to_real` is the generator's FID divided by that of real test images, `fid_*_to_noise` that
-    divided by the FID of noise.
+    divided by the FID of noise. With `parzen`, also the 2014 paper's log-likelihood in nats, see `gan_core.parzen`.
 
     Args:
         prepared: what `prepare` wrote.
@@ -50,7 +51,7 @@ def evaluate(
         evaluation: new; a folder with `scores.json` (with the sha256 of their passport), `passport.json` (everything
             that the scores depend on) and `comparison.png` (generated images beside real ones).
         compute: device and threads.
-        evaluate: seed of the bank of z, number of images, batch size, splits of IS.
+        evaluate: seed of the bank of z, number of images, batch size, splits of IS, whether to estimate likelihood.
 
     Raises:
         StageError: the extractor's weights are not those that were made, or the test images are too few to be scored.
@@ -71,11 +72,24 @@ def evaluate(
     )
     papers = _passport(prepared, extractor, count, device, compute, evaluate)
     named = _named(found, papers["extractor"]) | {"images": count, "passport": _sha256(papers)}
+    if evaluate.parzen:
+        likelihood = _parzen(prepared, generator, evaluate.seed, device)
+        print(f"log-likelihood under a Parzen window: {likelihood.mean:.1f} ± {likelihood.standard_error:.1f} nats")
+        named |= {f"parzen_{name}": value for name, value in asdict(likelihood).items()}
     save_json(evaluation / SCORES, named)
     save_json(evaluation / PASSPORT, papers)
     panels = {name: sets[name].numpy() for name in ("generated", "real")}
     (evaluation / COMPARISON).write_bytes(png_bytes(side_by_side(panels)))
     _print_table(found, papers["extractor"]["name"])
+
+
+def _parzen(prepared: Path, generator: Path, seed: int, device: torch.device) -> ParzenScore:
+    """Return the log-likelihood of all test images by the protocol of the 2014 paper; the bank of z is that of FID."""
+    network, config = load_generator(generator)
+    samples = generate(network.to(device), z_bank(config, seed=seed, count=SAMPLES)).to(device)
+    validation = torch.tensor(load_images(prepared, "validation")[:VALIDATION], device=device)
+    test = torch.tensor(load_images(prepared, "test"), device=device)
+    return parzen(samples=samples, validation=validation, test=test)
 
 
 def _image_sets(generator: Path, test: torch.Tensor, seed: int, device: torch.device) -> dict[str, torch.Tensor]:

@@ -53,6 +53,7 @@ class EvaluateConfig:
     max_images: Annotated[int, Field(ge=2)]
     batch_size: Annotated[int, Field(ge=1)]
     isc_splits: Annotated[int, Field(ge=1)]
+    parzen: bool
 
 
 @dataclass(frozen=True)

@@ -129,7 +129,7 @@ def _print_end(
     scores: dict[str, Any], model: dict[str, Any], reigning: str | None, doctor: str, evaluation: Path
 ) -> None:
     table = Table(title="done", title_justify="left", show_header=False)
-    for name in sorted(name for name in scores if name.startswith(("fid", "is"))):
+    for name in sorted(name for name in scores if name.startswith(("fid", "is", "parzen"))):
         table.add_row(name, f"{scores[name]:.3f}")
     verdict = "within" if model["within_bounds"] else "outside"
     table.add_row("doctor", doctor)

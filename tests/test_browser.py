@@ -137,7 +137,7 @@ def test_a_run_shows_its_samples_step_by_step(open_page: Callable[..., Page], tr
 
 def test_a_flow_run_shows_its_stages(open_page: Callable[..., Page], deployed: Deployment, flow_run: FlowRun) -> None:
     page = open_page(f"{deployed.address}/runs/flow-run/{flow_run.id}")
-    expect(page.get_by_text("6 Task runs")).to_be_visible()
+    expect(page.get_by_text("7 Task runs")).to_be_visible()
     keep(page, "prefect-flow-run")
     page.get_by_text("Task Runs", exact=True).click()
     for stage in deployed.tasks(flow_run):

@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,12 +52,13 @@ def train_tiny(root: Path, prepared: Path, committed: Params) -> Callable[..., P
     tiny = replace(committed.train, steps=24, batch_size=8, report_every=4, sample_every=12, checkpoint_every=6)
     network = NetworkConfig("mlp", 4, "normal", 8, 8, 2, 0.2)
 
-    def run(name: str, **changes: object) -> Path:
+    def run(name: str, doctor: dict[str, Any] | None = None, **changes: object) -> Path:
         folder = root / name
+        watch = replace(committed.doctor, **(doctor or {}))
         config: TrainConfig = replace(tiny, **changes)  # type: ignore[arg-type]  # the names are the caller's
         generator, training = folder / "generator.safetensors", folder / "training"
         compute = ComputeConfig("cpu", 1)
-        train(prepared, generator, training, compute=compute, network=network, train=config, doctor=committed.doctor)
+        train(prepared, generator, training, compute=compute, network=network, train=config, doctor=watch)
         return folder
 
     return run

@@ -10,6 +10,7 @@ import pytest
 from mlflow import MlflowClient
 
 from gan_core.config import ComputeConfig
+from stages.diagnose import diagnose
 from stages.evaluate import evaluate
 from stages.extractor import extractor
 from stages.lineage import file_digest
@@ -32,13 +33,16 @@ def register_tiny(
 
     def run(folder: str = "trained", bounds: float = 1e9, **changes: Any) -> dict[str, Any]:
         place = root / folder if (root / folder).exists() else train_tiny(folder, **changes)
-        outputs = place / "generator.safetensors", place / "training", place / "evaluation"
-        if not outputs[2].exists():
-            evaluate(prepared, root / "extractor", outputs[0], outputs[2], compute=CPU, evaluate=committed.evaluate)
+        generator, training = place / "generator.safetensors", place / "training"
+        diagnosis, evaluation = place / "diagnosis", place / "evaluation"
+        if not evaluation.exists():
+            diagnose(training, diagnosis, doctor=committed.doctor)
+            evaluate(prepared, root / "extractor", generator, evaluation, compute=CPU, evaluate=committed.evaluate)
         config = replace(committed.register, model_name=name, max_fid_ratio_to_real=bounds, max_fid_ratio_to_noise=1e9)
         names = ("data", "prepare", "extractor", "evaluate")
         sections = {section: getattr(committed, section) for section in names}
-        register(prepared, *outputs, place / "registration.json", register=config, **sections)
+        outputs = generator, training, diagnosis, evaluation, place / "registration.json"
+        register(prepared, *outputs, register=config, **sections)
         registered: dict[str, Any] = json.loads((place / "registration.json").read_text())
         return registered
 

@@ -1,0 +1,158 @@
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gan_core.config import DoctorConfig
+from gan_core.doctor import FAILURES, HEALTHY, Doctor, non_finite
+from gan_core.instruments import NAMES
+
+CONFIG = DoctorConfig(
+    window=0.1,
+    grace=0.2,
+    max_magnitude=1000.0,
+    min_signal=0.01,
+    min_update=1e-6,
+    min_variety=0.4,
+    max_overfitting=0.7,
+    min_gap=0.1,
+    stop=False,
+)
+STEPS = 1000
+GOOD = dict.fromkeys(NAMES, 0.5) | {"d_loss": 1.3, "g_loss": 0.8, "variety": 0.9, "g_update_ratio": 1e-3}
+BAD: dict[str, dict[str, float]] = {
+    "divergence": {"d_grad_norm": 1001.0},
+    "vanished generator gradient": {"g_signal": 0.009},
+    "stalled": {"g_update_ratio": 0.9e-6},
+    "mode collapse": {"variety": 0.39},
+    "discriminator overfitting": {"overfitting": 0.71, "real_prob": 0.6, "fake_prob": 0.49},
+}
+failing = pytest.mark.parametrize("name", BAD)
+Reading = Callable[[int], dict[str, float]]
+
+
+def rows(reading: Reading, every: int = 10) -> list[dict[str, float]]:
+    return [{"step": float(step)} | reading(step) for step in range(every, STEPS + 1, every)]
+
+
+def bad_from(name: str, first: int) -> Reading:
+    return lambda step: GOOD | (BAD[name] if step >= first else {})
+
+
+def test_every_failure_has_a_reading_here() -> None:
+    assert list(BAD) == [failure.name for failure in FAILURES]
+
+
+def test_a_good_run_is_healthy_and_nothing_is_said_on_the_way() -> None:
+    doctor = Doctor(CONFIG, STEPS)
+    assert all(doctor.see(row) is None for row in rows(lambda step: GOOD))
+    found = doctor.verdict()
+    assert (found.verdict, found.step) == (HEALTHY, STEPS)
+    assert "variety" in found.evidence
+
+
+@failing
+def test_a_failure_is_said_once_with_its_evidence_when_most_of_a_window_shows_it(name: str) -> None:
+    doctor = Doctor(CONFIG, STEPS)
+    said = [found for row in rows(bad_from(name, 510)) if (found := doctor.see(row)) is not None]
+    (warning,) = said
+    assert warning.verdict == name
+    # A window holds ten rows; the median of six bad ones is bad, and with five it lies between the two.
+    assert 550 <= warning.step <= 560
+    found = doctor.verdict()
+    assert (found.verdict, found.step) == (name, warning.step)
+    assert found.sentence.startswith(f"{name}, seen since step {warning.step:,}: ")
+    assert "Try: " in found.sentence
+    for reading, value in BAD[name].items():
+        assert found.evidence[reading] == value
+
+
+@failing
+def test_what_has_passed_is_not_the_verdict(name: str) -> None:
+    def reading(step: int) -> dict[str, float]:
+        return GOOD | (BAD[name] if 400 <= step <= 600 else {})
+
+    assert Doctor(CONFIG, STEPS).listen(rows(reading)).verdict == HEALTHY
+
+
+@failing
+def test_the_first_steps_raise_no_alarm(name: str) -> None:
+    def reading(step: int) -> dict[str, float]:
+        return GOOD | (BAD[name] if step < 150 else {})
+
+    doctor = Doctor(CONFIG, STEPS)
+    assert all(doctor.see(row) is None for row in rows(reading))
+
+
+@failing
+@given(share=st.floats(0, 0.39))
+def test_single_bad_readings_raise_no_alarm(name: str, share: float) -> None:
+    """Of every window of ten rows fewer than half are bad."""
+
+    def reading(step: int) -> dict[str, float]:
+        return GOOD | (BAD[name] if (step // 10) % 10 < share * 10 else {})
+
+    doctor = Doctor(CONFIG, STEPS)
+    assert all(doctor.see(row) is None for row in rows(reading))
+
+
+@failing
+def test_the_thresholds_decide(name: str) -> None:
+    lenient = {
+        "divergence": replace(CONFIG, max_magnitude=1002.0),
+        "vanished generator gradient": replace(CONFIG, min_signal=0.008),
+        "stalled": replace(CONFIG, min_update=0.8e-6),
+        "mode collapse": replace(CONFIG, min_variety=0.38),
+        "discriminator overfitting": replace(CONFIG, max_overfitting=0.72),
+    }[name]
+    history = rows(bad_from(name, 0))
+    assert Doctor(CONFIG, STEPS).listen(history).verdict == name
+    assert Doctor(lenient, STEPS).listen(history).verdict == HEALTHY
+
+
+def test_overfitting_of_a_narrow_gap_is_none() -> None:
+    near = GOOD | {"overfitting": 0.9, "real_prob": 0.54, "fake_prob": 0.46}
+    assert Doctor(CONFIG, STEPS).listen(rows(lambda step: near)).verdict == HEALTHY
+
+
+def test_a_dead_generator_has_no_gradient_whatever_its_loss_passes_on() -> None:
+    found = Doctor(CONFIG, STEPS).listen(rows(lambda step: GOOD | {"g_signal": 1.0, "g_grad_norm": 0.0}))
+    assert found.verdict == "vanished generator gradient"
+    assert "the generator died" in found.sentence
+
+
+@pytest.mark.parametrize("first", range(len(FAILURES) - 1))
+def test_of_two_failures_the_one_that_explains_the_other_is_the_verdict(first: int) -> None:
+    names = list(BAD)
+    both = GOOD | BAD[names[first]] | BAD[names[first + 1]]
+    assert Doctor(CONFIG, STEPS).listen(rows(lambda step: both)).verdict == names[first]
+
+
+def test_a_verdict_depends_on_the_share_of_the_run_and_not_on_its_length() -> None:
+    short = [row | {"step": row["step"] / 10} for row in rows(bad_from("stalled", 500))]
+    long = rows(bad_from("stalled", 500))
+    found = [Doctor(CONFIG, steps).listen(history) for steps, history in ((STEPS // 10, short), (STEPS, long))]
+    assert (found[0].verdict, found[0].step * 10) == (found[1].verdict, found[1].step)
+
+
+def test_a_loss_that_is_not_finite_is_divergence() -> None:
+    found = non_finite(123)
+    assert (found.verdict, found.step) == ("divergence", 123)
+    assert "step 123: a loss was not finite. Try: lower both learning rates" in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("window", 0.0), ("window", 1.1), ("grace", -0.1), ("grace", 1.5), ("min_variety", -1.0), ("max_magnitude", -1.0)],
+)
+def test_thresholds_out_of_range_are_refused_by_name(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"^{name} must .* got {value}$"):
+        replace(CONFIG, **{name: value})  # type: ignore[arg-type]  # stop is no threshold
+
+
+def test_not_a_number_is_no_threshold() -> None:
+    with pytest.raises(ValueError, match="min_gap must not be negative, got nan"):
+        replace(CONFIG, min_gap=math.nan)

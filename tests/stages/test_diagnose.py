@@ -1,0 +1,66 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from stages.diagnose import diagnose
+from stages.errors import StageError
+from stages.params import Params
+from tests.stages.test_train import Train, killed_after, run_of
+
+
+def test_a_finished_training_has_a_verdict_with_a_picture(
+    train_tiny: Train, committed: Params, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = train_tiny("whole")
+    for name in ("one", "two"):
+        diagnose(folder / "training", folder / name, doctor=committed.doctor)
+    found = json.loads((folder / "one" / "diagnosis.json").read_text())
+    assert set(found) == {"verdict", "step", "sentence", "evidence"}
+    assert capsys.readouterr().out.count(f"doctor: {found['sentence']}") == 3  # training said so as well
+    with Image.open(folder / "one" / "instruments.png") as picture:
+        assert picture.size == (1200, 750)
+    for file in ("diagnosis.json", "instruments.png"):
+        assert (folder / "one" / file).read_bytes() == (folder / "two" / file).read_bytes()
+
+
+@pytest.fixture
+def stalled(train_tiny: Callable[..., Path]) -> Callable[..., Path]:
+    """Return a function that trains with a generator that stands still, under a doctor with given changes."""
+
+    def run(name: str, **doctor: object) -> Path:
+        return train_tiny(name, generator_learning_rate=1e-30, seed=11, doctor=doctor)
+
+    return run
+
+
+def test_a_failure_is_a_warning_while_training_and_a_tag_in_mlflow(
+    stalled: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, run = run_of(stalled("stalled"))
+    assert capsys.readouterr().err.count("warning: stalled, seen since step 8: ") == 1
+    assert run.data.tags["doctor.verdict"] == "stalled"
+    assert run.data.tags["doctor.sentence"].startswith("stalled, seen since step 8")
+
+
+def test_the_doctor_ends_a_training_on_collapse_if_told_to_and_nothing_is_lost(
+    train_tiny: Callable[..., Path], root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = {"seed": 12, "checkpoint_every": 2}
+    with pytest.raises(StageError, match=r"stopped by the doctor \(doctor.stop .*\): mode collapse, seen since step 8"):
+        train_tiny("stopped", doctor={"stop": True, "min_variety": 1e9}, **changes)
+    assert any((root / ".checkpoints").rglob("state.safetensors"))
+    train_tiny("whole", doctor={"min_variety": 1e9}, **changes)
+    assert "going on from step 6 of 24" in capsys.readouterr().out
+
+
+def test_a_resumed_training_knows_what_was_seen_before(
+    stalled: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with killed_after(14, monkeypatch):
+        stalled("stopped")
+    capsys.readouterr()
+    stalled("resumed")
+    assert "doctor: stalled, seen since step 8" in capsys.readouterr().out
