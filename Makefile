@@ -22,7 +22,7 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pydoclint gan_core stages flows
+	$(BIN)/pydoclint gan_core stages flows benchmarks
 	$(BIN)/python -m pytest tests/test_architecture.py
 
 $(READY): requirements.txt

@@ -1,0 +1,1 @@
+"""What is measured beside the pipeline: each module prints one table."""
