@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ruamel.yaml import YAML
 
 from stages import params
 from stages.__main__ import STAGES, sections, stage_function
@@ -110,8 +111,9 @@ def test_a_stage_depends_on_the_code_that_makes_its_outputs(name: str) -> None:
 @pytest.mark.parametrize("name", STAGES)
 def test_the_committed_lock_is_of_this_pipeline(name: str) -> None:
     """A lock of another pipeline would make `dvc pull` fetch what does not belong to the parameters beside it."""
-    locked = yaml.safe_load((ROOT / "dvc.lock").read_text())["stages"][name]
-    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    reader = YAML(typ="safe")  # DVC's; PyYAML takes the lock's 1e-06 for a word
+    locked = reader.load(ROOT / "dvc.lock")["stages"][name]
+    values = reader.load(ROOT / "params.yaml")
     assert locked["params"]["params.yaml"] == {section: values[section] for section in PIPELINE[name]["params"]}
     code = {dep["path"] for dep in locked["deps"] if dep["path"].endswith(".py")}
     assert code == {dep for dep in PIPELINE[name]["deps"] if dep.endswith(".py")}

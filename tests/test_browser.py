@@ -17,7 +17,7 @@ from tests.servers import Deployment, FlowRun, mlflow_server
 
 pytestmark = pytest.mark.slow
 SIZE = (1400, 1000)
-TALL = (1400, 3000)
+TALL = (1400, 6000)
 """High enough for all charts of a run: MLflow draws only those in view."""
 VIEW = "workflowType=machine_learning"
 """MLflow 3.17 opens every experiment in its view for language models, unless the address asks for the other."""
@@ -145,9 +145,19 @@ def test_a_flow_run_shows_its_stages(open_page: Callable[..., Page], deployed: D
     keep(page, "prefect-task-runs")
 
 
-def test_an_artifact_shows_the_samples(open_page: Callable[..., Page], deployed: Deployment, flow_run: FlowRun) -> None:
+def test_a_run_shows_what_the_doctor_says(open_page: Callable[..., Page], tracking: Tracking) -> None:
+    newest = next(iter(tracking.runs.values()))
+    page = open_page(f"{tracking.address}/#/experiments/1/runs/{newest}?{VIEW}")
+    expect(page.get_by_text(re.compile(r"(healthy at|seen since) step \d+: ")).first).to_be_visible()
+    keep(page, "mlflow-run")
+
+
+@pytest.mark.parametrize("key", ["gan-samples", "gan-doctor"])
+def test_an_artifact_shows_its_picture(
+    key: str, open_page: Callable[..., Page], deployed: Deployment, flow_run: FlowRun
+) -> None:
     mine = {"id": {"any_": [flow_run.id]}}
     artifacts = {item["key"]: item["id"] for item in deployed.ask("artifacts/filter", flow_runs=mine)}
-    page = open_page(f"{deployed.address}/artifacts/artifact/{artifacts['gan-samples']}")
+    page = open_page(f"{deployed.address}/artifacts/artifact/{artifacts[key]}")
     is_shown(page.locator("img[src^='data:image/png']"))
-    keep(page, "prefect-samples")
+    keep(page, f"prefect-{key}")

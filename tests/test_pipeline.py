@@ -35,12 +35,13 @@ for path in outputs:
     pathlib.Path(path).write_text(hashlib.sha256("".join(words).encode()).hexdigest())
 """
 READERS = {
-    "compute": {"extractor", "train", "evaluate", "register"},
-    "data": {"fetch", "prepare", "extractor", "train", "evaluate", "register"},
-    "prepare": {"prepare", "extractor", "train", "evaluate", "register"},
+    "compute": {"extractor", "train", "diagnose", "evaluate", "register"},
+    "data": {"fetch", "prepare", "extractor", "train", "diagnose", "evaluate", "register"},
+    "prepare": {"prepare", "extractor", "train", "diagnose", "evaluate", "register"},
     "extractor": {"extractor", "evaluate", "register"},
-    "network": {"train", "evaluate", "register"},
-    "train": {"train", "evaluate", "register"},
+    "network": {"train", "diagnose", "evaluate", "register"},
+    "train": {"train", "diagnose", "evaluate", "register"},
+    "doctor": {"diagnose", "register"},
     "evaluate": {"evaluate", "register"},
     "register": {"register"},
 }
@@ -121,7 +122,7 @@ def test_dvc_shows_metrics_plots_and_experiments(project: Callable[[], Project],
     git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.org"]
     assert place.run(*git, "add", "-A").returncode == 0
     assert place.run(*git, "commit", "-q", "-m", "ran").returncode == 0
-    assert ran(place.dvc("exp", "run", "-S", "train.steps=40")) == {"train", "evaluate", "register"}
+    assert ran(place.dvc("exp", "run", "-S", "train.steps=40")) == {"train", "diagnose", "evaluate", "register"}
 
     (shown,) = [entry for entry in json.loads(place.dvc("exp", "show", "--json")) if entry["rev"] == "workspace"]
     assert shown["data"]["params"]["params.yaml"]["data"]["train"]["steps"] == 40

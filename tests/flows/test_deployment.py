@@ -12,7 +12,7 @@ import pytest
 from tests.servers import Deployment, FlowRun, stage_processes, wait_for
 
 pytestmark = pytest.mark.slow
-STAGES = ["fetch", "prepare", "extractor", "train", "evaluate", "register"]
+STAGES = ["fetch", "prepare", "extractor", "train", "diagnose", "evaluate", "register"]
 
 
 @contextmanager
@@ -49,7 +49,10 @@ def test_a_run_succeeds_with_one_task_run_for_each_stage(deployed: Deployment, f
 def test_a_run_leaves_scores_samples_and_the_place_in_mlflow(deployed: Deployment, flow_run: FlowRun) -> None:
     mine = {"id": {"any_": [flow_run.id]}}
     found = {item["key"]: item for item in deployed.ask("artifacts/filter", flow_runs=mine)}
-    assert set(found) == {"gan-scores", "gan-mlflow-run", "gan-samples"}
+    assert set(found) == {"gan-scores", "gan-doctor", "gan-mlflow-run", "gan-samples"}
+    verdict = found["gan-doctor"]["description"]
+    assert f"**{verdict}" in found["gan-doctor"]["data"]
+    assert "](data:image/png;base64," in found["gan-doctor"]["data"]
     assert '"fid_digits_to_real"' in found["gan-scores"]["data"]
     assert "/#/experiments/1/runs/" in found["gan-mlflow-run"]["data"]
 
@@ -65,7 +68,7 @@ def test_a_failed_stage_speaks_in_the_log_and_in_the_state(deployed: Deployment,
         stage.write_text("from stages.errors import StageError\n" + stage.read_text())
         failed = deployed.watch()
     assert failed.returncode == 1
-    assert deployed.tasks(failed) == dict.fromkeys(STAGES[:4], "COMPLETED") | {"evaluate": "FAILED"}
+    assert deployed.tasks(failed) == dict.fromkeys(STAGES[:5], "COMPLETED") | {"evaluate": "FAILED"}
     state = deployed.state(failed)
     assert state["type"] == "FAILED"
     assert re.search(r"stage evaluate failed \(exit \d+\): planted: the moon is full$", state["message"])
