@@ -5,9 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
 from gan_core.config import ComputeConfig
+from gan_core.parzen import SAMPLES, best_sigma, log_likelihoods
+from gan_core.sampling import generate, z_bank
+from gan_core.weights import load_generator
 from stages.errors import StageError
 from stages.evaluate import evaluate
 from stages.extractor import extractor
@@ -70,3 +74,20 @@ def test_few_images_are_marked(score: Callable[..., Any], capsys: pytest.Capture
 def test_too_few_images_for_the_inception_score_are_refused(score: Callable[..., Any]) -> None:
     with pytest.raises(StageError, match=r"9 test images cannot be scored with evaluate\.isc_splits of 10 .* lower it"):
         score("few", max_images=9)
+
+
+def test_the_papers_likelihood_is_of_the_test_images_under_a_window_on_generated_ones(
+    score: Callable[..., Any], root: Path, prepared: Path
+) -> None:
+    scores, passport = score("parzen", parzen=True)
+    assert passport["settings"]["parzen"] is True
+    assert not any(name.startswith("parzen") for name in score("without")[0])
+    generator, config = load_generator(root / "trained" / "generator.safetensors")
+    samples = generate(generator, z_bank(config, seed=0, count=SAMPLES))
+    validation = torch.tensor(load_images(prepared, "validation"))
+    test = torch.tensor(load_images(prepared, "test"))
+    sigma = best_sigma(validation, samples)
+    found = log_likelihoods(test, samples, sigma)
+    assert scores["parzen_sigma"] == sigma
+    assert scores["parzen_mean"] == pytest.approx(found.mean().item(), rel=1e-9)
+    assert scores["parzen_standard_error"] == pytest.approx(found.std(correction=0).item() / len(test) ** 0.5, rel=1e-9)

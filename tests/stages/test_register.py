@@ -78,6 +78,17 @@ def test_registering_twice_changes_nothing(register_tiny: Register) -> None:
     assert state(client, first) == before
 
 
+def test_the_run_says_what_the_doctor_says(register_tiny: Register, root: Path) -> None:
+    registered = register_tiny()
+    client, _ = connect()
+    said = json.loads((root / "trained" / "diagnosis" / "diagnosis.json").read_text())
+    tags = client.get_run(registered["run_id"]).data.tags
+    assert (tags["doctor.verdict"], tags["doctor.sentence"]) == (said["verdict"], said["sentence"])
+    assert tags["mlflow.note.content"] == said["sentence"]
+    files = [file.path for file in client.list_artifacts(registered["run_id"], "diagnosis")]
+    assert files == ["diagnosis/instruments.png"]
+
+
 def test_a_lost_tracking_server_is_rebuilt_from_the_outputs(
     register_tiny: Register, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
