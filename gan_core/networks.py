@@ -37,8 +37,8 @@ class MlpGenerator(nn.Module):
     def set_output_bias(self, images: Tensor) -> None:
         """Start around the mean image: each output's bias becomes the inverse sigmoid of its pixel's mean.
 
-        As the authors' code does for Goodfellow et al. 2014 (`init_bias_target_marginals`). Means are kept half a grey
-        level away from black and white, where the sigmoid would have no gradient.
+        As in the authors' mnist.yaml (goodfeli/adversarial, `init_sigmoid_bias_from_marginals`). Means are kept half a
+        grey level away from black and white, where the sigmoid would have no gradient.
 
         Args:
             images: (N, C, H, W) uint8, on any device.
