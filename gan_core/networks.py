@@ -173,7 +173,7 @@ GENERATORS = {"mlp": MlpGenerator, "dcgan": DcganGenerator}
 DISCRIMINATORS = {"mlp": MlpDiscriminator, "dcgan": DcganDiscriminator}
 
 
-def _initialised(network: nn.Module, rng: Generator) -> nn.Module:
+def initialised(network: nn.Module, rng: Generator) -> nn.Module:
     """Return the network with weights drawn from `rng`: N(0, 0.02) for convolutions, He's for linear layers."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
@@ -201,7 +201,7 @@ def build_generator(config: NetworkConfig, *, size: int, channels: int, seed: in
         ValueError: the size or the number of channels is not supported.
     """
     _check_shape(size, channels)
-    return _initialised(GENERATORS[config.family](config, size, channels), stream(seed, "generator weights"))
+    return initialised(GENERATORS[config.family](config, size, channels), stream(seed, "generator weights"))
 
 
 def build_discriminator(config: NetworkConfig, *, size: int, channels: int, seed: int) -> nn.Module:
@@ -220,7 +220,7 @@ def build_discriminator(config: NetworkConfig, *, size: int, channels: int, seed
         ValueError: the size or the number of channels is not supported.
     """
     _check_shape(size, channels)
-    return _initialised(DISCRIMINATORS[config.family](config, size, channels), stream(seed, "discriminator weights"))
+    return initialised(DISCRIMINATORS[config.family](config, size, channels), stream(seed, "discriminator weights"))
 
 
 def _check_shape(size: int, channels: int) -> None:

@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as validated
@@ -22,6 +22,7 @@ from gan_core.config import (
 from stages.errors import StageError
 
 PARAMS = Path("params.yaml")
+Sections = TypeVar("Sections")
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,26 @@ def load(path: Path = PARAMS) -> Params:
         All sections.
 
     Raises:
-        StageError: the file is missing or no YAML mapping; a key is unknown, missing, of the wrong type or out of
-            range; or two values do not go together. Complaints come together, each with file and key.
+        StageError: what `load_as` complains of, or two values that do not go together.
+    """
+    params = load_as(Params, path)
+    _check_together(path, params)
+    return params
+
+
+def load_as(kind: type[Sections], path: Path) -> Sections:
+    """Return the validated content of a parameter file that has the sections of `kind`.
+
+    Args:
+        kind: a dataclass without defaults, whose attributes are the sections.
+        path: YAML with exactly these sections and their keys.
+
+    Returns:
+        All sections.
+
+    Raises:
+        StageError: the file is missing or no YAML mapping; or a key is unknown, missing, of the wrong type or out of
+            range. Complaints come together, each with file and key.
     """
     try:
         content = json.dumps(YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8")))
@@ -100,11 +119,9 @@ def load(path: Path = PARAMS) -> Params:
     except (YAMLError, TypeError) as error:  # a TypeError is a date, or a key that is no word
         raise StageError(f"{path} is not valid YAML, or holds what is no number, word or list: {error}") from None
     try:
-        params = TypeAdapter(Params).validate_json(content, strict=True)
+        return TypeAdapter(kind).validate_json(content, strict=True)
     except ValidationError as error:
         raise StageError("\n".join(_complaint(path, details) for details in error.errors())) from None
-    _check_together(path, params)
-    return params
 
 
 def _complaint(path: Path, details: Any) -> str:

@@ -18,6 +18,7 @@ TINY: dict[str, dict[str, Any]] = {
     "network": {"family": "mlp", "z_dim": 8, "generator_width": 16, "discriminator_width": 16},
     "train": {"steps": 60, "batch_size": 16, "report_every": 10, "sample_every": 30, "checkpoint_every": 20},
 }
+DENSITY_PARAMS = Path("experiments/densities/params.yaml")
 FOREIGN = ("PREFECT_", "MLFLOW_", "DVC_", "EQUILIBRIUM_")
 
 
@@ -25,6 +26,15 @@ def environment(**more: str) -> dict[str, str]:
     """Return the environment of a fresh shell with the virtual environment activated."""
     own = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
     return own | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "DO_NOT_TRACK": "1"} | more
+
+
+def tiny_densities(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the experiment's parameters with games that take no time; the values share nothing."""
+    values["measure"] |= {"points": 1000, "samples": 2000, "samples_on_the_way": 500, "cells": 50, "shown": 100}
+    values["gradients"] |= {"steps": 4, "every": 2}
+    for game in (values[name] for name in ("gaussian", "mixture", "heavy_tail", "ring", "grid")):
+        game["train"] |= {"steps": 20, "batch_size": 32, "report_every": 10, "sample_every": 5}
+    return values
 
 
 @dataclass(frozen=True)
@@ -70,7 +80,7 @@ def clone(target: Path) -> Project:
         check=True,
     )
     for name in filter(None, listed.stdout.split("\0")):
-        if (ROOT / name).is_file() and name != "dvc.lock":
+        if (ROOT / name).is_file() and Path(name).name != "dvc.lock":
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, target / name)
     project = Project(target)

@@ -1,6 +1,8 @@
 """The house holds together: imports point one way, and dvc.yaml, params.yaml and stages/ say the same."""
 
 import ast
+import hashlib
+import importlib
 import inspect
 from dataclasses import fields
 from pathlib import Path
@@ -14,7 +16,17 @@ from stages import params
 from stages.__main__ import STAGES, sections, stage_function
 
 ROOT = Path(__file__).resolve().parent.parent
-PIPELINE: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+MAIN, EXPERIMENT = Path("dvc.yaml"), Path("experiments/densities/dvc.yaml")
+
+
+def entries(pipeline: Path) -> dict[str, Any]:
+    """Return the stages of a pipeline, by name."""
+    stages: dict[str, Any] = yaml.safe_load((ROOT / pipeline).read_text())["stages"]
+    return stages
+
+
+PIPELINE = entries(MAIN)
+ENTRIES = [(pipeline, name) for pipeline in (MAIN, EXPERIMENT) for name in entries(pipeline)]
 
 FORBIDDEN = {
     "gan_core": {"stages", "flows", "prefect", "mlflow", "dvc", "yaml", "pandas"},
@@ -25,6 +37,7 @@ MLFLOW_DOORS = {"stages/tracking.py", "stages/registry.py", "stages/served_model
 # These say, check, place or fetch things; no image and no number of an output depends on how they do it.
 PLUMBING = {
     "gan_core/config.py",
+    "stages/density_params.py",
     "stages/download.py",
     "stages/errors.py",
     "stages/lineage.py",
@@ -91,32 +104,43 @@ def test_a_stage_reads_the_sections_that_dvc_watches(name: str) -> None:
     assert read == PIPELINE[name]["params"]
 
 
-@pytest.mark.parametrize("name", STAGES)
-def test_a_stage_takes_its_inputs_and_then_its_outputs(name: str) -> None:
-    entry = PIPELINE[name]
-    paths = entry["cmd"].removeprefix(f"python -m stages {name} ").split()
+@pytest.mark.parametrize(("pipeline", "name"), ENTRIES)
+def test_a_stage_takes_its_inputs_and_then_its_outputs(pipeline: Path, name: str) -> None:
+    entry = entries(pipeline)[name]
+    door = f"python -m stages {name} " if pipeline == MAIN else f"python -m stages.{name} "
+    paths = entry["cmd"].removeprefix(door).split()
     inputs = [dep for dep in entry["deps"] if dep.startswith("$")]
-    outputs = [next(iter(out)) if isinstance(out, dict) else out for out in entry["outs"]]
+    outputs = [next(iter(out)) if isinstance(out, dict) else out for out in entry["outs"] + entry.get("metrics", [])]
     assert paths == inputs + outputs
-    arguments = inspect.signature(stage_function(name)).parameters.values()
+    function = getattr(importlib.import_module(f"stages.{name}"), name)
+    arguments = inspect.signature(function).parameters.values()
     assert len(paths) == sum(argument.kind is not argument.KEYWORD_ONLY for argument in arguments)
 
 
-@pytest.mark.parametrize("name", STAGES)
-def test_a_stage_depends_on_the_code_that_makes_its_outputs(name: str) -> None:
-    watched = {dep for dep in PIPELINE[name]["deps"] if dep.endswith(".py")}
+@pytest.mark.parametrize(("pipeline", "name"), ENTRIES)
+def test_a_stage_depends_on_the_code_that_makes_its_outputs(pipeline: Path, name: str) -> None:
+    watched = {dep for dep in entries(pipeline)[name]["deps"] if dep.endswith(".py")}
     assert watched == code_of(name) - PLUMBING - UNWATCHED.get(name, set())
 
 
-@pytest.mark.parametrize("name", STAGES)
-def test_the_committed_lock_is_of_this_pipeline(name: str) -> None:
+@pytest.mark.parametrize(("pipeline", "name"), ENTRIES)
+def test_the_committed_lock_is_of_this_pipeline(pipeline: Path, name: str) -> None:
     """A lock of another pipeline would make `dvc pull` fetch what does not belong to the parameters beside it."""
     reader = YAML(typ="safe")  # DVC's; PyYAML takes the lock's 1e-06 for a word
-    locked = reader.load(ROOT / "dvc.lock")["stages"][name]
+    locked = reader.load((ROOT / pipeline).with_name("dvc.lock"))["stages"][name]
+    entry = entries(pipeline)[name]
     values = reader.load(ROOT / "params.yaml")
-    assert locked["params"]["params.yaml"] == {section: values[section] for section in PIPELINE[name]["params"]}
+    expected = {section: values[section] for section in entry.get("params", [])}
+    assert locked.get("params", {}).get("params.yaml", {}) == expected
     code = {dep["path"] for dep in locked["deps"] if dep["path"].endswith(".py")}
-    assert code == {dep for dep in PIPELINE[name]["deps"] if dep.endswith(".py")}
+    assert code == {dep for dep in entry["deps"] if dep.endswith(".py")}
+
+
+def test_the_committed_lock_of_the_experiment_is_of_its_parameters() -> None:
+    params_file = EXPERIMENT.with_name("params.yaml")
+    locked = yaml.safe_load((ROOT / EXPERIMENT).with_name("dvc.lock").read_text())["stages"]["densities"]["deps"]
+    (md5,) = [dep["md5"] for dep in locked if dep["path"] == params_file.as_posix()]
+    assert md5 == hashlib.md5((ROOT / params_file).read_bytes(), usedforsecurity=False).hexdigest()
 
 
 def test_every_section_of_params_is_watched_by_a_stage() -> None:
@@ -131,7 +155,8 @@ def test_no_parameter_has_a_name_that_the_run_cache_overlooks() -> None:
 
 
 def test_paths_are_written_once() -> None:
-    paths = yaml.safe_load((ROOT / "dvc.yaml").read_text())["vars"][0]["paths"].values()
+    pipelines = [yaml.safe_load((ROOT / pipeline).read_text()) for pipeline in (MAIN, EXPERIMENT)]
+    paths = [path for pipeline in pipelines for path in pipeline["vars"][0]["paths"].values()]
     code = {path: path.read_text() for layer in FORBIDDEN for path in (ROOT / layer).rglob("*.py")}
     assert {(path.name, written) for path, text in code.items() for written in paths if f'"{written}' in text} == set()
 
