@@ -1,8 +1,8 @@
 """Does the doctor find what was planted, and stay silent where all is well? Prints one table.
 
 `python -m benchmarks.doctor [MNIST]` plays 25 games on digits that were spoiled in five ways, and 20 sound ones: on
-digits as the default pipeline does, on a ring of Gaussians, and on MNIST, whose files are in the folder MNIST (without
-it, more digits). About 15 minutes on two cores.
+digits as the default pipeline does, on the ring of `experiments/densities` and, with the default numbers, on MNIST, whose
+files are in the folder MNIST (without it, more digits). About 15 minutes on two cores.
 """
 
 import sys
@@ -23,17 +23,22 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from gan_core.config import TrainConfig
+from gan_core.densities import PLANES
 from gan_core.doctor import HEALTHY, Diagnosis, Doctor, non_finite
 from gan_core.instruments import Instruments
+from gan_core.point_networks import build_players
+from gan_core.randomness import stream
 from gan_core.training import NonFiniteLossError, TrainState, initial_state, state_of, step_discriminator, train
 from stages import params
+from stages.density_params import load_density_params
 from stages.fetch import fetch
 from stages.params import DataConfig
 from stages.prepare import prepare
 from stages.prepared import load_images
 from stages.progress import progress
 
-PARAMS = params.load(Path(__file__).parents[1] / "params.yaml")
+ROOT = Path(__file__).parents[1]
+PARAMS = params.load(ROOT / "params.yaml")
 CERTAIN_AFTER = 2000
 """Steps of a discriminator alone after which it gives initial images less than 1e-5."""
 
@@ -70,6 +75,11 @@ class OneImage(nn.Module):
         """Return the image of z = 0, once for each z."""
         image: Tensor = self.generator(torch.zeros_like(z))
         return image
+
+
+def sound(config: TrainConfig, images: Tensor) -> tuple[TrainConfig, TrainState, Tensor]:
+    """Change nothing."""
+    return config, initial_state(config, PARAMS.network, images), images
 
 
 def one_mode(config: TrainConfig, images: Tensor) -> tuple[TrainConfig, TrainState, Tensor]:
@@ -129,15 +139,25 @@ def real_images(data: str, path: str | None) -> tuple[Tensor, Tensor]:
         return torch.tensor(load_images(prepared, "train")), torch.tensor(load_images(prepared, "validation"))
 
 
+def ring(seed: int) -> tuple[TrainConfig, TrainState, Tensor, Tensor]:
+    """Return the game on a ring of 8 Gaussians, with points of its density to train on and others to watch by."""
+    game = load_density_params(ROOT / "experiments/densities/params.yaml").ring
+    config, density = replace(game.train, seed=seed, report_every=PARAMS.train.report_every), PLANES["ring"]
+    players = build_players(game.network, dimensions=density.dimensions, octaves=game.octaves, seed=seed)
+    points, unseen = (density.sample(100_000, stream(seed, purpose)) for purpose in ("points", "unseen points"))
+    return config, state_of(config, game.network, *players), points, unseen
+
+
 def play(game: Game) -> Outcome:
     """Play a game under the doctor's eyes."""
     torch.set_num_threads(1)
     config = replace(PARAMS.train, seed=game.seed, steps=game.steps)
-    images, unseen = real_images(game.data, game.mnist)
-    if game.planted == HEALTHY:
-        state = initial_state(config, PARAMS.network, images)
+    if game.data == "ring":
+        config, state, images, unseen = ring(game.seed)
     else:
-        config, state, images = PLANTED[game.planted][0](config, images)
+        images, unseen = real_images(game.data, game.mnist)
+        prepared = PLANTED[game.planted][0] if game.planted in PLANTED else sound
+        config, state, images = prepared(config, images)
     doctor, instruments = Doctor(PARAMS.doctor, config.steps), Instruments(config, state, images, unseen)
     warnings, looking, started = list[str](), 0.0, time.perf_counter()
     try:
@@ -156,10 +176,11 @@ def play(game: Game) -> Outcome:
 
 def games(mnist: str | None) -> list[Game]:
     """Return 25 spoiled games and 20 sound ones, the longest first."""
-    sound = [Game(HEALTHY, "digits", seed, PARAMS.train.steps) for seed in range(8 if mnist else 14)]
-    sound += [Game(HEALTHY, "mnist", seed, 3000, mnist) for seed in range(6 if mnist else 0)]
+    healthy = [Game(HEALTHY, "digits", seed, PARAMS.train.steps) for seed in range(8 if mnist else 14)]
+    healthy += [Game(HEALTHY, "mnist", seed, 3000, mnist) for seed in range(6 if mnist else 0)]
+    healthy += [Game(HEALTHY, "ring", seed, 3000) for seed in range(6)]
     spoiled = [Game(name, "digits", seed, steps) for name, (_, steps) in PLANTED.items() for seed in range(5)]
-    return sound + spoiled
+    return healthy + spoiled
 
 
 def show(outcomes: list[Outcome]) -> None:
