@@ -1,8 +1,8 @@
 """Does the doctor find what was planted, and stay silent where all is well? Prints one table.
 
 `python -m benchmarks.doctor [MNIST]` plays 25 games on digits that were spoiled in five ways, and 20 sound ones: on
-digits as the default pipeline does, on the ring of `experiments/densities` and, with the default numbers, on MNIST, whose
-files are in the folder MNIST (without it, more digits). About 15 minutes on two cores.
+digits as the default pipeline does, on the ring of `experiments/densities` and, with the default numbers, on MNIST,
+whose files are in the folder MNIST (without it, more digits). About 15 minutes on two cores.
 """
 
 import sys
