@@ -72,6 +72,7 @@ class TrainConfig:
     beta1: float
     beta2: float
     ema_decay: float
+    ema_warmup: float
     report_every: int
     sample_every: int
     checkpoint_every: int
@@ -88,6 +89,7 @@ class TrainConfig:
             "sample_every",
             "checkpoint_every",
         )
+        _require(self.ema_warmup > 1, f"ema_warmup must be above 1, got {self.ema_warmup}")
         for name in ("r1_gamma", "r2_gamma", "seed"):
             value = getattr(self, name)
             _require(0 <= value < math.inf, f"{name} must not be negative or infinite, got {value}")

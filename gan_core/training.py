@@ -202,11 +202,12 @@ def step_generator(config: TrainConfig, state: TrainState, images: Tensor, step:
 
 @torch.no_grad()
 def update_ema(config: TrainConfig, state: TrainState, step: int) -> None:
-    """Move the averaged generator: e <- b e + (1 - b) p with b = min(ema_decay, (1 + step) / (10 + step)).
+    """Move the averaged generator: e <- b e + (1 - b) p with b = min(ema_decay, (1 + step) / (ema_warmup + step)).
 
-    The bound forgets the initial weights, which short runs would otherwise keep. Running statistics are copied.
+    The second bound forgets the initial weights, which short runs would otherwise keep: it averages over about the last
+    step / (ema_warmup - 1) steps. Running statistics are copied.
     """
-    decay = min(config.ema_decay, (1 + step) / (10 + step))
+    decay = min(config.ema_decay, (1 + step) / (config.ema_warmup + step))
     averaged: list[Tensor] = list(state.ema_generator.parameters())
     current: list[Tensor] = list(state.generator.parameters())
     torch._foreach_lerp_(averaged, current, 1 - decay)

@@ -44,6 +44,7 @@ TRAIN = TrainConfig(
     beta1=0.5,
     beta2=0.9,
     ema_decay=0.9,
+    ema_warmup=10.0,
     report_every=1,
     sample_every=1,
     checkpoint_every=1,

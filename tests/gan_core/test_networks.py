@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,8 @@ from gan_core.networks import (
     build_generator,
     dropped,
     frozen_statistics,
+    initialised,
+    maxout_gain,
 )
 from gan_core.randomness import stream
 from gan_core.sampling import draw_z
@@ -91,12 +94,23 @@ def test_weights_come_from_the_seed_alone(network: NetworkConfig, build: type[nn
 @families
 def test_initial_weights_have_the_scale_of_their_paper(network: NetworkConfig, build: type[nn.Module]) -> None:
     wide = replace(network, z_dim=64, generator_width=64, discriminator_width=64)
-    for module in build(wide, size=16, channels=3, seed=0).modules():
+    built = build(wide, size=16, channels=3, seed=0)
+    # The mean square of the largest of three standard normals is 1 + sqrt(3) / (2 pi).
+    gains = {m.linear: 1 / (1 + 3**0.5 / (2 * math.pi)) for m in built.modules() if isinstance(m, Maxout)}
+    for module in built.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-            expected = (2 / module.in_features) ** 0.5 if isinstance(module, nn.Linear) else 0.02
+            expected = (gains.get(module, 2) / module.in_features) ** 0.5 if isinstance(module, nn.Linear) else 0.02
             spread = (module.weight.square().mean() ** 0.5).item()
             assert spread == pytest.approx(expected, rel=5 / module.weight.numel() ** 0.5)
             assert module.bias is None or not module.bias.any()
+
+
+@pytest.mark.parametrize(("pieces", "gain"), [(1, 1.0), (2, 1.0), (3, 1 + 3**0.5 / (2 * math.pi))])
+def test_a_maxout_keeps_the_mean_square_of_what_it_is_fed(pieces: int, gain: float) -> None:
+    assert maxout_gain(pieces) == pytest.approx(gain, rel=1e-9)
+    layer = initialised(Maxout(400, 300, pieces), stream(0, "weights"))
+    fed = torch.randn(500, 400, generator=stream(0, "fed"))
+    assert layer(fed).square().mean().item() == pytest.approx(1, rel=0.03)
 
 
 def test_the_2014_generator_ends_in_a_scaled_sigmoid() -> None:

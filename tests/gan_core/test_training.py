@@ -314,7 +314,7 @@ def test_the_same_seed_trains_the_same_bits_and_another_does_not(network: Networ
 @families
 def test_the_average_is_the_closed_form_of_its_recursion(network: NetworkConfig) -> None:
     """e_n = prod b_i p_0 + sum_j (1 - b_j) prod_{i > j} b_i p_j: weights that sum to one."""
-    config = replace(TRAIN, steps=6, ema_decay=0.3)
+    config = replace(TRAIN, steps=6, ema_decay=0.3, ema_warmup=10.0)
     state = fresh(config, network)
     history = [[parameter.detach().double() for parameter in state.generator.parameters()]]
     history[0] = [parameter.clone() for parameter in history[0]]
@@ -437,6 +437,7 @@ def test_every_choice_changes_the_result() -> None:
         "beta1": 0.4,
         "beta2": 0.8,
         "ema_decay": 0.1,
+        "ema_warmup": 3.0,
     }
     assert set(asdict(config)) - set(others) == {"steps", "report_every", "sample_every", "checkpoint_every"}
     for name, value in others.items():
