@@ -10,7 +10,7 @@ import yaml
 from prefect import flow
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 
-from flows.stage import StageDiedError, stage_task
+from flows.stage import StageDiedError, StageFailedError, stage_task
 
 ROOT = Path(__file__).resolve().parent.parent
 RETRIED: dict[str, dict[str, Any]] = {
@@ -26,7 +26,12 @@ def gan_training() -> None:
     pipeline = yaml.safe_load(Path("dvc.yaml").read_text())
     *stages, last = pipeline["stages"]
     for name in stages:
-        stage_task(name, **RETRIED.get(name, {}))()
+        try:
+            stage_task(name, **RETRIED.get(name, {}))()
+        except StageFailedError as error:
+            if name == "train" and not isinstance(error, StageDiedError):
+                create_markdown_artifact(key="gan-doctor", markdown=f"**{error}**", description="training failed")
+            raise
     # Always run: MLflow may have lost, or never had, what DVC says is up to date; registering twice changes nothing.
     stage_task(last, force=True)()
     publish(pipeline["vars"][0]["paths"])

@@ -1,7 +1,8 @@
 """What is wrong with a run, said from its instruments: one verdict, its evidence, and what to try."""
 
+import math
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -99,6 +100,7 @@ class Doctor:
         self._warned = set[str]()
         self._since = dict[str, int]()
         self._now: Readings = {}
+        self._lost: Diagnosis | None = None
 
     def see(self, row: Readings) -> Diagnosis | None:
         """Take the readings of a step.
@@ -110,6 +112,12 @@ class Doctor:
             The verdict where it is a failure that was not the verdict of any step before, else None.
         """
         step = int(row["step"])
+        lost = [name for name, value in row.items() if not math.isfinite(value)]
+        if self._lost is not None:
+            return None
+        if lost:
+            self._lost = non_finite(step, lost)
+            return self._lost
         self._rows.append(row)
         while self._rows[0]["step"] <= step - self._window:
             self._rows.popleft()
@@ -132,7 +140,9 @@ class Doctor:
         return self.verdict()
 
     def verdict(self) -> Diagnosis:
-        """Return what holds now, after at least one row."""
+        """Return what holds now, after at least one row; a reading that was not finite is never forgotten."""
+        if self._lost is not None:
+            return self._lost
         for failure in FAILURES:
             if failure.name in self._since:
                 evidence = {name: self._now[name] for name in failure.evidence}
@@ -149,7 +159,7 @@ class Doctor:
         return Diagnosis(HEALTHY, step, f"healthy at step {step:,}: {said}.", evidence)
 
 
-def non_finite(step: int) -> Diagnosis:
-    """Return the verdict on a run that ended because a loss was not finite at a step."""
-    sentence = f"divergence, seen since step {step:,}: a loss was not finite. Try: {FAILURES[0].remedy}."
+def non_finite(step: int, names: Sequence[str] = ("a loss",)) -> Diagnosis:
+    """Return the verdict on a run in which something was infinite or not a number at a step."""
+    sentence = f"divergence, seen since step {step:,}: {', '.join(names)} was not finite. Try: {FAILURES[0].remedy}."
     return Diagnosis(FAILURES[0].name, step, sentence, {})

@@ -60,8 +60,9 @@ class Instruments:
         weight, penalties included). `g_signal`, in [0, 1], is how much of a gradient the generator's loss passes on:
         the mean size of its derivative by the logit of a generated image, which is D(G(z)) for the minimax loss and
         1 - D(G(z)) for the non-saturating one. `g_update_ratio` is the length of the generator's last step divided by
-        that of its weights. `variety` is the mean squared distance between two images of the bank divided by that
-        between two real ones: near 1 for a good generator, 1 - 1/k for one that makes k images only, each as often.
+        that of its weights, as it would be at the full learning rate, so that a planned decay is no stall. `variety` is
+        the mean squared distance between two images of the bank divided by that between two real ones: near 1 for a
+        good generator, 1 - 1/k for one that makes k images only, each as often.
 
         Args:
             state: as it is when `train` has yielded a report.
@@ -80,11 +81,11 @@ class Instruments:
             *seen_game,
             unseen_game[0],
             *unseen_game[2:],
-            (logits[0].mean() - logits[2].mean()) / (logits[0].mean() - logits[1].mean()),
+            _overfitting(*logits),
             _gradient_norm(state.discriminator),
             _gradient_norm(state.generator),
             _signal(objective, logits[0], logits[1]),
-            _update_ratio(state),
+            _update_ratio(state, self._config.generator_learning_rate),
             _spread(fake) / _spread(torch.cat([real, unseen])),
         ]
         return dict(zip(NAMES, torch.stack([reading.double() for reading in readings]).tolist(), strict=True))
@@ -100,6 +101,12 @@ def _game(objective: Objective, real_logits: Tensor, fake_logits: Tensor) -> lis
     worth = value(real_logits=real, fake_logits=fake)
     distance = (torch.cat([real, fake]).sigmoid() - 0.5).abs().mean()
     return [real.sigmoid().mean(), fake.sigmoid().mean(), worth, jsd_estimate(worth), distance]
+
+
+def _overfitting(real_logits: Tensor, fake_logits: Tensor, unseen_logits: Tensor) -> Tensor:
+    """Return the share of the gap between real and fake by which unseen falls back; 0 where there is no gap."""
+    gap = real_logits.mean() - fake_logits.mean()
+    return torch.where(gap == 0, 0.0, (real_logits.mean() - unseen_logits.mean()) / gap)
 
 
 @torch.enable_grad()
@@ -120,7 +127,7 @@ def _norm(tensors: list[Tensor]) -> Tensor:
     return norm
 
 
-def _update_ratio(state: TrainState) -> Tensor:
+def _update_ratio(state: TrainState, learning_rate: float) -> Tensor:
     """Return ||step|| / ||weights|| of the generator, its last step being as Adam says (Kingma and Ba 2015)."""
     (group,) = state.g_optimizer.param_groups
     parameters = group["params"]
@@ -131,7 +138,7 @@ def _update_ratio(state: TrainState) -> Tensor:
     torch._foreach_div_(roots, (1 - beta2**count) ** 0.5)
     torch._foreach_add_(roots, group["eps"])
     steps = torch._foreach_div([moment["exp_avg"] for moment in moments], roots)
-    ratio: Tensor = group["lr"] / (1 - beta1**count) * _norm(list(steps)) / _norm(parameters)
+    ratio: Tensor = learning_rate / (1 - beta1**count) * _norm(list(steps)) / _norm(parameters)
     return ratio
 
 

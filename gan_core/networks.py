@@ -178,8 +178,8 @@ def maxout_gain(pieces: int) -> float:
     """Return E max(n_1, ..., n_k)^2 for k independent standard normals: 1 for 1 and 2 pieces, 1.8 for 5.
 
     It is what a maxout unit makes of its linear maps' mean square, where a rectifier halves it (He et al. 2015,
-    arXiv:1502.01852, equation 10). With a rectifier's weights the logits of an untrained discriminator of 5 pieces are
-    ten times as large, and the generator follows its noise.
+    arXiv:1502.01852, equation 10). With a rectifier's weights the logits of an untrained discriminator of two such
+    layers with 5 pieces are 3.6 times as large, and the generator follows its noise.
     """
     x = torch.linspace(-10, 10, 20001, dtype=torch.float64)
     density = pieces * torch.exp(-x.square() / 2) / math.sqrt(2 * math.pi) * torch.special.ndtr(x) ** (pieces - 1)

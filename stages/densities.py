@@ -72,15 +72,16 @@ def _side_by_side(values: DensityParams) -> tuple[dict[str, Any], dict[str, Any]
 
 
 def _wait(results: list[Any], queue: "SimpleQueue[int]", line: Line) -> None:
-    """Show progress until all results are there, or one of them is an error, or a worker died."""
+    """Show progress until all results are there; raise the error of one that fails, or that a worker died."""
     done, started = 0, {worker.pid for worker in multiprocessing.active_children()}
     while not all(result.ready() for result in results):
         time.sleep(0.2)
         while not queue.empty():
             done += queue.get()
         line.update(done)
-        if any(result.ready() and not result.successful() for result in results):
-            return
+        for result in results:
+            if result.ready():
+                result.get()  # raises its error now, not when the longest game is over
         if {worker.pid for worker in multiprocessing.active_children()} != started:
             raise StageError("a worker died, perhaps for lack of memory; run again, or with fewer workers")
 

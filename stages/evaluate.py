@@ -14,7 +14,7 @@ from rich.table import Table
 from gan_core.config import ComputeConfig
 from gan_core.device import pick_device
 from gan_core.fidelity import Extractor, Scores, scores, uniform_noise
-from gan_core.parzen import SAMPLES, VALIDATION, ParzenScore, parzen
+from gan_core.parzen import SAMPLES, SIGMAS, VALIDATION, ParzenScore, parzen
 from gan_core.randomness import stream
 from gan_core.sampling import generate, z_bank
 from gan_core.weights import load_generator
@@ -23,7 +23,7 @@ from stages.extractor import describe_extractor, load_extractor
 from stages.lineage import dvc_md5
 from stages.params import EvaluateConfig
 from stages.pictures import png_bytes, side_by_side
-from stages.prepared import load_images, load_summary
+from stages.prepared import Summary, load_images, load_summary
 from stages.results import COMPARISON, PASSPORT, SCORES, save_json
 
 LIBRARIES = ("torch", "torch-fidelity", "numpy", "scipy")
@@ -83,6 +83,14 @@ def evaluate(
     _print_table(found, papers["extractor"]["name"])
 
 
+def _protocol(summary: Summary) -> dict[str, Any]:
+    """Return what the likelihood depends on beside the data and the generator."""
+    validation = min(VALIDATION, summary.validation)
+    if validation < VALIDATION:
+        print(f"warning: {validation} validation images choose the window's width; the 2014 paper had {VALIDATION:,}")
+    return {"samples": SAMPLES, "validation": validation, "test": summary.test, "sigmas": SIGMAS}
+
+
 def _parzen(prepared: Path, generator: Path, seed: int, device: torch.device) -> ParzenScore:
     """Return the log-likelihood of all test images by the protocol of the 2014 paper; the bank of z is that of FID."""
     network, config = load_generator(generator)
@@ -128,6 +136,7 @@ def _passport(
         "reference": {"data": summary.name, "split": "train", "dvc_md5": dvc_md5(prepared), "images": summary.train},
         "compared": {"generated": count, "real": {"split": "test", "images": count}, "noise": count},
         "settings": asdict(config),
+        "parzen": _protocol(summary) if config.parzen else None,
         "device": device.type,
         "threads": compute.threads,
         "libraries": {name: version(name) for name in LIBRARIES},

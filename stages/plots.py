@@ -20,11 +20,11 @@ def instruments_picture(rows: Rows, sentence: str) -> bytes:
         sentence: what the doctor said; the title.
 
     Returns:
-        Four panels over steps: probabilities, values, gradients, and how the generator varies and moves.
+        Six panels over steps: probabilities, value, divergence, distance, gradients, and the generator's variety.
     """
-    figure = Figure(figsize=(12, 7.5), layout="constrained")
+    figure = Figure(figsize=(12, 10.5), layout="constrained")
     figure.suptitle("\n".join(textwrap.wrap(sentence, 120)), fontsize=11, ha="left", x=0.01)
-    (probabilities, values), (gradients, generator) = figure.subplots(2, 2, sharex=True)
+    (probabilities, values), (divergence, distance), (gradients, generator) = figure.subplots(3, 2, sharex=True)
 
     _curve(probabilities, rows, "real_prob", "D(x), training images", BLUE)
     _curve(probabilities, rows, "unseen_prob", "D(x), images that D never saw", GREEN)
@@ -36,6 +36,16 @@ def instruments_picture(rows: Rows, sentence: str) -> bytes:
     _curve(values, rows, "unseen_value", "V(D, G), images that D never saw", GREEN)
     _finish(values, "value of the game, in nats", -math.log(4), "equilibrium: $-$log 4")
     values.set_ylim(-2.5, 0.1)
+
+    _curve(divergence, rows, "jsd", "training images", BLUE)
+    _curve(divergence, rows, "unseen_jsd", "images that D never saw", GREEN)
+    _finish(divergence, "Jensen-Shannon divergence as D tells it, in nats", math.log(2), "p_g and p_data apart: log 2")
+    divergence.set_ylim(-0.02, 0.75)
+
+    _curve(distance, rows, "distance", "training images", BLUE)
+    _curve(distance, rows, "unseen_distance", "images that D never saw", GREEN)
+    _finish(distance, "distance from equilibrium: E |D $-$ 1/2|")
+    distance.set_ylim(-0.01, 0.52)
 
     _curve(gradients, rows, "d_grad_norm", "discriminator", BLUE)
     _curve(gradients, rows, "g_grad_norm", "generator", ORANGE)

@@ -18,12 +18,14 @@ from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from PIL import Image
 
 from stages.errors import StageError
-from stages.lineage import identity_tags, project_root
+from stages.lineage import file_digest, identity_tags, project_root
 from stages.prepared import load_summary
 
 EXPERIMENT = "gan-training"
 KEY_TAG = "training.key"
 GRID_KEY = "samples"
+NOTE = "mlflow.note.content"
+"""Tag of a run's description in MLflow."""
 FLUSH_EVERY = 2.0
 """Seconds between two writes of buffered metrics: one write costs as much as hundreds of metrics in it."""
 
@@ -160,11 +162,14 @@ class RunWriter:
             self.client.set_tag(self.id, "passport", passport)
 
     def write_diagnosis(self, diagnosis: dict[str, Any], picture: Path) -> None:
-        """Write what the doctor said: as tags, as the run's description and as a picture; once for the same words."""
-        if self.run.data.tags.get("mlflow.note.content") != diagnosis["sentence"]:
+        """Write what the doctor said as tags, as a picture and, unless a person wrote one, as the description."""
+        tags = self.run.data.tags
+        said = doctor_tags(diagnosis["verdict"], diagnosis["sentence"]) | {"doctor.picture": file_digest(picture)}
+        if tags.get("doctor.picture") != said["doctor.picture"]:
             self.client.log_artifact(self.id, str(picture), "diagnosis")
-            said = doctor_tags(diagnosis["verdict"], diagnosis["sentence"])
-            self.set_tags(said | {"mlflow.note.content": diagnosis["sentence"]})
+        if tags.get(NOTE) in (None, "", tags.get("doctor.sentence")):
+            said |= {NOTE: diagnosis["sentence"]}
+        self.set_tags({name: value for name, value in said.items() if tags.get(name) != value})
 
     def finish(self) -> None:
         """Mark the run as finished, unless it is."""

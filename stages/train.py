@@ -26,7 +26,7 @@ from stages.pictures import grid, png_bytes
 from stages.prepared import load_images, load_summary
 from stages.progress import progress
 from stages.results import HISTORY, SAMPLES, SPEED, TRAINING, grid_path, load_history, save_json
-from stages.tracking import LiveRun, doctor_tags
+from stages.tracking import NOTE, LiveRun, doctor_tags
 from stages.workspace import Workspace, training_key
 
 COLUMNS = ("step", "images_seen", "d_loss", "g_loss", *NAMES)
@@ -118,8 +118,9 @@ class Watch:
         try:
             losses = played.read()
         except NonFiniteLossError as error:
-            self._tell(non_finite(error.step))
-            raise StageError(f"training stopped: {error}") from None
+            found = non_finite(error.step)
+            self._tell(found)
+            raise StageError(f"training stopped: {found.sentence}") from None
         seen = played.step * self._config.batch_size * self._config.discriminator_steps
         row = losses | {"images_seen": seen} | self._instruments.read(state)
         self.live.log_row(row)
@@ -143,7 +144,7 @@ class Watch:
         print(f"doctor: {self._doctor.verdict().sentence}")
 
     def _tell(self, found: Diagnosis) -> None:
-        self.live.log_tags(doctor_tags(found.verdict, found.sentence))
+        self.live.log_tags(doctor_tags(found.verdict, found.sentence) | {NOTE: found.sentence})
 
 
 def _play_and_record(

@@ -8,6 +8,14 @@ import pytest
 from benchmarks.doctor import PLANTED, Game, Outcome, play, show
 from gan_core.doctor import FAILURES, HEALTHY
 
+EVIDENCE = {
+    "divergence": "d_grad_norm",
+    "vanished generator gradient": "g_signal",
+    "stalled": "g_update_ratio",
+    "mode collapse": "variety",
+    "discriminator overfitting": "overfitting",
+    HEALTHY: "variety",
+}
 GAMES = [*(Game(name, "digits", 9, steps) for name, (_, steps) in PLANTED.items()), Game(HEALTHY, "ring", 9, 3000)]
 
 
@@ -27,6 +35,7 @@ def test_the_doctor_finds_what_was_planted(planted: str, outcomes: dict[str, Out
     found = outcomes[planted]
     assert found.diagnosis.verdict == planted, found.diagnosis.sentence
     assert found.warnings == ([] if planted == HEALTHY else [planted])
+    assert EVIDENCE[planted] in found.diagnosis.evidence
 
 
 @pytest.mark.slow

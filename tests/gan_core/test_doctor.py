@@ -138,6 +138,18 @@ def test_a_verdict_depends_on_the_share_of_the_run_and_not_on_its_length() -> No
     assert (found[0].verdict, found[0].step * 10) == (found[1].verdict, found[1].step)
 
 
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+@pytest.mark.parametrize("name", ["variety", "g_grad_norm", "overfitting", "d_loss"])
+def test_a_reading_that_is_not_finite_is_divergence_at_once_and_for_good(name: str, value: float) -> None:
+    doctor = Doctor(CONFIG, STEPS)
+    said = [doctor.see(row) for row in rows(lambda step: GOOD | ({name: value} if step == 30 else {}))]
+    assert [found is not None for found in said] == [row["step"] == 30 for row in rows(lambda step: GOOD)]
+    found = doctor.verdict()
+    assert (found.verdict, found.step) == ("divergence", 30)
+    assert f"step 30: {name} was not finite" in found.sentence
+    assert all(math.isfinite(reading) for reading in found.evidence.values())
+
+
 def test_a_loss_that_is_not_finite_is_divergence() -> None:
     found = non_finite(123)
     assert (found.verdict, found.step) == ("divergence", 123)

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,9 +22,17 @@ def test_a_finished_training_has_a_verdict_with_a_picture(
     assert set(found) == {"verdict", "step", "sentence", "evidence"}
     assert capsys.readouterr().out.count(f"doctor: {found['sentence']}") == 3  # training said so as well
     with Image.open(folder / "one" / "instruments.png") as picture:
-        assert picture.size == (1200, 750)
+        assert picture.size == (1200, 1050)
     for file in ("diagnosis.json", "instruments.png"):
         assert (folder / "one" / file).read_bytes() == (folder / "two" / file).read_bytes()
+
+
+def test_a_short_training_with_one_report_is_not_stalled_by_its_planned_decay(
+    train_tiny: Train, committed: Params
+) -> None:
+    folder = train_tiny("rare", report_every=1000)
+    diagnose(folder / "training", folder / "diagnosis", doctor=replace(committed.doctor, min_update=1e-4))
+    assert json.loads((folder / "diagnosis" / "diagnosis.json").read_text())["verdict"] != "stalled"
 
 
 @pytest.fixture

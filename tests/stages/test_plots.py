@@ -19,7 +19,7 @@ def test_the_same_rows_give_the_same_bytes_without_date_and_version() -> None:
 
 def test_every_reading_that_is_shown_changes_the_picture() -> None:
     usual = picture(ROWS).tobytes()
-    shown = ("real_prob", "unseen_prob", "fake_prob", "value", "unseen_value", "d_grad_norm", "g_grad_norm", "variety")
-    for name in (*shown, "g_signal"):
+    shown = ("real_prob", "unseen_prob", "fake_prob", "value", "unseen_value", "jsd", "unseen_jsd", "distance")
+    for name in (*shown, "unseen_distance", "d_grad_norm", "g_grad_norm", "variety", "g_signal"):
         assert picture([row | {name: 0.05 * row["step"]} for row in ROWS]).tobytes() != usual, name
     assert picture(ROWS, "stalled").tobytes() != usual

@@ -89,6 +89,25 @@ def test_the_run_says_what_the_doctor_says(register_tiny: Register, root: Path) 
     assert files == ["diagnosis/instruments.png"]
 
 
+def test_new_thresholds_change_what_the_run_says_but_not_what_a_person_wrote(
+    register_tiny: Register, root: Path, committed: Params
+) -> None:
+    registered = register_tiny()
+    client, _ = connect()
+    run_id = registered["run_id"]
+    place = root / "trained"
+    for other, note in ((0.0, None), (1e9, "my own words")):
+        if note is not None:
+            client.set_tag(run_id, "mlflow.note.content", note)
+        diagnose(place / "training", place / "diagnosis", doctor=replace(committed.doctor, min_variety=other))
+        said = json.loads((place / "diagnosis" / "diagnosis.json").read_text())
+        assert register_tiny() == registered
+        tags = client.get_run(run_id).data.tags
+        assert (tags["doctor.verdict"], tags["doctor.sentence"]) == (said["verdict"], said["sentence"])
+        assert tags["doctor.picture"] == file_digest(place / "diagnosis" / "instruments.png")
+        assert tags["mlflow.note.content"] == (note or said["sentence"])
+
+
 def test_a_lost_tracking_server_is_rebuilt_from_the_outputs(
     register_tiny: Register, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@ import csv
 import fcntl
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -102,8 +103,14 @@ def test_grids_are_of_the_steps_that_were_asked_for(train_tiny: Train) -> None:
 
 
 def test_a_loss_that_is_not_finite_ends_the_training_with_its_step(train_tiny: Train) -> None:
-    with pytest.raises(StageError, match=r"training stopped: a loss was not finite at step \d+; lower the learning"):
-        train_tiny("wild", generator_learning_rate=1e30, discriminator_learning_rate=1e30)
+    said = r"training stopped: divergence, seen since step \d+: .* not finite\. Try: lower both"
+    with pytest.raises(StageError, match=said):
+        train_tiny("wild", seed=21, generator_learning_rate=1e30, discriminator_learning_rate=1e30)
+    client, experiment = connect()
+    (run,) = client.search_runs([experiment], "params.`train.seed` = '21'")
+    assert run.info.status == "FAILED"
+    assert run.data.tags["doctor.verdict"] == "divergence"
+    assert re.match(r"divergence, seen since step \d+", run.data.tags["mlflow.note.content"])
 
 
 def test_a_second_trainer_is_told_who_holds_the_checkpoint(

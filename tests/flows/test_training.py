@@ -1,0 +1,38 @@
+from collections.abc import Callable
+
+import pytest
+
+import flows.training
+from flows.stage import StageDiedError, StageFailedError
+
+
+@pytest.mark.parametrize(
+    ("stage", "error", "expected"),
+    [
+        ("train", StageFailedError("training stopped: divergence"), ["**training stopped: divergence**"]),
+        ("train", StageDiedError("killed"), []),
+        ("prepare", StageFailedError("too many refused"), []),
+    ],
+)
+def test_a_training_that_fails_leaves_what_the_doctor_said(
+    stage: str, error: Exception, expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+
+    def task(name: str, **_: object) -> Callable[[], None]:
+        def run() -> None:
+            if name == stage:
+                raise error
+
+        return run
+
+    def note(*, key: str, markdown: str, description: str) -> None:
+        assert key == "gan-doctor"
+        written.append(markdown)
+
+    monkeypatch.setattr(flows.training, "stage_task", task)
+    monkeypatch.setattr(flows.training, "create_markdown_artifact", note)
+    with pytest.raises(type(error)) as raised:
+        flows.training.gan_training.fn()
+    assert raised.value is error
+    assert written == expected
