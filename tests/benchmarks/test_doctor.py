@@ -16,7 +16,7 @@ EVIDENCE = {
     "discriminator overfitting": "overfitting",
     HEALTHY: "variety",
 }
-GAMES = [*(Game(name, "digits", 9, steps) for name, (_, steps) in PLANTED.items()), Game(HEALTHY, "ring", 9, 3000)]
+GAMES = [*(Game(name, "digits", 2, steps) for name, (_, steps) in PLANTED.items()), Game(HEALTHY, "ring", 2, 3000)]
 
 
 @pytest.fixture(scope="module")
