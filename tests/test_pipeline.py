@@ -176,7 +176,10 @@ def test_mnist_from_a_folder(preset: str, network: dict[str, int], project: Call
     accuracy = json.loads((place.root / "models/extractor/metrics.json").read_text())["test_accuracy"]
     assert accuracy > 0.9
     summary = json.loads((place.root / "data/prepared/summary.json").read_text())
-    assert (summary["train"], summary["test"]) == (60_000, 10_000)
+    held = 6_000 if preset == "mnist-dcgan" else 10_000
+    assert (summary["train"], summary["validation"], summary["test"]) == (60_000 - held, held, 10_000)
+    assert ("parzen_mean" in scores) == (preset == "goodfellow2014-mnist")
+    assert json.loads((place.root / "reports/diagnosis/diagnosis.json").read_text())["sentence"]
 
 
 def test_a_folder_of_a_thousand_images_with_odd_ones_among_them(project: Callable[[], Project], tmp_path: Path) -> None:
