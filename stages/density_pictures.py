@@ -11,10 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from stages.errors import StageError, disk_errors
+from stages.plots import BLUE, GREEN, ORANGE, png_of
 from stages.results import load_json
 
-BLACK, BLUE, GREEN, ORANGE = "#000000", "#0072B2", "#009E73", "#D55E00"
-"""Told apart by colour-blind eyes too: Okabe and Ito 2008; each also has a line style of its own."""
+BLACK = "#000000"
+"""Of real points. With the colours of `stages.plots` each curve also has a line style of its own."""
 LINE_TITLES = {"gaussian": "Gaussian", "mixture": "mixture of three", "heavy_tail": "heavy tail: Student t, 3 d.o.f."}
 PLANE_TITLES = {"ring": "ring of 8 Gaussians", "grid": "grid of 25 Gaussians"}
 HALF_WIDTHS = {"gaussian": 5.0, "mixture": 6.0, "heavy_tail": 10.0, "ring": 1.4, "grid": 5.2}
@@ -46,7 +47,7 @@ def density_pictures(results: Path, pictures: Path) -> None:
         with mpl.rc_context():
             mpl.rcdefaults()
             mpl.rcParams.update(STYLE)
-            draw(found).savefig(pictures / f"{name}.png", metadata={"Software": None})
+            (pictures / f"{name}.png").write_bytes(png_of(draw(found)))
 
 
 def _learning(found: dict[str, Any]) -> Figure:
