@@ -10,6 +10,8 @@ from typing import Literal
 
 SMALLEST_SIZE, LARGEST_SIZE = 8, 64
 """Image sides, in pixels, that the networks are built for."""
+LARGEST_MANIFOLD = 50_000
+"""Images between which precision and recall are measured, at most: the number of Kynkäänniemi et al. 2019."""
 
 
 def _require(condition: bool, message: str) -> None:
@@ -100,11 +102,15 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class ExtractorConfig:
-    """The network whose features measure quality. A classifier reads `epochs` to `seed`, Inception-v3 the rest."""
+    """The network whose features measure quality.
+
+    A classifier reads `epochs` to `seed`, Inception-v3 the rest; `batch_size` is also how many images are extracted at
+    once.
+    """
 
     kind: Literal["classifier", "inception-v3"]
-    epochs: int
     batch_size: int
+    epochs: int
     learning_rate: float
     seed: int
     weights: str | None

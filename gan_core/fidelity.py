@@ -1,158 +1,95 @@
-"""Frechet Inception Distance and Inception Score through torch-fidelity, under an extractor that is named.
+"""All scores of generated images, from features that were extracted once.
 
 FID (Heusel et al. 2017, equation 6) is |m1 - m2|^2 + Tr(S1 + S2 - 2 (S1 S2)^(1/2)) for the means and covariances of
-features; IS (Salimans et al. 2016, equation 1) is exp E KL(p(y|x) || p(y)). torch-fidelity computes both.
+features; IS (Salimans et al. 2016, equation 1) is exp E KL(p(y|x) || p(y)); KID (Binkowski et al. 2018, section 3) is
+the unbiased squared MMD under the kernel (x.y / F + 1)^3, averaged over subsets. torch-fidelity computes these three.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any
 
 import torch
-import torch_fidelity
 from torch import Tensor
-from torch.utils.data import Dataset
-from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
+from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+from torch_fidelity.metric_isc import isc_features_to_metric
+from torch_fidelity.metric_kid import kid_features_to_metric
 
-from gan_core.classifier import FEATURES, Classifier
-from gan_core.images import to_unit_range
-
-
-@dataclass(frozen=True)
-class Extractor:
-    """A feature extractor that is registered with torch-fidelity.
-
-    `registered_name` is torch-fidelity's name for it, `weights` the file that it reads there (Inception only), and
-    `features` the dimension of its feature space.
-    """
-
-    registered_name: str
-    weights: Path | None
-    features: int
-
-
-class PixelDataset(Dataset[Tensor]):
-    """uint8 images (N, 3, H, W) as torch-fidelity wants them: bare tensors; one channel is shown as three."""
-
-    def __init__(self, pixels: Tensor) -> None:
-        self.pixels = pixels
-
-    def __len__(self) -> int:
-        return len(self.pixels)
-
-    def __getitem__(self, index: int) -> Tensor:
-        return self.pixels[index].expand(3, -1, -1)
-
-
-def classifier_extractor(classifier: Classifier, *, channels: int, sha256: str) -> Extractor:
-    """Register a trained classifier and return it as an extractor.
-
-    Args:
-        classifier: gives features (B, 64) and logits (B, K).
-        channels: of the images that it was trained on, 1 or 3.
-        sha256: of its weights; makes the registered name unique, so that no cache can mix two extractors.
-
-    Returns:
-        The extractor under the name `classifier-` and 16 digits of the sum.
-    """
-    name = f"classifier-{sha256[:16]}"
-
-    class ClassifierFeatures(torch_fidelity.FeatureExtractorBase):  # type: ignore[misc]  # torch-fidelity is untyped
-        def __init__(self, name: str, features_list: list[str], **_: Any) -> None:
-            super().__init__(name, features_list)
-            self.classifier = classifier
-
-        @staticmethod
-        def get_provided_features_list() -> tuple[str, ...]:
-            return ("features", "logits")
-
-        @staticmethod
-        def get_default_feature_layer_for_metric(metric: Literal["isc", "fid", "kid", "prc"]) -> str:
-            return "logits" if metric == "isc" else "features"
-
-        @staticmethod
-        def can_be_compiled() -> bool:
-            return False
-
-        def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
-            features, logits = self.classifier(to_unit_range(pixels[:, :channels]))
-            found = {"features": features, "logits": logits}
-            return tuple(found[layer] for layer in self.features_list)
-
-    if name not in FEATURE_EXTRACTORS_REGISTRY:
-        torch_fidelity.register_feature_extractor(name, ClassifierFeatures)
-    return Extractor(name, None, FEATURES)
-
-
-def inception_extractor(weights: Path) -> Extractor:
-    """Return torch-fidelity's Inception-v3 on a weights file, whose sha256 the caller has verified: it is unpickled."""
-    return Extractor("inception-v3-compat", weights, 2048)
+from gan_core.features import Features
+from gan_core.neighbours import (
+    Neighbours,
+    class_balance,
+    class_coverage,
+    class_shares,
+    near_copies,
+    radii,
+    survey,
+)
 
 
 @dataclass(frozen=True)
-class Scores:
-    """FID against the reference images, and the Inception Score with its standard deviation over splits."""
+class Settings:
+    """How IS and KID average: IS over `isc_splits` parts, KID over `kid_subsets` draws of `kid_subset_size` images."""
 
-    fid: float
-    isc: float
-    isc_std: float
+    isc_splits: int
+    kid_subsets: int
+    kid_subset_size: int
 
 
-def scores(
-    extractor: Extractor,
-    sets: dict[str, Tensor],
-    reference: Tensor,
-    *,
-    device: torch.device,
-    batch_size: int,
-    isc_splits: int,
-) -> dict[str, Scores]:
-    """Return FID and IS of each set of images against one reference, whose features are extracted once.
+class Reference:
+    """Training images as all scores see them, on the device that compares: what depends on them is computed once."""
+
+    def __init__(self, features: Tensor, found_radii: Tensor, labels: Tensor | None, classes: int) -> None:
+        self.features, self.radii = features, found_radii
+        self.labels, self.classes = labels, classes
+        self.statistics: dict[str, Any] = fid_features_to_statistics(features.cpu())
+        self.shares = None if labels is None else torch.bincount(labels, minlength=classes).double() / len(labels)
+
+    @classmethod
+    def of(cls, features: Tensor, labels: Tensor | None = None, classes: int = 0) -> "Reference":
+        """Return the reference of features (M, F), with labels (M,) in 0..classes - 1 where there are any."""
+        return cls(features, radii(features), labels, classes)
+
+
+def fid(features: Tensor, reference: Reference) -> float:
+    """Return the Frechet distance between features (N, F) and the reference."""
+    found = fid_statistics_to_metric(fid_features_to_statistics(features), reference.statistics, verbose=False)
+    return float(found["frechet_inception_distance"])
+
+
+def scores(images: Features, reference: Reference, settings: Settings) -> tuple[dict[str, float], Neighbours]:
+    """Return every score of images against the training images.
 
     Args:
-        extractor: gives the features.
-        sets: uint8 images (N, C, H, W) by name.
-        reference: uint8 images (M, C, H, W).
-        device: where features are extracted.
-        batch_size: images at once.
-        isc_splits: parts over which IS is averaged, at most N.
+        images: of N images, N at least `kid_subset_size` and `isc_splits` and more than 3.
+        reference: of the training images, as many or more than `kid_subset_size`.
+        settings: how IS and KID average.
 
     Returns:
-        Scores by the names of `sets`.
+        `fid`, `kid`, `is`, `precision`, `recall`, `near_copies` and, for labelled data, `class_coverage` and
+        `class_balance`; and the nearest training images of each image.
     """
-    with TemporaryDirectory() as cache:  # lives for this call: a cache that outlives its reference returns stale scores
-        return {
-            name: _score(extractor, pixels, reference, device, batch_size, isc_splits, cache)
-            for name, pixels in sets.items()
-        }
-
-
-def _score(
-    extractor: Extractor,
-    pixels: Tensor,
-    reference: Tensor,
-    device: torch.device,
-    batch_size: int,
-    isc_splits: int,
-    cache: str,
-) -> Scores:
-    found = torch_fidelity.calculate_metrics(
-        input1=PixelDataset(pixels),
-        input2=PixelDataset(reference),
-        input2_cache_name="reference",
-        cache_root=cache,
-        feature_extractor=extractor.registered_name,
-        feature_extractor_weights_path=extractor.weights and str(extractor.weights),
-        fid=True,
-        isc=True,
-        isc_splits=isc_splits,
-        batch_size=batch_size,
-        cuda=device.type == "cuda",
-        save_cpu_ram=True,  # no loader workers: the images are in memory already
+    kid = kid_features_to_metric(
+        images.features,
+        reference.features,  # torch-fidelity brings both to the CPU
+        kid_subsets=settings.kid_subsets,
+        kid_subset_size=settings.kid_subset_size,
         verbose=False,
     )
-    return Scores(found["frechet_inception_distance"], found["inception_score_mean"], found["inception_score_std"])
+    features = images.features.to(reference.features.device)
+    precision, recall, neighbours = survey(features, reference.features, reference.radii)
+    found = {
+        "fid": fid(images.features, reference),
+        "kid": float(kid["kernel_inception_distance_mean"]),
+        "is": float(isc_features_to_metric(images.logits, settings.isc_splits)["inception_score_mean"]),
+        "precision": precision,
+        "recall": recall,
+        "near_copies": near_copies(neighbours),
+    }
+    if reference.labels is not None and reference.shares is not None:
+        shares = class_shares(neighbours, reference.labels, reference.classes)
+        found["class_coverage"] = class_coverage(shares, reference.shares)
+        found["class_balance"] = class_balance(shares, reference.shares)
+    return found, neighbours
 
 
 def uniform_noise(shape: tuple[int, ...], rng: torch.Generator) -> Tensor:

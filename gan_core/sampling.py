@@ -21,12 +21,34 @@ def draw_z(config: NetworkConfig, count: int, rng: Generator) -> Tensor:
     return torch.rand(shape, generator=rng, device=rng.device) * 2 - 1
 
 
-def z_bank(config: NetworkConfig, *, seed: int, count: int) -> Tensor:
-    """Return the first `count` latents of the fixed bank that `seed` names, (count, Z), on the CPU.
+def z_bank(config: NetworkConfig, *, seed: int, count: int, first: int = 0) -> Tensor:
+    """Return `count` latents of the fixed bank that `seed` names, from the `first` on, (count, Z), on the CPU.
 
     Each latent has a generator of its own, so a larger bank begins with the smaller one.
     """
-    return torch.cat([draw_z(config, 1, stream(seed, "z bank", index)) for index in range(count)])
+    return torch.cat([draw_z(config, 1, stream(seed, "z bank", index)) for index in range(first, first + count)])
+
+
+def between(config: NetworkConfig, start: Tensor, end: Tensor, steps: int) -> Tensor:
+    """Return latents on the way from one z to another, both included, (steps, Z).
+
+    Uniform latents go straight. Normal ones go along the sphere (White 2016, arXiv:1609.04468): straight between them
+    norms fall to where no z is ever drawn.
+
+    Args:
+        config: how z is distributed.
+        start: (Z,).
+        end: (Z,), not opposite to `start`.
+        steps: at least 2.
+
+    Returns:
+        Latents, evenly spaced in length or angle.
+    """
+    share = torch.linspace(0, 1, steps)[:, None]
+    angle = torch.acos(torch.nn.functional.cosine_similarity(start, end, dim=0).clamp(-1, 1))
+    if config.z_distribution == "uniform" or angle < 1e-4:
+        return torch.lerp(start, end, share)
+    return (torch.sin((1 - share) * angle) * start + torch.sin(share * angle) * end) / torch.sin(angle)
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from pathlib import Path
 from stages import params
 from stages.errors import StageError, disk_errors
 
-STAGES = ("fetch", "prepare", "extractor", "train", "diagnose", "evaluate", "register")
+STAGES = ("fetch", "prepare", "extractor", "train", "retrain", "diagnose", "evaluate", "register")
 
 
 def stage_function(name: str) -> Callable[..., None]:

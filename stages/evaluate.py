@@ -1,86 +1,123 @@
-"""The stage `evaluate`: scores of generated images beside those of real ones and of noise, with their passport."""
+"""The stage `evaluate`: scores of generated images with intervals, beside real ones and noise, with their passport."""
 
-import hashlib
-import json
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 from gan_core.config import ComputeConfig
-from gan_core.device import pick_device
-from gan_core.fidelity import Extractor, Scores, scores, uniform_noise
+from gan_core.intervals import interval
+from gan_core.neighbours import Neighbours, closeness
 from gan_core.parzen import SAMPLES, SIGMAS, VALIDATION, ParzenScore, parzen
-from gan_core.randomness import stream
-from gan_core.sampling import generate, z_bank
+from gan_core.sampling import between, generate, z_bank
 from gan_core.weights import load_generator
-from stages.errors import StageError
-from stages.extractor import describe_extractor, load_extractor
-from stages.lineage import dvc_md5
+from stages.evidence import Evidence, suffix
 from stages.params import EvaluateConfig
-from stages.pictures import png_bytes, side_by_side
-from stages.prepared import Summary, load_images, load_summary
-from stages.results import COMPARISON, PASSPORT, SCORES, save_json
+from stages.passport import passport_sha256
+from stages.pictures import grid, png_bytes, side_by_side, stacked
+from stages.prepared import Summary, load_images
+from stages.progress import progress
+from stages.results import BANKS, COMPARISON, INTERPOLATION, NEIGHBOURS, PASSPORT, SCORES, save_json
+from stages.scoring import Scorer
 
-LIBRARIES = ("torch", "torch-fidelity", "numpy", "scipy")
+COLUMNS = 10
+"""Images in a row of the pictures."""
 
 
 def evaluate(
     prepared: Path,
     extractor: Path,
     generator: Path,
+    retrained: Path,
     evaluation: Path,
     *,
     compute: ComputeConfig,
     evaluate: EvaluateConfig,
 ) -> None:
-    """Write FID and IS of generated images, real test images and uniform noise: the same number of each.
+    """Write the scores of generated images beside those of as many real test images and of noise.
 
-    All are measured against the training images. A metric bears its extractor's name: `fid_digits`; `fid` alone is
-    that of Inception. `fid_*_to_real` is the generator's FID divided by that of real test images, `fid_*_to_noise` that
-    divided by the FID of noise. With `parzen`, also the 2014 paper's log-likelihood in nats, see `gan_core.parzen`.
+    All are measured against the training images. Generated images come from a fixed bank of z, are drawn again bit for
+    bit, and are seen by the extractor once for all scores. A score bears its extractor's name: `fid_digits`; `fid`
+    alone is that of Inception. Each is a mean with an interval over `evaluate.banks` sets of images, `fid_digits_low` to
+    `fid_digits_high`: the luck of z. Where `retrain` has trained under other seeds, the mean over trainings and its
+    interval stand apart, `fid_digits_retrained`, `fid_digits_retrained_low` and `fid_digits_retrained_high`.
 
     Args:
         prepared: what `prepare` wrote.
         extractor: what `extractor` wrote.
         generator: what `train` wrote.
+        retrained: what `retrain` wrote.
         evaluation: new; a folder with `scores.json` (with the sha256 of their passport), `passport.json` (everything
-            that the scores depend on) and `comparison.png` (generated images beside real ones).
+            that the scores depend on), `banks.csv` (the scores of every training and bank), `comparison.png` (generated
+            beside real images), `neighbours.png` (the generated images closest to a training image, and it) and
+            `interpolation.png` (images between two z).
         compute: device and threads.
-        evaluate: seed of the bank of z, number of images, batch size, splits of IS, whether to estimate likelihood.
+        evaluate: seed and number of the banks of z, number of images, how IS and KID average.
 
     Raises:
-        StageError: the extractor's weights are not those that were made, or the test images are too few to be scored.
+        StageError: the extractor's weights are not those that were made, its features are of other images, or the test
+            images are too few to be scored.
     """
-    device = pick_device(compute)
-    features = load_extractor(extractor, device)
-    test = torch.tensor(load_images(prepared, "test"))
-    count = min(evaluate.max_images, len(test))
-    _check_count(count, evaluate.isc_splits, features)
-    sets = _image_sets(generator, test[:count], evaluate.seed, device)
-    found = scores(
-        features,
-        sets,
-        torch.tensor(load_images(prepared, "train")),
-        device=device,
-        batch_size=evaluate.batch_size,
-        isc_splits=evaluate.isc_splits,
-    )
-    papers = _passport(prepared, extractor, count, device, compute, evaluate)
-    named = _named(found, papers["extractor"]) | {"images": count, "passport": _sha256(papers)}
+    scorer = Scorer(prepared, extractor, compute, evaluate)
+    trainings = [generator, *sorted(retrained.glob("*.safetensors"), key=lambda path: int(path.stem))]
+    table, pixels, neighbours = _measure(scorer, trainings)
+    papers = scorer.passport() | {"parzen": _protocol(scorer.summary) if evaluate.parzen else None}
+    table = table.rename(columns={name: f"{name}{suffix(papers)}" for name in table.columns[2:]})
+    evidence = Evidence("the generator", {}, papers, table)
+    named: dict[str, Any] = _summary(evidence) | _beside(scorer, evidence)
+    named |= {"images": scorer.count, "banks": evaluate.banks, "trainings": len(trainings)}
+    named |= {"few_images": int(scorer.few), "passport": passport_sha256(papers)}
     if evaluate.parzen:
-        likelihood = _parzen(prepared, generator, evaluate.seed, device)
-        print(f"log-likelihood under a Parzen window: {likelihood.mean:.1f} ± {likelihood.standard_error:.1f} nats")
-        named |= {f"parzen_{name}": value for name, value in asdict(likelihood).items()}
+        named |= _parzen(prepared, generator, evaluate.seed, scorer.device)
     save_json(evaluation / SCORES, named)
     save_json(evaluation / PASSPORT, papers)
-    panels = {name: sets[name].numpy() for name in ("generated", "real")}
-    (evaluation / COMPARISON).write_bytes(png_bytes(side_by_side(panels)))
-    _print_table(found, papers["extractor"]["name"])
+    table.to_csv(evaluation / BANKS, index=False, lineterminator="\n")
+    _draw(evaluation, prepared, generator, pixels, neighbours, evaluate.seed)
+    _print_table(named, evidence)
+
+
+def _measure(scorer: Scorer, trainings: list[Path]) -> tuple[pd.DataFrame, Tensor, Neighbours]:
+    """Return a row of scores for every training and bank, and the images and neighbours of the first."""
+    rows: list[dict[str, float]] = []
+    firsts: list[tuple[Tensor, Neighbours]] = []
+    with progress("evaluate: banks", len(trainings) * scorer.config.banks) as line:
+        for training, path in enumerate(trainings):
+            for bank, (found, pixels, neighbours) in enumerate(scorer.banks(path)):
+                rows.append({"training": training, "bank": bank} | found)
+                if not firsts:
+                    firsts = [(pixels, neighbours)]
+                line.update(len(rows))
+    return pd.DataFrame(rows), *firsts[0]
+
+
+def _summary(evidence: Evidence) -> dict[str, float]:
+    """Return the mean of every metric with its interval over banks and, where there are any, over trainings."""
+    named: dict[str, float] = {}
+    for column in evidence.banks.columns[2:]:
+        metric = column.removesuffix(suffix(evidence.passport))
+        found = interval(evidence.values(metric, "resampling"))
+        named |= {column: found.mean, f"{column}_low": found.low, f"{column}_high": found.high}
+        if evidence.banks.training.nunique() > 1:
+            found = interval(evidence.values(metric, "retraining"))
+            again = f"{column}_retrained"
+            named |= {again: found.mean, f"{again}_low": found.low, f"{again}_high": found.high}
+    return named
+
+
+def _beside(scorer: Scorer, evidence: Evidence) -> dict[str, float]:
+    """Return the scores of real images, the FID of noise, and the generator's FID relative to both."""
+    ending = suffix(evidence.passport)
+    real, noise = scorer.real(), scorer.noise_fid()
+    named = {f"{metric}{ending}_of_real": value for metric, value in real.items()}
+    mean = float(np.mean(evidence.values("fid", "resampling")))
+    ratios = {f"fid{ending}_to_real": mean / real["fid"], f"fid{ending}_to_noise": mean / noise}
+    return named | ratios | {f"fid{ending}_of_noise": noise}
 
 
 def _protocol(summary: Summary) -> dict[str, Any]:
@@ -91,81 +128,42 @@ def _protocol(summary: Summary) -> dict[str, Any]:
     return {"samples": SAMPLES, "validation": validation, "test": summary.test, "sigmas": SIGMAS}
 
 
-def _parzen(prepared: Path, generator: Path, seed: int, device: torch.device) -> ParzenScore:
+def _parzen(prepared: Path, generator: Path, seed: int, device: torch.device) -> dict[str, float]:
     """Return the log-likelihood of all test images by the protocol of the 2014 paper; the bank of z is that of FID."""
     network, config = load_generator(generator)
     samples = generate(network.to(device), z_bank(config, seed=seed, count=SAMPLES)).to(device)
     validation = torch.tensor(load_images(prepared, "validation")[:VALIDATION], device=device)
     test = torch.tensor(load_images(prepared, "test"), device=device)
-    return parzen(samples=samples, validation=validation, test=test)
+    found: ParzenScore = parzen(samples=samples, validation=validation, test=test)
+    print(f"log-likelihood under a Parzen window: {found.mean:.1f} ± {found.standard_error:.1f} nats")
+    return {f"parzen_{name}": value for name, value in asdict(found).items()}
 
 
-def _image_sets(generator: Path, test: torch.Tensor, seed: int, device: torch.device) -> dict[str, torch.Tensor]:
-    """Return as many generated and noise images as there are real ones, uint8."""
+def _draw(evaluation: Path, prepared: Path, generator: Path, pixels: Tensor, neighbours: Neighbours, seed: int) -> None:
+    """Write the pictures: generated beside real images, nearest neighbours, and what lies between two z."""
+    panels = {"generated": pixels.numpy(), "real": load_images(prepared, "test")[: len(pixels)]}
+    (evaluation / COMPARISON).write_bytes(png_bytes(side_by_side(panels)))
+    closest = closeness(neighbours).argsort(stable=True)[:COLUMNS]
+    nearest = neighbours.indices[closest, :5].T.flatten().numpy()
+    rows = {
+        "generated images closest to a training image": pixels[closest].numpy(),
+        "the five nearest training images, nearest on top": load_images(prepared, "train")[nearest],
+    }
+    (evaluation / NEIGHBOURS).write_bytes(png_bytes(stacked(rows, len(closest))))
     network, config = load_generator(generator)
-    z = z_bank(config, seed=seed, count=len(test))
-    noise = uniform_noise(tuple(test.shape), stream(seed, "noise images"))
-    return {"generated": generate(network.to(device), z), "real": test, "noise": noise}
+    ends = z_bank(config, seed=seed, count=16)
+    ways = torch.cat([between(config, start, end, COLUMNS) for start, end in zip(ends[:8], ends[8:], strict=True)])
+    (evaluation / INTERPOLATION).write_bytes(png_bytes(grid(generate(network, ways).numpy(), COLUMNS)))
 
 
-def _check_count(count: int, isc_splits: int, extractor: Extractor) -> None:
-    if count < max(2, isc_splits):
-        raise StageError(
-            f"{count} test images cannot be scored with evaluate.isc_splits of {isc_splits} in params.yaml; lower it, "
-            "raise prepare.test_share or add images"
-        )
-    if count < 2 * extractor.features:
-        print(
-            f"warning: {count} images are few for {extractor.features} features: FID is biased upwards and noisy; "
-            "compare it only with scores of the same number of images, or add test images"
-        )
-
-
-def _passport(
-    prepared: Path,
-    extractor: Path,
-    count: int,
-    device: torch.device,
-    compute: ComputeConfig,
-    config: EvaluateConfig,
-) -> dict[str, Any]:
-    summary = load_summary(prepared)
-    return {
-        "extractor": describe_extractor(extractor),
-        "resizer": f"none: {summary.size} pixels, {summary.channels} channels",
-        "reference": {"data": summary.name, "split": "train", "dvc_md5": dvc_md5(prepared), "images": summary.train},
-        "compared": {"generated": count, "real": {"split": "test", "images": count}, "noise": count},
-        "settings": asdict(config),
-        "parzen": _protocol(summary) if config.parzen else None,
-        "device": device.type,
-        "threads": compute.threads,
-        "libraries": {name: version(name) for name in LIBRARIES},
-    }
-
-
-def _named(found: dict[str, Scores], extractor: dict[str, str]) -> dict[str, float]:
-    suffix = "" if extractor["kind"] == "inception-v3" else f"_{extractor['name']}"
-    generated, real, noise = found["generated"], found["real"], found["noise"]
-    return {
-        f"fid{suffix}": generated.fid,
-        f"fid{suffix}_of_real": real.fid,
-        f"fid{suffix}_of_noise": noise.fid,
-        f"fid{suffix}_to_real": generated.fid / real.fid,
-        f"fid{suffix}_to_noise": generated.fid / noise.fid,
-        f"is{suffix}": generated.isc,
-        f"is{suffix}_std": generated.isc_std,
-        f"is{suffix}_of_real": real.isc,
-    }
-
-
-def _sha256(papers: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(papers, sort_keys=True).encode()).hexdigest()
-
-
-def _print_table(found: dict[str, Scores], name: str) -> None:
-    table = Table(title=f"scores against the training images, extractor {name}", title_justify="left")
-    for column in ("images", "FID", "IS"):
-        table.add_column(column, justify="left" if column == "images" else "right")
-    for images, score in found.items():
-        table.add_row(images, f"{score.fid:.2f}", f"{score.isc:.2f} ± {score.isc_std:.2f}")
-    Console().print(table)
+def _print_table(named: dict[str, Any], evidence: Evidence) -> None:
+    title = f"scores against the training images, extractor {evidence.passport['extractor']['name']}"
+    table = Table(title=title, title_justify="left")
+    for name in ("score", "generated", "95 % over z", "95 % over seeds", "real"):
+        table.add_column(name, justify="left" if name == "score" else "right")
+    for column in evidence.banks.columns[2:]:
+        again = f"{column}_retrained"
+        seeds = f"{named[f'{again}_low']:.3f} to {named[f'{again}_high']:.3f}" if again in named else "not measured"
+        interval_shown = f"{named[f'{column}_low']:.3f} to {named[f'{column}_high']:.3f}"
+        table.add_row(column, f"{named[column]:.3f}", interval_shown, seeds, f"{named[f'{column}_of_real']:.3f}")
+    Console(width=110).print(table)

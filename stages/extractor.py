@@ -1,19 +1,21 @@
-"""The stage `extractor`: the network whose features measure quality."""
+"""The stage `extractor`: the network whose features measure quality, and the features of all real images."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import torch
 
 from gan_core.classifier import Classifier, accuracy, train_classifier
 from gan_core.config import ComputeConfig, ExtractorConfig
 from gan_core.device import pick_device
-from gan_core.fidelity import Extractor, classifier_extractor, inception_extractor
+from gan_core.features import Extractor, Features, classifier_extractor, extract, inception_extractor
+from gan_core.fidelity import Reference
+from gan_core.neighbours import radii
 from gan_core.tensor_files import load_tensors, save_tensors
 from stages.download import download
 from stages.errors import StageError
-from stages.lineage import file_digest, project_root
-from stages.prepared import load_images, load_labels, load_summary
+from stages.lineage import dvc_md5, file_digest, project_root
+from stages.prepared import Split, load_images, load_labels, load_summary
 from stages.progress import progress
 from stages.results import load_json, save_json
 
@@ -22,16 +24,20 @@ INCEPTION_URLS = [
 ]
 WEIGHTS = {"classifier": "classifier.safetensors", "inception-v3": "inception-v3.pth"}
 """File in the extractor's folder, by `extractor.kind`."""
+_MEASURED: tuple[Split, Split] = ("train", "test")
 
 
 def extractor(prepared: Path, folder: Path, *, compute: ComputeConfig, extractor: ExtractorConfig) -> None:
-    """Write a folder with the extractor's weights, its description, and how good it is.
+    """Write a folder with the extractor's weights, its description, how good it is, and the features of real images.
+
+    They are extracted here, once, for DVC to keep as long as neither images nor extractor change.
 
     Args:
         prepared: what `prepare` wrote.
-        folder: new; weights, `extractor.json` (name, kind, sha256) and `metrics.json` (test accuracy of a classifier).
+        folder: new; weights, `extractor.json` (name, kind, sha256, md5 of the data), `metrics.json` (test accuracy of a
+            classifier) and the features of the training and test images.
         compute: device and threads.
-        extractor: which network, and how a classifier is trained.
+        extractor: which network, how a classifier is trained, and how many images are extracted at once.
 
     Raises:
         StageError: the data have no labels for a classifier; Inception's weights are missing or not the published ones.
@@ -46,8 +52,24 @@ def extractor(prepared: Path, folder: Path, *, compute: ComputeConfig, extractor
         name = "inception-v3"
         _provide_inception(weights, extractor)
     description = {"name": name, "kind": extractor.kind, "sha256": file_digest(weights)}
-    save_json(folder / "extractor.json", description)
+    images = {"data_md5": dvc_md5(prepared), "batch_size": extractor.batch_size}
+    save_json(folder / "extractor.json", description | images)
     save_json(folder / "metrics.json", measured)
+    _extract_real(prepared, folder, pick_device(compute), extractor.batch_size)
+
+
+def _extract_real(prepared: Path, folder: Path, device: torch.device, batch_size: int) -> None:
+    """Write features and radii of training images, and features and logits of test images."""
+    network = load_extractor(folder, device)
+    images = {split: torch.tensor(load_images(prepared, split)) for split in _MEASURED}
+    train, test = (extract(network, images[split], device=device, batch_size=batch_size) for split in _MEASURED)
+    near = radii(train.features.to(device)).cpu()
+    save_tensors(_features_path(folder, "train"), {"features": train.features, "radii": near}, {})
+    save_tensors(_features_path(folder, "test"), {"features": test.features, "logits": test.logits}, {})
+
+
+def _features_path(folder: Path, split: Split) -> Path:
+    return folder / f"features_{split}.safetensors"
 
 
 def _train(prepared: Path, weights: Path, compute: ComputeConfig, config: ExtractorConfig) -> dict[str, float]:
@@ -71,7 +93,7 @@ def _train(prepared: Path, weights: Path, compute: ComputeConfig, config: Extrac
     return {"test_accuracy": measured}
 
 
-def _split(prepared: Path, split: Literal["train", "test"], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+def _split(prepared: Path, split: Split, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     images, labels = load_images(prepared, split), load_labels(prepared, split)
     return torch.tensor(images, device=device), torch.tensor(labels, device=device)
 
@@ -97,8 +119,36 @@ def _provide_inception(weights: Path, config: ExtractorConfig) -> None:
     weights.write_bytes(target.read_bytes())
 
 
-def describe_extractor(folder: Path) -> dict[str, str]:
-    """Return name, kind and sha256 of the extractor in a folder."""
+def load_real(prepared: Path, folder: Path, device: torch.device) -> tuple[Reference, Features]:
+    """Return the training images as scores see them, and the features of the test images.
+
+    Args:
+        prepared: what `prepare` wrote.
+        folder: what the stage wrote from it.
+        device: where images are compared with the training images.
+
+    Returns:
+        The reference, and features and logits in the order of the test images.
+
+    Raises:
+        StageError: the features are of other images.
+    """
+    expected, found = describe_extractor(folder)["data_md5"], dvc_md5(prepared)
+    if found != expected:
+        raise StageError(
+            f"{folder} has features of images whose md5 is {expected}, but that of {prepared} is {found}; run "
+            "dvc repro extractor"
+        )
+    train, _ = load_tensors(_features_path(folder, "train"))
+    test, _ = load_tensors(_features_path(folder, "test"))
+    labels, classes = load_labels(prepared, "train"), load_summary(prepared).classes
+    known = None if labels is None else torch.tensor(labels)
+    reference = Reference(train["features"].to(device), train["radii"].to(device), known, len(classes or []))
+    return reference, Features(test["features"], test["logits"])
+
+
+def describe_extractor(folder: Path) -> dict[str, Any]:
+    """Return name, kind, sha256 and batch size of the extractor in a folder, and the md5 of the data it has seen."""
     return load_json(folder / "extractor.json")
 
 
@@ -120,7 +170,7 @@ def load_extractor(folder: Path, device: torch.device) -> Extractor:
     if file_digest(weights) != description["sha256"]:
         raise StageError(f"{weights} was changed since it was made; restore it: dvc checkout --force {folder}")
     if description["kind"] == "inception-v3":
-        return inception_extractor(weights)
+        return inception_extractor(weights, device)
     tensors, shape = load_tensors(weights)
     classifier = Classifier(**shape)
     classifier.load_state_dict(tensors)

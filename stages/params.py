@@ -11,6 +11,7 @@ from ruamel.yaml import YAML  # reads 2e-4 as a number, as DVC does; PyYAML read
 from ruamel.yaml.error import YAMLError
 
 from gan_core.config import (
+    LARGEST_MANIFOLD,
     LARGEST_SIZE,
     SMALLEST_SIZE,
     ComputeConfig,
@@ -47,23 +48,37 @@ class PrepareConfig:
 
 
 @dataclass(frozen=True)
+class RetrainConfig:
+    """How often the training is repeated under other seeds."""
+
+    seeds: Annotated[int, Field(ge=0)]
+
+
+@dataclass(frozen=True)
 class EvaluateConfig:
     """How quality is measured."""
 
     seed: Annotated[int, Field(ge=0)]
-    max_images: Annotated[int, Field(ge=2)]
-    batch_size: Annotated[int, Field(ge=1)]
+    banks: Annotated[int, Field(ge=2)]
+    max_images: Annotated[int, Field(ge=4, le=LARGEST_MANIFOLD)]
     isc_splits: Annotated[int, Field(ge=1)]
+    kid_subsets: Annotated[int, Field(ge=1)]
+    kid_subset_size: Annotated[int, Field(ge=2)]
+    few_images: Literal["mark", "refuse"]
     parzen: bool
 
 
 @dataclass(frozen=True)
 class RegisterConfig:
-    """What a model must reach to be called `champion`."""
+    """What a model must reach to be called `champion`: absolute bounds, and a test against the one that is."""
 
     model_name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
     max_fid_ratio_to_real: Annotated[float, Field(gt=0)]
     max_fid_ratio_to_noise: Annotated[float, Field(gt=0)]
+    max_excess_near_copies: Annotated[float, Field(ge=0, le=1)]
+    metric: Literal["fid", "kid"]
+    noise: Literal["resampling", "retraining"]
+    false_promotion_rate: Annotated[float, Field(gt=0, lt=0.5)]
 
 
 @validated(config=ConfigDict(extra="forbid", strict=True), frozen=True)
@@ -76,6 +91,7 @@ class Params:
     extractor: ExtractorConfig
     network: NetworkConfig
     train: TrainConfig
+    retrain: RetrainConfig
     doctor: DoctorConfig
     evaluate: EvaluateConfig
     register: RegisterConfig

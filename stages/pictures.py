@@ -60,6 +60,28 @@ def side_by_side(panels: dict[str, NDArray[np.uint8]]) -> Image.Image:
     return picture
 
 
+def stacked(panels: dict[str, NDArray[np.uint8]], columns: int) -> Image.Image:
+    """Return grids of the same number of columns below each other, the name of each above it.
+
+    Args:
+        panels: uint8 images (N, C, H, W) by name; each N is a multiple of `columns`.
+        columns: images in a row.
+
+    Returns:
+        One picture, white between the grids.
+    """
+    sheets = {name: grid(pixels, columns) for name, pixels in panels.items()}
+    title = 36
+    height = sum(sheet.height + title for sheet in sheets.values())
+    picture = Image.new("RGB", (max(sheet.width for sheet in sheets.values()), height), "white")
+    top = 0
+    for name, sheet in sheets.items():
+        ImageDraw.Draw(picture).text((0, top + 4), name, fill="black", font_size=22)
+        picture.paste(sheet, (0, top + title))
+        top += title + sheet.height
+    return picture
+
+
 def png_bytes(picture: Image.Image) -> bytes:
     """Return a picture as the bytes of a PNG file."""
     buffer = io.BytesIO()

@@ -1,0 +1,109 @@
+"""What `evaluate` found about one generator, and the one door through which two are compared."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from gan_core.intervals import Verdict, p_value, verdict
+from stages.errors import StageError
+from stages.passport import require_same
+from stages.results import BANKS, PASSPORT, SCORES, load_json
+
+Noise = Literal["resampling", "retraining"]
+"""Whose luck a comparison looks through: that of z, for two generators; that of seeds, for two ways to train."""
+
+LOWER_IS_BETTER = {
+    "fid": True,
+    "kid": True,
+    "is": False,
+    "precision": False,
+    "recall": False,
+    "near_copies": True,
+    "class_coverage": False,
+    "class_balance": False,
+}
+"""By metric. In files a metric bears its extractor's name: `fid_digits`; `fid` alone is that of Inception."""
+
+
+def suffix(passport: dict[str, Any]) -> str:
+    """Return what follows a metric's name under the extractor of a passport: `_digits`, or nothing for Inception."""
+    extractor = passport["extractor"]
+    return "" if extractor["kind"] == "inception-v3" else f"_{extractor['name']}"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Scores, what they depend on, and the measurements that they summarise.
+
+    `name` is how errors call the model. `banks` has the columns `training` (0 is the model's own, the others differ from
+    it in their seed alone) and `bank` (of z), one for each metric, and a row for each training and bank.
+    """
+
+    name: str
+    scores: dict[str, Any]
+    passport: dict[str, Any]
+    banks: pd.DataFrame
+
+    def values(self, metric: str, noise: Noise) -> list[float]:
+        """Return independent measurements of a metric.
+
+        Args:
+            metric: of `LOWER_IS_BETTER`.
+            noise: 'resampling' gives one value a bank of z, 'retraining' one a training, its mean over the banks.
+
+        Returns:
+            At least two values.
+
+        Raises:
+            StageError: nothing was trained again.
+        """
+        column = f"{metric}{suffix(self.passport)}"
+        if noise == "resampling":
+            own = self.banks[self.banks.training == self.banks.training.iloc[0]]
+            return [float(value) for value in own[column]]
+        means = self.banks.groupby("training", sort=False)[column].mean()
+        if len(means) < 2:
+            raise StageError(
+                f"{self.name} was trained once, so nobody knows how much another seed changes it; set retrain.seeds in "
+                "params.yaml to 4 or more and run dvc repro, or compare with the noise of resampling"
+            )
+        return [float(value) for value in means]
+
+
+def read_evidence(name: str, evaluation: Path) -> Evidence:
+    """Return what `evaluate` wrote into a folder."""
+    banks = pd.read_csv(evaluation / BANKS, float_precision="round_trip")
+    return Evidence(name, load_json(evaluation / SCORES), load_json(evaluation / PASSPORT), banks)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a challenger compares with a champion in one metric, and the p-value of 'better'."""
+
+    verdict: Verdict
+    p_value: float
+
+
+def compare(champion: Evidence, challenger: Evidence, metric: str, *, noise: Noise, rate: float) -> Outcome:
+    """Return how the challenger compares with the champion.
+
+    Args:
+        champion: the first model.
+        challenger: the second.
+        metric: of `LOWER_IS_BETTER`.
+        noise: what could have made the difference by luck.
+        rate: how often equal models may be called better, and how often worse.
+
+    Returns:
+        The verdict on the challenger.
+
+    Raises:
+        PassportError: the two were scored under different passports.
+        StageError: the noise of retraining is asked for where one of them was trained once.
+    """
+    require_same(champion.passport, challenger.passport, (champion.name, challenger.name))
+    values = [model.values(metric, noise) for model in (champion, challenger)]
+    lower = LOWER_IS_BETTER[metric]
+    return Outcome(verdict(*values, lower_is_better=lower, rate=rate), p_value(*values, lower_is_better=lower))

@@ -1,0 +1,111 @@
+"""What `evaluate` measures: the scores of real images, of noise, and of every bank of a generator's images."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from gan_core.config import ComputeConfig
+from gan_core.device import pick_device
+from gan_core.features import Features, extract
+from gan_core.fidelity import Settings, fid, scores, uniform_noise
+from gan_core.neighbours import COPY_NEIGHBOURS, COPY_RATIO, LOST_CLASS, NEIGHBOURHOOD, Neighbours
+from gan_core.randomness import stream
+from gan_core.sampling import generate, z_bank
+from gan_core.weights import load_generator
+from stages.errors import StageError
+from stages.extractor import describe_extractor, load_extractor, load_real
+from stages.lineage import dvc_md5
+from stages.params import EvaluateConfig
+from stages.prepared import load_summary
+
+LIBRARIES = ("torch", "torch-fidelity", "numpy", "scipy")
+
+
+class Scorer:
+    """Scores images against the training images of one folder, with one extractor and one set of numbers."""
+
+    def __init__(self, prepared: Path, extractor: Path, compute: ComputeConfig, config: EvaluateConfig) -> None:
+        """Load what all scores share.
+
+        Raises:
+            StageError: extractor or features are not those of these images, or there are too few images.
+        """
+        self.device, self.config = pick_device(compute), config
+        self.extractor, self.description = load_extractor(extractor, self.device), describe_extractor(extractor)
+        self.reference, self._real = load_real(prepared, extractor, self.device)
+        self.summary, self._data = load_summary(prepared), {"data_md5": dvc_md5(prepared), "threads": compute.threads}
+        self.count = min(config.max_images, len(self._real.features))
+        subset = min(config.kid_subset_size, self.count, len(self.reference.features))
+        self.settings = Settings(config.isc_splits, config.kid_subsets, subset)
+        self.few = self.count < 2 * self.extractor.dimension
+        self._check_count()
+
+    def _check_count(self) -> None:
+        if self.count < max(4, self.config.isc_splits):
+            raise StageError(
+                f"{self.count} test images cannot be scored with evaluate.isc_splits of {self.config.isc_splits} in "
+                "params.yaml; lower it, raise prepare.test_share or add images"
+            )
+        if self.few:
+            few = (
+                f"{self.count} images are few for {self.extractor.dimension} features: FID is biased upwards and noisy"
+            )
+            if self.config.few_images == "refuse":
+                raise StageError(f"{few}; add test images, or set evaluate.few_images in params.yaml to mark")
+            print(f"warning: {few}; compare it only with scores of the same number of images, or add test images")
+
+    def real(self) -> dict[str, float]:
+        """Return the scores of the first test images."""
+        part = Features(self._real.features[: self.count], self._real.logits[: self.count])
+        return scores(part, self.reference, self.settings)[0]
+
+    def noise_fid(self) -> float:
+        """Return the FID of as many images of uniform noise."""
+        shape = (self.count, self.summary.channels, self.summary.size, self.summary.size)
+        return fid(
+            self._features(uniform_noise(shape, stream(self.config.seed, "noise images"))).features, self.reference
+        )
+
+    def banks(self, generator: Path) -> Iterator[tuple[dict[str, float], Tensor, Neighbours]]:
+        """Score a generator on every bank of z.
+
+        Args:
+            generator: safetensors.
+
+        Yields:
+            For each bank the scores, the images (N, C, H, W) uint8, and the training images nearest to them.
+        """
+        network, config = load_generator(generator)
+        network.to(self.device)
+        for bank in range(self.config.banks):
+            z = z_bank(config, seed=self.config.seed, count=self.count, first=bank * self.count)
+            pixels = generate(network, z)
+            found, neighbours = scores(self._features(pixels), self.reference, self.settings)
+            yield found, pixels, neighbours
+
+    def _features(self, pixels: Tensor) -> Features:
+        return extract(self.extractor, pixels, device=self.device, batch_size=self.description["batch_size"])
+
+    def passport(self) -> dict[str, Any]:
+        """Return everything that the scores depend on beside the generator."""
+        summary = self.summary
+        reference = {"data": summary.name, "split": "train", "images": summary.train}
+        return {
+            "extractor": {name: self.description[name] for name in ("name", "kind", "sha256", "batch_size")},
+            "resizer": f"none: {summary.size} pixels, {summary.channels} channels",
+            "reference": reference | {"dvc_md5": self._data["data_md5"]},
+            "compared": {"generated": self.count, "real": {"split": "test", "images": self.count}, "noise": self.count},
+            "settings": asdict(self.config) | asdict(self.settings),
+            "neighbours": {
+                "precision_and_recall": NEIGHBOURHOOD,
+                "near_copies": [COPY_NEIGHBOURS, round(COPY_RATIO, 4)],
+                "lost_class": LOST_CLASS,
+            },
+            "device": self.device.type,
+            "threads": self._data["threads"],
+            "libraries": {name: version(name) for name in LIBRARIES},
+        }
