@@ -36,12 +36,9 @@ def interval(values: Sequence[float]) -> Interval:
     """
     if len(values) < 2:
         raise ValueError(f"an interval needs at least two values, got {len(values)}")
-    mean, half = float(np.mean(values)), float(stats.t.ppf((1 + LEVEL) / 2, len(values) - 1) * _standard_error(values))
+    mean, error = float(np.mean(values)), float(np.std(values, ddof=1)) / len(values) ** 0.5
+    half = float(stats.t.ppf((1 + LEVEL) / 2, len(values) - 1)) * error
     return Interval(mean, mean - half, mean + half)
-
-
-def _standard_error(values: Sequence[float]) -> float:
-    return float(np.std(values, ddof=1)) / len(values) ** 0.5
 
 
 def p_value(champion: Sequence[float], challenger: Sequence[float], *, lower_is_better: bool) -> float:

@@ -12,7 +12,6 @@ from rich.table import Table
 from torch import Tensor
 
 from gan_core.config import ComputeConfig
-from gan_core.intervals import interval
 from gan_core.neighbours import Neighbours, closeness
 from gan_core.parzen import SAMPLES, SIGMAS, VALIDATION, ParzenScore, parzen
 from gan_core.sampling import between, generate, z_bank
@@ -44,8 +43,8 @@ def evaluate(
 
     All are measured against the training images. Generated images come from a fixed bank of z, are drawn again bit for
     bit, and are seen by the extractor once for all scores. A score bears its extractor's name: `fid_digits`; `fid`
-    alone is that of Inception. Each is a mean with an interval over `evaluate.banks` sets of images, `fid_digits_low` to
-    `fid_digits_high`: the luck of z. Where `retrain` has trained under other seeds, the mean over trainings and its
+    alone is that of Inception. Each is a mean with an interval over `evaluate.banks` sets of images, `fid_digits_low`
+    to `fid_digits_high`: the luck of z. Where `retrain` has trained under other seeds, the mean over trainings and its
     interval stand apart, `fid_digits_retrained`, `fid_digits_retrained_low` and `fid_digits_retrained_high`.
 
     Args:
@@ -101,10 +100,10 @@ def _summary(evidence: Evidence) -> dict[str, float]:
     named: dict[str, float] = {}
     for column in evidence.banks.columns[2:]:
         metric = column.removesuffix(suffix(evidence.passport))
-        found = interval(evidence.values(metric, "resampling"))
+        found = evidence.interval(metric, "resampling")
         named |= {column: found.mean, f"{column}_low": found.low, f"{column}_high": found.high}
         if evidence.banks.training.nunique() > 1:
-            found = interval(evidence.values(metric, "retraining"))
+            found = evidence.interval(metric, "retraining")
             again = f"{column}_retrained"
             named |= {again: found.mean, f"{again}_low": found.low, f"{again}_high": found.high}
     return named

@@ -1,12 +1,13 @@
 """What `evaluate` found about one generator, and the one door through which two are compared."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 
-from gan_core.intervals import Verdict, p_value, verdict
+from gan_core.intervals import Interval, Verdict, interval, p_value, verdict
 from stages.errors import StageError
 from stages.passport import require_same
 from stages.results import BANKS, PASSPORT, SCORES, load_json
@@ -26,6 +27,9 @@ LOWER_IS_BETTER = {
 }
 """By metric. In files a metric bears its extractor's name: `fid_digits`; `fid` alone is that of Inception."""
 
+RANGE = {"fid": (0.0, math.inf), "kid": (-math.inf, math.inf), "is": (1.0, math.inf)}
+"""Of a metric; that of a share is [0, 1]."""
+
 
 def suffix(passport: dict[str, Any]) -> str:
     """Return what follows a metric's name under the extractor of a passport: `_digits`, or nothing for Inception."""
@@ -37,8 +41,8 @@ def suffix(passport: dict[str, Any]) -> str:
 class Evidence:
     """Scores, what they depend on, and the measurements that they summarise.
 
-    `name` is how errors call the model. `banks` has the columns `training` (0 is the model's own, the others differ from
-    it in their seed alone) and `bank` (of z), one for each metric, and a row for each training and bank.
+    `name` is how errors call the model. `banks` has the columns `training` (0 is the model's own, the others differ
+    from it in their seed alone) and `bank` (of z), one for each metric, and a row for each training and bank.
     """
 
     name: str
@@ -71,10 +75,15 @@ class Evidence:
             )
         return [float(value) for value in means]
 
+    def interval(self, metric: str, noise: Noise) -> Interval:
+        """Return the mean of a metric's `values`, and its interval within what the metric can be."""
+        found, (lowest, highest) = interval(self.values(metric, noise)), RANGE.get(metric, (0.0, 1.0))
+        return Interval(found.mean, max(found.low, lowest), min(found.high, highest))
+
 
 def read_evidence(name: str, evaluation: Path) -> Evidence:
     """Return what `evaluate` wrote into a folder."""
-    banks = pd.read_csv(evaluation / BANKS, float_precision="round_trip")
+    banks = pd.read_csv(evaluation / BANKS)
     return Evidence(name, load_json(evaluation / SCORES), load_json(evaluation / PASSPORT), banks)
 
 

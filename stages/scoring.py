@@ -26,14 +26,12 @@ LIBRARIES = ("torch", "torch-fidelity", "numpy", "scipy")
 
 
 class Scorer:
-    """Scores images against the training images of one folder, with one extractor and one set of numbers."""
+    """Scores images against the training images of one folder, with one extractor and one set of numbers.
+
+    An extractor or features of other images, or too few images, are a `StageError`.
+    """
 
     def __init__(self, prepared: Path, extractor: Path, compute: ComputeConfig, config: EvaluateConfig) -> None:
-        """Load what all scores share.
-
-        Raises:
-            StageError: extractor or features are not those of these images, or there are too few images.
-        """
         self.device, self.config = pick_device(compute), config
         self.extractor, self.description = load_extractor(extractor, self.device), describe_extractor(extractor)
         self.reference, self._real = load_real(prepared, extractor, self.device)

@@ -1,15 +1,20 @@
 """Small configurations and images that the tests of gan_core share."""
 
+import hashlib
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
+from torch.utils.data import Dataset
+from torch_fidelity import feature_extractor_inceptionv3
 
 from gan_core.classifier import Classifier, train_classifier
 from gan_core.config import ExtractorConfig, NetworkConfig, TrainConfig
+from gan_core.features import Extractor, classifier_extractor
 from gan_core.randomness import stream
 from gan_core.training import TrainState, initial_state, train
 
@@ -119,6 +124,46 @@ def digits_classifier() -> Classifier:
     for _ in train_classifier(EXTRACTOR, classifier, images[:1300], labels[:1300]):
         pass
     return classifier.requires_grad_(False)
+
+
+def untrained(channels: int, seed: int = 0) -> Classifier:
+    """Return random weights, so large that features of other images lie far apart."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        classifier = Classifier(size=8, channels=channels, classes=5).requires_grad_(False)
+    for parameter in classifier.parameters():
+        parameter.mul_(3)
+    return classifier
+
+
+def registered(classifier: Classifier, channels: int) -> Extractor:
+    weights = b"".join(tensor.numpy().tobytes() for tensor in classifier.state_dict().values())
+    return classifier_extractor(classifier, channels=channels, sha256=hashlib.sha256(weights).hexdigest())
+
+
+def random_inception(path: Path) -> Path:
+    """Write random weights of Inception's shapes, as torch-fidelity reads them."""
+    architecture = feature_extractor_inceptionv3.FeatureExtractorInceptionV3
+    with pytest.MonkeyPatch.context() as patched, torch.random.fork_rng():
+        # Its constructor insists on weights: give it none to read, so that the random ones stay.
+        patched.setattr(feature_extractor_inceptionv3, "load_state_dict_from_url", lambda *_, **__: {})
+        patched.setattr(architecture, "load_state_dict", lambda *_, **__: None)
+        torch.manual_seed(0)
+        torch.save(architecture("random", ["2048"]).state_dict(), path)
+    return path
+
+
+class Shown(Dataset[Tensor]):
+    """uint8 images (N, C, H, W) as torch-fidelity's own loop wants them: one by one, in three channels."""
+
+    def __init__(self, pixels: Tensor) -> None:
+        self.pixels = pixels
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.pixels[index].expand(3, -1, -1)
 
 
 IMAGES = random_pixels(40)

@@ -1,49 +1,43 @@
-import hashlib
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from scipy.linalg import sqrtm
 from torch import Tensor
-from torch_fidelity import feature_extractor_inceptionv3
 
-from gan_core.classifier import FEATURES, Classifier
-from gan_core.fidelity import (
-    Extractor,
-    PixelDataset,
-    Scores,
-    classifier_extractor,
-    inception_extractor,
-    scores,
-    uniform_noise,
-)
+from gan_core.classifier import FEATURES
+from gan_core.features import Extractor, Features, extract, inception_extractor
+from gan_core.fidelity import Reference, Settings, fid, scores, uniform_noise
 from gan_core.images import to_unit_range
 from gan_core.randomness import stream
-from tests.gan_core.examples import CPU, digits, digits_classifier, random_pixels
+from gan_core.tensor_files import save_tensors
+from tests.gan_core.examples import (
+    CPU,
+    digits,
+    digits_classifier,
+    random_inception,
+    random_pixels,
+    registered,
+    untrained,
+)
+
+ROOT = Path(__file__).parents[2]
 
 
-def registered(classifier: Classifier, channels: int) -> Extractor:
-    weights = b"".join(tensor.numpy().tobytes() for tensor in classifier.state_dict().values())
-    return classifier_extractor(classifier, channels=channels, sha256=hashlib.sha256(weights).hexdigest())
-
-
-def untrained(channels: int, seed: int = 0) -> Classifier:
-    """Return random weights, so large that features of other images lie far apart."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        classifier = Classifier(size=8, channels=channels, classes=5).requires_grad_(False)
-    for parameter in classifier.parameters():
-        parameter.mul_(3)
-    return classifier
+def features(extractor: Extractor, pixels: Tensor) -> Features:
+    return extract(extractor, pixels, device=CPU, batch_size=64)
 
 
 def score(
-    extractor: Extractor, pixels: Tensor, reference: Tensor, *, batch_size: int = 64, isc_splits: int = 3
-) -> Scores:
-    options: dict[str, Any] = {"device": CPU, "batch_size": batch_size, "isc_splits": isc_splits}
-    return scores(extractor, {"only": pixels}, reference, **options)["only"]
+    extractor: Extractor, pixels: Tensor, reference: Tensor, settings: Settings | None = None
+) -> dict[str, float]:
+    settings = settings or Settings(isc_splits=3, kid_subsets=5, kid_subset_size=min(len(pixels), len(reference)))
+    return scores(features(extractor, pixels), Reference.of(features(extractor, reference).features), settings)[0]
 
 
 def frechet_distance(first: Tensor, second: Tensor) -> float:
@@ -64,19 +58,30 @@ def inception_score(logits: Tensor) -> float:
     return float(np.exp((p * np.log(p / p.mean(axis=0))).sum(axis=1).mean()))
 
 
+def squared_mmd(first: Tensor, second: Tensor) -> float:
+    """Return the unbiased estimate under the kernel (x.y / F + 1)^3, in float64."""
+    x, y = first.double(), second.double()
+
+    def kernel(a: Tensor, b: Tensor) -> Tensor:
+        return (a @ b.T / a.shape[1] + 1) ** 3
+
+    xx, yy = ((kernel(a, a).sum() - kernel(a, a).diagonal().sum()) / (len(a) * (len(a) - 1)) for a in (x, y))
+    return float(xx + yy - 2 * kernel(x, y).mean())
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_scores_are_their_formulas_on_the_extractors_features(channels: int) -> None:
     classifier = untrained(channels)
     pixels = random_pixels(150, size=8, channels=channels, seed=1)
-    reference = random_pixels(170, size=8, channels=channels, seed=2) // 2
-    found = score(registered(classifier, channels), pixels, reference, isc_splits=1)
-    features, logits = classifier(to_unit_range(pixels))
-    expected = frechet_distance(features, classifier(to_unit_range(reference))[0])
+    reference = random_pixels(150, size=8, channels=channels, seed=2) // 2
+    found = score(registered(classifier, channels), pixels, reference, Settings(1, 1, 150))
+    (here, logits), (there, _) = classifier(to_unit_range(pixels)), classifier(to_unit_range(reference))
+    expected = frechet_distance(here, there)
     assert expected > 1
-    assert found.fid == pytest.approx(expected, rel=1e-5)
-    assert found.isc == pytest.approx(inception_score(logits), rel=1e-6)
-    assert found.isc > 1.1
-    assert found.isc_std == 0
+    assert found["fid"] == pytest.approx(expected, rel=1e-5)
+    assert found["is"] == pytest.approx(inception_score(logits), rel=1e-6)
+    assert found["is"] > 1.1
+    assert found["kid"] == pytest.approx(squared_mmd(here, there), rel=1e-3)
 
 
 def test_the_distance_agrees_with_the_matrix_square_root() -> None:
@@ -86,93 +91,53 @@ def test_the_distance_agrees_with_the_matrix_square_root() -> None:
     s1, s2 = (np.cov(part.numpy(), rowvar=False) + 1e-9 * np.eye(FEATURES) for part in (first, second))
     squared = float((first.mean(dim=0) - second.mean(dim=0)).square().sum())
     expected = squared + float(np.trace(s1 + s2 - 2 * np.real(sqrtm(s1 @ s2))))
-    assert score(registered(classifier, 1), images[:400], images[400:900] // 2).fid == pytest.approx(expected, rel=1e-4)
-
-
-def test_the_inception_score_is_averaged_over_its_splits() -> None:
-    classifier = digits_classifier()
-    images = digits()[0][:90]
-    # torch-fidelity shuffles with its own seed before it splits.
-    order = np.random.RandomState(2020).permutation(90)
-    logits = classifier(to_unit_range(images[torch.tensor(order)]))[1]
-    parts = [inception_score(part) for part in logits.split(30)]
-    found = score(registered(classifier, 1), images, images, isc_splits=3)
-    assert found.isc == pytest.approx(np.mean(parts), rel=1e-5)
-    assert found.isc_std == pytest.approx(np.std(parts), rel=1e-3)
+    extractor = registered(classifier, 1)
+    reference = Reference.of(features(extractor, images[400:900] // 2).features)
+    assert fid(features(extractor, images[:400]).features, reference) == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_set_is_no_distance_from_itself_and_order_does_not_matter() -> None:
     extractor = registered(digits_classifier(), 1)
     images, _ = digits()
     here, there = images[:500], images[500:1000] // 2
-    apart = score(extractor, here, there).fid
-    assert apart > 1
-    assert score(extractor, here, here).fid == pytest.approx(0, abs=1e-3 * apart)
-    assert score(extractor, there, here).fid == pytest.approx(apart, rel=1e-5)
-    assert score(extractor, here, there, batch_size=7).fid == pytest.approx(apart, rel=1e-5)
+    apart, same = score(extractor, here, there), score(extractor, here, here)
+    assert apart["fid"] > 1
+    assert same["fid"] == pytest.approx(0, abs=1e-3 * apart["fid"])
+    assert abs(same["kid"]) < 0.05 * apart["kid"]
+    assert (same["precision"], same["recall"], same["near_copies"]) == (1, 1, 1)
+    back = score(extractor, there, here)
+    assert back["fid"] == pytest.approx(apart["fid"], rel=1e-5)
+    assert (back["precision"], back["recall"]) == (apart["recall"], apart["precision"])
 
 
 def test_noise_scores_worse_than_real_images() -> None:
-    images, _ = digits()
+    images, labels = digits()
+    extractor = registered(digits_classifier(), 1)
+    reference = Reference.of(features(extractor, images[:1300]).features, labels[:1300], 10)
     noise = uniform_noise((400, 1, 8, 8), stream(0, "noise"))
-    found = scores(
-        registered(digits_classifier(), 1),
-        {"real": images[1300:], "noise": noise},
-        images[:1300],
-        device=CPU,
-        batch_size=200,
-        isc_splits=2,
-    )
-    assert list(found) == ["real", "noise"]
-    assert found["noise"].fid > 10 * found["real"].fid > 0
-    assert found["real"].isc > 1.5 * found["noise"].isc
+    settings = Settings(2, 5, 400)
+    real, bad = (scores(features(extractor, part), reference, settings)[0] for part in (images[1300:1700], noise))
+    assert bad["fid"] > 10 * real["fid"] > 0
+    assert bad["kid"] > 10 * abs(real["kid"])
+    for metric in ("is", "precision", "recall", "class_balance"):
+        assert real[metric] > 1.5 * bad[metric]
+    assert (real["class_coverage"], bad["class_coverage"] < 1) == (1, True)
+    assert bad["near_copies"] < real["near_copies"] < 0.1
 
 
-def test_several_sets_score_what_each_scores_alone() -> None:
-    extractor = registered(untrained(1), 1)
-    sets = {name: random_pixels(80, size=8, seed=seed) // (seed + 1) for name, seed in (("a", 0), ("b", 1), ("c", 2))}
-    reference = random_pixels(90, size=8, seed=9)
-    together = scores(extractor, sets, reference, device=CPU, batch_size=64, isc_splits=3)
-    assert together == {name: score(extractor, pixels, reference) for name, pixels in sets.items()}
-    assert len({found.fid for found in together.values()}) == 3
+def test_classes_are_scored_only_where_there_are_labels() -> None:
+    found = score(registered(untrained(1), 1), random_pixels(60, size=8), random_pixels(60, size=8, seed=1))
+    assert list(found) == ["fid", "kid", "is", "precision", "recall", "near_copies"]
 
 
-def test_a_new_reference_is_never_answered_from_an_old_cache() -> None:
-    extractor = registered(untrained(1), 1)
-    pixels = random_pixels(80, size=8, seed=0)
-    references = [random_pixels(80, size=8, seed=seed) // seed for seed in (1, 2, 3)]
-    assert len({score(extractor, pixels, reference).fid for reference in references}) == 3
-    assert score(extractor, pixels, pixels).fid == pytest.approx(0, abs=1e-4)
-
-
-def test_each_classifier_has_its_own_name_and_may_be_registered_again() -> None:
-    first, second = untrained(1, seed=1), untrained(1, seed=2)
-    extractors = [registered(first, 1), registered(second, 1), registered(first, 1)]
-    assert extractors[0] == extractors[2]
-    assert extractors[0].registered_name != extractors[1].registered_name
-    assert (extractors[0].weights, extractors[0].features) == (None, FEATURES)
-    pixels, reference = random_pixels(80, size=8), random_pixels(80, size=8, seed=1) // 2
-    found = [score(extractor, pixels, reference).fid for extractor in extractors]
-    assert found[0] == found[2] != found[1]
-
-
-def test_scoring_moves_no_weight() -> None:
-    classifier = untrained(1)
-    before = [parameter.clone() for parameter in classifier.parameters()]
-    score(registered(classifier, 1), random_pixels(20, size=8), random_pixels(20, size=8, seed=1))
-    assert all(torch.equal(old, new) for old, new in zip(before, classifier.parameters(), strict=True))
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_torch_fidelity_sees_three_channels_of_bytes(channels: int) -> None:
-    pixels = random_pixels(4, size=8, channels=channels)
-    dataset = PixelDataset(pixels)
-    assert len(dataset) == 4
-    for index in range(4):
-        assert dataset[index].dtype == torch.uint8
-        assert dataset[index].shape == (3, 8, 8)
-        for channel in range(3):
-            assert torch.equal(dataset[index][channel], pixels[index, channel % channels])
+def test_a_lost_class_is_seen() -> None:
+    images, labels = digits()
+    extractor = registered(digits_classifier(), 1)
+    reference = Reference.of(features(extractor, images[:1300]).features, labels[:1300], 10)
+    rest = images[1300:][labels[1300:] != 7]
+    found, _ = scores(features(extractor, rest), reference, Settings(2, 2, 100))
+    assert found["class_coverage"] == pytest.approx(0.9)
+    assert found["class_balance"] == pytest.approx(0.9, abs=0.04)
 
 
 def test_noise_is_uniform_on_all_bytes() -> None:
@@ -185,22 +150,77 @@ def test_noise_is_uniform_on_all_bytes() -> None:
     assert not torch.equal(noise, uniform_noise((1000, 1, 16, 16), stream(1, "noise")))
 
 
+# torch-fidelity's own command line, with the images registered as inputs and, if asked for, the classifier.
+COMMAND_LINE = """
+import sys
+from pathlib import Path
+import torch, torch_fidelity
+from torch_fidelity.fidelity import main
+from gan_core.classifier import Classifier
+from gan_core.features import classifier_extractor
+from gan_core.tensor_files import load_tensors
+from tests.gan_core.examples import Shown
+
+torch.set_num_threads(1)
+folder = Path(sys.argv.pop(1))
+images, _ = load_tensors(folder / "images.safetensors")
+for name, pixels in images.items():
+    torch_fidelity.register_dataset(name, lambda root, download, pixels=pixels: Shown(pixels))
+if (folder / "classifier.safetensors").exists():
+    tensors, shape = load_tensors(folder / "classifier.safetensors")
+    classifier = Classifier(**shape)
+    classifier.load_state_dict(tensors)
+    classifier_extractor(classifier, channels=shape["channels"], sha256="c" * 64)
+main()
+"""
+
+
+def their_scores(folder: Path, generated: Tensor, reference: Tensor, *options: str) -> dict[str, float]:
+    """Return what the command line prints of FID, IS, KID, precision and recall."""
+    save_tensors(folder / "images.safetensors", {"generated": generated, "reference": reference}, {})
+    metrics = ("--cpu", "--json", "--silent", "--no-cache", "--isc", "--fid", "--kid", "--prc")
+    command = (sys.executable, "-c", COMMAND_LINE, str(folder), *metrics, *options)
+    inputs = ("--input1", "generated", "--input2", "reference")
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    ended = subprocess.run([*command, *inputs], capture_output=True, text=True, check=False, env=environment)
+    assert ended.returncode == 0, ended.stderr
+    found: dict[str, float] = json.loads(ended.stdout[ended.stdout.index("{") :])
+    return found
+
+
+def assert_equal(ours: dict[str, float], theirs: dict[str, float]) -> None:
+    names = {
+        "fid": "frechet_inception_distance",
+        "kid": "kernel_inception_distance_mean",
+        "is": "inception_score_mean",
+        "precision": "precision",
+        "recall": "recall",
+    }
+    expected = {ours: theirs[name] for ours, name in names.items()}
+    assert {name: ours[name] for name in names} == pytest.approx(expected, rel=1e-6)
+
+
 @pytest.mark.slow
-def test_inception_reads_its_weights_from_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    architecture = feature_extractor_inceptionv3.FeatureExtractorInceptionV3
-    with monkeypatch.context() as patched, torch.random.fork_rng():
-        # Its constructor insists on weights: give it none to read, so that the random ones stay.
-        patched.setattr(feature_extractor_inceptionv3, "load_state_dict_from_url", lambda *_, **__: {})
-        patched.setattr(architecture, "load_state_dict", lambda *_, **__: None)
-        torch.manual_seed(0)
-        network = architecture("random", ["2048"])
-    path = tmp_path / "inception.pth"
-    torch.save(network.state_dict(), path)
-    extractor = inception_extractor(path)
-    assert (extractor.weights, extractor.features) == (path, 2048)
-    pixels, reference = random_pixels(6, size=16), random_pixels(5, size=16, seed=1) // 2
-    found = score(extractor, pixels, reference, isc_splits=1)
-    features = [network(part.expand(-1, 3, -1, -1))[0] for part in (pixels, reference)]
-    assert found.fid == pytest.approx(frechet_distance(*features), rel=1e-2)
-    assert np.isfinite(found.fid)
-    assert 1 <= found.isc < 1008
+def test_all_scores_equal_those_of_torch_fidelitys_command_line(tmp_path: Path) -> None:
+    images, _ = digits()
+    reference, generated = images.repeat(2, 1, 1, 1)[:3000], images.flip(0)[:1500] // 17 * 18
+    reference = (reference + torch.arange(3000, dtype=torch.uint8)[:, None, None, None] % 5).clamp(max=255)
+    classifier = digits_classifier()
+    save_tensors(
+        tmp_path / "classifier.safetensors", dict(classifier.state_dict()), {"size": 8, "channels": 1, "classes": 10}
+    )
+    theirs = their_scores(tmp_path, generated, reference, "--feature-extractor", "classifier-cccccccccccccccc")
+    ours = score(registered(classifier, 1), generated, reference, Settings(10, 100, 1000))
+    assert_equal(ours, theirs)
+    assert 0.1 < ours["precision"] < 1
+    assert 0.1 < ours["recall"] < 1
+
+
+@pytest.mark.slow
+def test_the_whole_path_of_inception_equals_torch_fidelitys_command_line(tmp_path: Path) -> None:
+    generated, reference = random_pixels(40, size=16), random_pixels(50, size=16, seed=1) // 2
+    path = random_inception(tmp_path / "inception.pth")
+    options = ("--feature-extractor", "inception-v3-compat", "--feature-extractor-weights-path", str(path))
+    theirs = their_scores(tmp_path, generated, reference, *options, "--kid-subset-size", "30")
+    ours = score(inception_extractor(path, CPU), generated, reference, Settings(10, 100, 30))
+    assert_equal(ours, theirs)

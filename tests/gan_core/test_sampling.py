@@ -1,5 +1,6 @@
 import math
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from gan_core.config import NetworkConfig
 from gan_core.images import to_pixels
 from gan_core.networks import build_generator
 from gan_core.randomness import stream
-from gan_core.sampling import BATCH_SIZE, draw_z, generate, images_of_seeds, z_bank
+from gan_core.sampling import BATCH_SIZE, between, draw_z, generate, images_of_seeds, z_bank
 from tests.gan_core.examples import DCGAN, MLP, NETWORKS, SIZE, TRAIN, random_pixels, same_bits, snapshot, trained
 
 WIDE = replace(MLP, z_dim=100)
@@ -106,3 +107,28 @@ def test_images_of_seeds_are_the_banks_one_after_the_other() -> None:
     assert torch.equal(images, torch.cat(parts))
     with pytest.raises(ValueError, match="shorter"):
         images_of_seeds(generator, MLP, seeds=[4, 9], counts=[70])
+
+
+def test_a_bank_goes_on_where_another_ended() -> None:
+    assert torch.equal(z_bank(MLP, seed=3, count=9, first=4), z_bank(MLP, seed=3, count=13)[4:])
+
+
+@pytest.mark.parametrize("distribution", ["normal", "uniform"])
+def test_what_lies_between_two_latents_begins_and_ends_at_them(distribution: Literal["normal", "uniform"]) -> None:
+    config = replace(WIDE, z_distribution=distribution)
+    start, end = z_bank(config, seed=0, count=2)
+    way = between(config, start, end, 9)
+    assert way.shape == (9, 100)
+    assert torch.allclose(way[0], start, atol=1e-5)
+    assert torch.allclose(way[-1], end, atol=1e-5)
+    steps = (way[1:] - way[:-1]).norm(dim=1)
+    assert steps.max() < 1.2 * steps.min()
+    if distribution == "uniform":
+        assert torch.allclose(way[4], (start + end) / 2, atol=1e-6)
+    else:  # two normal latents are about orthogonal, so half of the straight way would be 0.7 times as long
+        assert way[4].norm() == pytest.approx((start.norm() + end.norm()).item() / 2, rel=0.1)
+
+
+def test_between_a_latent_and_itself_is_that_latent() -> None:
+    z = z_bank(WIDE, seed=0, count=1)[0]
+    assert torch.allclose(between(WIDE, z, z, 5), z.expand(5, -1))

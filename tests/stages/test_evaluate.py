@@ -1,22 +1,28 @@
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from gan_core.config import ComputeConfig
+from gan_core.intervals import interval
 from gan_core.parzen import SAMPLES, best_sigma, log_likelihoods
 from gan_core.sampling import generate, z_bank
 from gan_core.weights import load_generator
 from stages.errors import StageError
 from stages.evaluate import evaluate
+from stages.evidence import LOWER_IS_BETTER, RANGE, read_evidence
 from stages.extractor import extractor
 from stages.params import Params
+from stages.passport import differences, passport_sha256
 from stages.prepared import load_images
+from stages.results import BANKS, COMPARISON, INTERPOLATION, NEIGHBOURS, PASSPORT, SCORES
 
 CPU = ComputeConfig("cpu", 1)
 
@@ -28,10 +34,12 @@ def score(
     """Return a function that evaluates one tiny generator and returns scores and passport."""
     extractor(prepared, root / "extractor", compute=CPU, extractor=replace(committed.extractor, epochs=3))
     generator = train_tiny("trained") / "generator.safetensors"
+    (root / "retrained").mkdir()
 
     def run(name: str, **changes: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        config = replace(committed.evaluate, **changes)
-        evaluate(prepared, root / "extractor", generator, root / name, compute=CPU, evaluate=config)
+        config = replace(committed.evaluate, **{"banks": 3} | changes)
+        inputs = (prepared, root / "extractor", generator, root / "retrained")
+        evaluate(*inputs, root / name, compute=CPU, evaluate=config)
         scores, passport = (json.loads((root / name / f"{file}.json").read_text()) for file in ("scores", "passport"))
         return scores, passport
 
@@ -39,36 +47,92 @@ def score(
 
 
 def test_scores_stand_beside_those_of_real_images_and_of_noise(score: Callable[..., Any], root: Path) -> None:
-    scores, _ = score("one")
+    scores, passport = score("one")
     assert scores["fid_digits_of_real"] < min(scores["fid_digits"], scores["fid_digits_of_noise"])
     assert scores["fid_digits_to_real"] == pytest.approx(scores["fid_digits"] / scores["fid_digits_of_real"], rel=1e-9)
-    assert 1 <= scores["is_digits"] <= 10
-    assert scores["is_digits"] < scores["is_digits_of_real"] <= 10
-    with Image.open(root / "one" / "comparison.png") as picture:
-        assert picture.width > 1000
+    assert scores["fid_digits_to_noise"] == pytest.approx(
+        scores["fid_digits"] / scores["fid_digits_of_noise"], rel=1e-9
+    )
+    assert 1 <= scores["is_digits"] < scores["is_digits_of_real"] <= 10
+    for metric, lower in LOWER_IS_BETTER.items():
+        assert (scores[f"{metric}_digits"] - scores[f"{metric}_digits_of_real"]) * (1 if lower else -1) >= -0.02
+    assert scores["passport"] == passport_sha256(passport)
 
 
-def test_the_same_evaluation_gives_the_same_scores_and_passport(score: Callable[..., Any]) -> None:
-    assert score("one") == score("two")
+def test_every_score_is_the_mean_of_its_banks_with_their_interval(score: Callable[..., Any], root: Path) -> None:
+    scores, passport = score("one", banks=5)
+    banks = read_evidence("it", root / "one").banks
+    assert list(banks.bank) == [0, 1, 2, 3, 4]
+    for metric in LOWER_IS_BETTER:
+        found = interval(list(banks[f"{metric}_digits"]))
+        ends = [scores[f"{metric}_digits{ending}"] for ending in ("", "_low", "_high")]
+        within = np.clip([found.mean, found.low, found.high], *RANGE.get(metric, (0, 1)))
+        assert ends == pytest.approx(within, rel=1e-9, abs=1e-12)
+    assert banks.fid_digits.nunique() == 5
+    assert (scores["banks"], scores["trainings"], passport["settings"]["banks"]) == (5, 1, 5)
+    assert not any("retrained" in name for name in scores)
+
+
+def test_other_seeds_have_an_interval_of_their_own(
+    score: Callable[..., Any], root: Path, train_tiny: Callable[..., Path]
+) -> None:
+    alone, _ = score("alone")
+    for seed in (9, 10):  # 10 comes after 9, though not in the alphabet
+        shutil.copy(
+            train_tiny(f"again-{seed}", seed=seed) / "generator.safetensors", root / f"retrained/{seed}.safetensors"
+        )
+    scores, _ = score("three")
+    banks = read_evidence("it", root / "three").banks
+    means = list(banks.groupby("training").fid_digits.mean())
+    assert len(means) == scores["trainings"] == 3
+    found = interval(means)
+    ends = [scores[f"fid_digits_retrained{ending}"] for ending in ("", "_low", "_high")]
+    assert ends == pytest.approx([found.mean, found.low, found.high], rel=1e-9)
+    for name in ("fid_digits", "fid_digits_low", "fid_digits_high", "passport"):
+        assert scores[name] == alone[name]
+    (root / "retrained" / "9.safetensors").unlink()
+    score("two")
+    assert list(read_evidence("it", root / "two").banks.groupby("training").fid_digits.mean()) == [means[0], means[2]]
+
+
+def test_the_same_evaluation_gives_the_same_bytes(score: Callable[..., Any], root: Path) -> None:
+    score("one")
+    score("two")
+    names = sorted(path.name for path in (root / "one").iterdir())
+    assert names == sorted([BANKS, COMPARISON, INTERPOLATION, NEIGHBOURS, PASSPORT, SCORES])
+    for name in names:
+        assert (root / "one" / name).read_bytes() == (root / "two" / name).read_bytes()
+
+
+def test_pictures_are_large_enough_to_be_read(score: Callable[..., Any], root: Path) -> None:
+    score("one")
+    for name, smallest in ((COMPARISON, (1000, 500)), (NEIGHBOURS, (600, 400)), (INTERPOLATION, (600, 500))):
+        with Image.open(root / "one" / name) as picture:
+            assert picture.width >= smallest[0]
+            assert picture.height >= smallest[1]
 
 
 def test_every_set_has_as_many_images(score: Callable[..., Any], prepared: Path) -> None:
     scores, passport = score("few", max_images=100)
     assert scores["images"] == 100
     assert passport["compared"] == {"generated": 100, "real": {"split": "test", "images": 100}, "noise": 100}
+    assert passport["settings"]["kid_subset_size"] == 100
     assert score("all")[0]["images"] == len(load_images(prepared, "test"))
 
 
-@pytest.mark.parametrize("change", [{"seed": 1}, {"max_images": 200}, {"isc_splits": 5}])
+@pytest.mark.parametrize("change", [{"seed": 1}, {"max_images": 200}, {"isc_splits": 5}, {"banks": 4}])
 def test_another_setting_is_another_passport(score: Callable[..., Any], change: dict[str, Any]) -> None:
-    assert score("one")[0]["passport"] != score("two", **change)[0]["passport"]
+    first, second = score("one")[1], score("two", **change)[1]
+    assert any(line.startswith(f"settings.{next(iter(change))}: ") for line in differences(first, second))
 
 
-def test_few_images_are_marked(score: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
-    score("few", max_images=127)
+def test_few_images_are_marked_or_refused(score: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
+    assert score("few", max_images=127)[0]["few_images"] == 1
     assert "warning: 127 images are few for 64 features" in capsys.readouterr().out
-    score("enough", max_images=128)
+    assert score("enough", max_images=128, few_images="refuse")[0]["few_images"] == 0
     assert "warning" not in capsys.readouterr().out
+    with pytest.raises(StageError, match=r"127 images are few for 64 features.*evaluate\.few_images.* to mark"):
+        score("refused", max_images=127, few_images="refuse")
 
 
 def test_too_few_images_for_the_inception_score_are_refused(score: Callable[..., Any]) -> None:

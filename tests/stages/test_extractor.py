@@ -1,16 +1,22 @@
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from gan_core.config import ComputeConfig
+from gan_core.features import extract
+from gan_core.neighbours import radii
 from stages.errors import StageError
-from stages.extractor import describe_extractor, extractor, load_extractor
-from stages.lineage import file_digest
+from stages.extractor import describe_extractor, extractor, load_extractor, load_real
+from stages.lineage import dvc_md5, file_digest
 from stages.params import Params
+from stages.prepared import load_images, load_labels
+from tests.gan_core.examples import random_inception
 
 CPU = ComputeConfig("cpu", 1)
 
@@ -25,10 +31,37 @@ def test_the_classifier_is_measured_on_test_images(trained: Path) -> None:
     assert 0.5 < json.loads((trained / "metrics.json").read_text())["test_accuracy"] <= 1
 
 
-def test_the_description_names_data_and_weights(trained: Path) -> None:
+def test_the_description_names_data_and_weights(trained: Path, prepared: Path) -> None:
     described = describe_extractor(trained)
-    assert described["name"] == "digits"
+    assert (described["name"], described["data_md5"]) == ("digits", dvc_md5(prepared))
     assert described["sha256"] == file_digest(trained / "classifier.safetensors")
+
+
+def test_the_features_of_real_images_are_those_that_it_extracts(trained: Path, prepared: Path) -> None:
+    device, batch_size = torch.device("cpu"), describe_extractor(trained)["batch_size"]
+    network = load_extractor(trained, device)
+    reference, test = load_real(prepared, trained, device)
+    images = {split: torch.tensor(load_images(prepared, split)) for split in ("train", "test")}
+    found = {name: extract(network, pixels, device=device, batch_size=batch_size) for name, pixels in images.items()}
+    assert torch.equal(reference.features, found["train"].features)
+    assert torch.equal(reference.radii, radii(found["train"].features))
+    assert torch.equal(test.features, found["test"].features)
+    assert torch.equal(test.logits, found["test"].logits)
+    labels = load_labels(prepared, "train")
+    assert reference.labels is not None
+    assert labels is not None
+    assert reference.labels.tolist() == labels.tolist()
+
+
+def test_features_of_other_images_of_the_same_name_are_refused(trained: Path, prepared: Path, root: Path) -> None:
+    """torch-fidelity's cache, which knows its input by name alone, would answer with stale features here."""
+    other = root / "other"
+    shutil.copytree(prepared, other)
+    images = load_images(prepared, "train").copy()
+    images[0] ^= 1
+    np.save(other / "images_train.npy", images)
+    with pytest.raises(StageError, match=rf"md5 is {dvc_md5(prepared)}, but that of .*other is {dvc_md5(other)}; run"):
+        load_real(other, trained, torch.device("cpu"))
 
 
 def test_weights_that_were_changed_are_refused(trained: Path) -> None:
@@ -72,8 +105,18 @@ def test_inception_of_another_sum_is_refused(inception: Callable[..., Path], roo
         inception(root / "other.pth", "0" * 64)
 
 
-def test_inception_is_verified_and_kept(inception: Callable[..., Path], root: Path) -> None:
-    (root / "weights.pth").write_bytes(b"stands for the published weights")
-    folder = inception(root / "weights.pth", file_digest(root / "weights.pth"))
-    assert describe_extractor(folder)["name"] == "inception-v3"
-    assert load_extractor(folder, torch.device("cpu")).features == 2048
+@pytest.mark.slow
+def test_inception_is_verified_and_kept(root: Path, prepared: Path, committed: Params) -> None:
+    few = root / "few"
+    shutil.copytree(prepared, few)
+    for split in ("train", "test"):
+        np.save(few / f"images_{split}.npy", load_images(prepared, split)[:12])
+    weights = random_inception(root / "weights.pth")
+    config = replace(
+        committed.extractor, kind="inception-v3", weights=str(weights), weights_sha256=file_digest(weights)
+    )
+    extractor(few, root / "extractor", compute=CPU, extractor=config)
+    assert describe_extractor(root / "extractor")["name"] == "inception-v3"
+    assert file_digest(root / "extractor" / "inception-v3.pth") == file_digest(weights)
+    reference, test = load_real(few, root / "extractor", torch.device("cpu"))
+    assert (reference.features.shape, test.features.shape, test.logits.shape) == ((12, 2048), (12, 2048), (12, 1008))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.pictures import GRID_SIDE, grid, png_bytes, side_by_side
+from stages.pictures import GRID_SIDE, grid, png_bytes, side_by_side, stacked
 
 
 @pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB")])
@@ -46,3 +46,13 @@ def test_panels_stand_side_by_side_however_few_the_images_are(count: int) -> Non
     picture = np.asarray(side_by_side({"white": white, "black": black}).convert("L"))
     assert picture[40, 3] == 255
     assert picture[40, picture.shape[1] - 10] == 0
+
+
+def test_panels_stand_below_each_other_in_the_order_given() -> None:
+    white, black = np.full((10, 1, 8, 8), 255, np.uint8), np.zeros((20, 1, 8, 8), np.uint8)
+    picture = np.asarray(stacked({"white": white, "black": black}, columns=10).convert("L"))
+    first, second = grid(white, 10), grid(black, 10)
+    assert picture.shape[1] == first.width == second.width
+    assert picture[36 + first.height // 2, 10] == 255
+    assert picture[36 + first.height + 36 + second.height // 4, 10] == 0
+    assert picture.shape[0] == 72 + first.height + second.height

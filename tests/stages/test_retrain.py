@@ -1,0 +1,76 @@
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gan_core.config import ComputeConfig, NetworkConfig, TrainConfig
+from stages import retrain as module
+from stages.errors import StageError
+from stages.params import Params, RetrainConfig
+from stages.retrain import retrain
+
+CPU = ComputeConfig("cpu", 1)
+NETWORK = NetworkConfig("mlp", 4, "normal", 8, 8, 2, 0.2)
+Retrain = Callable[..., dict[str, bytes]]
+
+
+@pytest.fixture
+def tiny(committed: Params) -> TrainConfig:
+    return replace(committed.train, steps=24, batch_size=8, report_every=4, sample_every=12, checkpoint_every=6)
+
+
+@pytest.fixture
+def again(root: Path, prepared: Path, tiny: TrainConfig) -> Retrain:
+    """Return a function that trains again and returns the generators by file name."""
+
+    def run(folder: str, seeds: int, **changes: Any) -> dict[str, bytes]:
+        options = {"network": NETWORK, "train": replace(tiny, **changes), "retrain": RetrainConfig(seeds)}
+        retrain(prepared, root / folder, compute=CPU, **options)  # type: ignore[arg-type]
+        return {path.name: path.read_bytes() for path in (root / folder).glob("*.safetensors")}
+
+    return run
+
+
+def test_no_seeds_are_no_generators(again: Retrain, root: Path) -> None:
+    assert again("none", 0) == {}
+    assert json.loads((root / "none" / "seeds.json").read_text()) == {"seeds": []}
+
+
+def test_each_is_what_train_makes_of_that_seed(again: Retrain, train_tiny: Callable[..., Path], root: Path) -> None:
+    found = again("three", 3, seed=5)
+    assert sorted(found) == ["6.safetensors", "7.safetensors", "8.safetensors"]
+    assert json.loads((root / "three" / "seeds.json").read_text()) == {"seeds": [6, 7, 8]}
+    assert found["7.safetensors"] == (train_tiny("seven", seed=7) / "generator.safetensors").read_bytes()
+    assert len(set(found.values())) == 3
+
+
+def test_a_stopped_one_goes_on_to_the_same_bytes(again: Retrain, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = again("whole", 2)
+    kept, saved = module.save_checkpoint, 0
+
+    def stop_at_the_sixth(*arguments: Any) -> None:
+        nonlocal saved
+        kept(*arguments)
+        saved += 1
+        if saved == 6:  # 6, 12, 18, 24 of the first, 6 and 12 of the second
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "save_checkpoint", stop_at_the_sixth)
+        with pytest.raises(KeyboardInterrupt):
+            again("stopped", 2)
+    assert not (root / "stopped").exists()
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "save_checkpoint", lambda *arguments: (counted.append(1), kept(*arguments)))
+        counted: list[int] = []
+        assert again("stopped", 2) == whole
+    assert len(counted) == 2
+    assert not list((root / ".checkpoints").glob("*/state.safetensors"))
+
+
+def test_a_loss_that_is_not_finite_names_the_seed(again: Retrain) -> None:
+    with pytest.raises(StageError, match=r"the training with train\.seed 1 stopped: .*step"):
+        again("broken", 1, generator_learning_rate=1e30, discriminator_learning_rate=1e30)
