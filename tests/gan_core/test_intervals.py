@@ -61,7 +61,10 @@ def test_better_one_way_is_worse_the_other(first: list[float], second: list[floa
 
 def test_equal_models_are_called_better_as_often_as_stated() -> None:
     rng, rate = np.random.default_rng(1), 0.1
-    called = [verdict(rng.normal(3, 1, 8), rng.normal(3, 1, 12), lower_is_better=True, rate=rate) for _ in range(3000)]
+    called = [
+        verdict(list(rng.normal(3, 1, 8)), list(rng.normal(3, 1, 12)), lower_is_better=True, rate=rate)
+        for _ in range(3000)
+    ]
     for word in ("better", "worse"):
         assert called.count(word) / 3000 == pytest.approx(rate, abs=4 * math.sqrt(rate * (1 - rate) / 3000))
 

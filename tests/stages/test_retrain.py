@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from gan_core.checkpoints import save_checkpoint
 from gan_core.config import ComputeConfig, NetworkConfig, TrainConfig
-from stages import retrain as module
+from gan_core.training import TrainState
 from stages.errors import StageError
 from stages.params import Params, RetrainConfig
 from stages.retrain import retrain
@@ -49,25 +50,20 @@ def test_each_is_what_train_makes_of_that_seed(again: Retrain, train_tiny: Calla
 
 def test_a_stopped_one_goes_on_to_the_same_bytes(again: Retrain, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = again("whole", 2)
-    kept, saved = module.save_checkpoint, 0
+    saved: list[int] = []
 
-    def stop_at_the_sixth(*arguments: Any) -> None:
-        nonlocal saved
-        kept(*arguments)
-        saved += 1
-        if saved == 6:  # 6, 12, 18, 24 of the first, 6 and 12 of the second
+    def save(path: Path, state: TrainState, config: TrainConfig) -> None:
+        save_checkpoint(path, state, config)
+        saved.append(state.step)
+        if saved == [6, 12, 18, 24, 6, 12]:  # in the middle of the second
             raise KeyboardInterrupt
 
-    with monkeypatch.context() as patched:
-        patched.setattr(module, "save_checkpoint", stop_at_the_sixth)
-        with pytest.raises(KeyboardInterrupt):
-            again("stopped", 2)
+    monkeypatch.setattr("stages.retrain.save_checkpoint", save)
+    with pytest.raises(KeyboardInterrupt):
+        again("stopped", 2)
     assert not (root / "stopped").exists()
-    with monkeypatch.context() as patched:
-        patched.setattr(module, "save_checkpoint", lambda *arguments: (counted.append(1), kept(*arguments)))
-        counted: list[int] = []
-        assert again("stopped", 2) == whole
-    assert len(counted) == 2
+    assert again("stopped", 2) == whole
+    assert saved == [6, 12, 18, 24, 6, 12, 18, 24]
     assert not list((root / ".checkpoints").glob("*/state.safetensors"))
 
 
