@@ -65,7 +65,7 @@ class Scorer:
         """Return the FID of as many images of uniform noise."""
         shape = (self.count, self.summary.channels, self.summary.size, self.summary.size)
         return fid(
-            self._features(uniform_noise(shape, stream(self.config.seed, "noise images"))).features, self.reference
+            self.features(uniform_noise(shape, stream(self.config.seed, "noise images"))).features, self.reference
         )
 
     def banks(self, generator: Path) -> Iterator[tuple[dict[str, float], Tensor, Neighbours]]:
@@ -82,10 +82,11 @@ class Scorer:
         for bank in range(self.config.banks):
             z = z_bank(config, seed=self.config.seed, count=self.count, first=bank * self.count)
             pixels = generate(network, z)
-            found, neighbours = scores(self._features(pixels), self.reference, self.settings)
+            found, neighbours = scores(self.features(pixels), self.reference, self.settings)
             yield found, pixels, neighbours
 
-    def _features(self, pixels: Tensor) -> Features:
+    def features(self, pixels: Tensor) -> Features:
+        """Return the features of images (N, C, H, W) uint8."""
         return extract(self.extractor, pixels, device=self.device, batch_size=self.description["batch_size"])
 
     def passport(self) -> dict[str, Any]:
