@@ -1,6 +1,6 @@
 """Latents from named randomness, and generated images whose bits do not depend on how many are asked for."""
 
-from collections.abc import Sequence
+import math
 
 import torch
 from torch import Generator, Tensor, nn
@@ -21,12 +21,58 @@ def draw_z(config: NetworkConfig, count: int, rng: Generator) -> Tensor:
     return torch.rand(shape, generator=rng, device=rng.device) * 2 - 1
 
 
-def z_bank(config: NetworkConfig, *, seed: int, count: int, first: int = 0) -> Tensor:
-    """Return `count` latents of the fixed bank that `seed` names, from the `first` on, (count, Z), on the CPU.
+def z_bank(config: NetworkConfig, *, seed: int, count: int, first: int = 0, truncation: float | None = None) -> Tensor:
+    """Return `count` latents of the fixed bank that `seed` names, (count, Z), on the CPU.
 
-    Each latent has a generator of its own, so a larger bank begins with the smaller one.
+    Each latent has a generator of its own, so a larger bank begins with the smaller one, and truncation changes none
+    but by `truncated`.
+
+    Args:
+        config: dimensions and distribution of z.
+        seed: of the bank, at least 0.
+        count: latents, at least 1.
+        first: number of the first of them within the bank.
+        truncation: bound on the components, see `truncated`; None for none.
+
+    Returns:
+        The latents `first` to `first + count - 1` of the bank.
+
+    Raises:
+        ValueError: truncation is asked for where z is uniform, or is not above 0.
     """
-    return torch.cat([draw_z(config, 1, stream(seed, "z bank", index)) for index in range(first, first + count)])
+    if truncation is not None and config.z_distribution != "normal":
+        raise ValueError("truncation is for normal latents; those of this generator are uniform on [-1, 1]")
+    z = torch.cat([draw_z(config, 1, stream(seed, "z bank", index)) for index in range(first, first + count)])
+    return z if truncation is None else truncated(z, truncation)
+
+
+def truncated(z: Tensor, truncation: float) -> Tensor:
+    """Return latents of the standard normal restricted to [-t, t], as a function of standard normal ones.
+
+    The truncation trick of Brock et al. 2019 (arXiv:1809.11096, section 3.1): images of latents near the mode are
+    better one by one and vary less. There a component outside of the interval is drawn anew; here each moves to its own
+    quantile, z' = Phi^-1(Phi(-t) + Phi(z) (Phi(t) - Phi(-t))), which has the same distribution, draws nothing and keeps
+    signs and order, so an image stays related to the one without truncation. As t grows, z' becomes z.
+
+    Args:
+        z: standard normal, any shape.
+        truncation: t, above 0.
+
+    Returns:
+        z' in [-t, t], of the shape and type of z.
+
+    Raises:
+        ValueError: t is not above 0.
+    """
+    if not truncation > 0:
+        raise ValueError(f"truncation must be above 0, got {truncation}")
+    # The map is odd, and only the lower tail keeps its relative precision: float64 has no 1 - 1e-17. Phi(-x) is
+    # erfc(x / sqrt 2) / 2; torch's own ndtr loses that tail.
+    lower = torch.special.erfc(z.abs().double() / math.sqrt(2)) / 2
+    bound = truncation / math.sqrt(2)
+    quantiles = math.erfc(bound) / 2 + lower * math.erf(bound)
+    moved = torch.special.ndtri(quantiles).clamp(min=-truncation)
+    return torch.copysign(moved, z.double()).to(z.dtype)
 
 
 def between(config: NetworkConfig, start: Tensor, end: Tensor, steps: int) -> Tensor:
@@ -78,9 +124,3 @@ def _generate_batch(generator: nn.Module, z: Tensor) -> Tensor:
     missing = BATCH_SIZE - len(z)
     filled = torch.cat([z, z.new_zeros(missing, z.shape[1])])
     return to_pixels(generator(filled))[: len(z)].cpu()
-
-
-def images_of_seeds(generator: nn.Module, config: NetworkConfig, seeds: Sequence[int], counts: Sequence[int]) -> Tensor:
-    """Return the images of each seed's bank, one after the other, uint8 (sum of counts, C, H, W)."""
-    banks = [z_bank(config, seed=seed, count=count) for seed, count in zip(seeds, counts, strict=True)]
-    return generate(generator, torch.cat(banks))

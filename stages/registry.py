@@ -16,7 +16,14 @@ WEIGHTS_TAG = "generator.sha256"
 HERE = Path(__file__).resolve().parent
 REQUIREMENTS = ("torch", "numpy", "safetensors", "pandas", "pillow", "mlflow")
 SIGNATURE = ModelSignature(
-    inputs=Schema([ColSpec(DataType.long, "seed"), ColSpec(DataType.long, "count", required=False)]),
+    inputs=Schema(
+        [
+            ColSpec(DataType.long, "seed"),
+            ColSpec(DataType.long, "count", required=False),
+            ColSpec(DataType.long, "first", required=False),
+            ColSpec(DataType.double, "truncation", required=False),
+        ]
+    ),
     outputs=Schema([ColSpec(DataType.long, "seed"), ColSpec(DataType.long, "number"), ColSpec(DataType.binary, "png")]),
 )
 

@@ -1,16 +1,18 @@
 import math
 from dataclasses import replace
+from itertools import pairwise
 from typing import Literal
 
 import pytest
 import torch
+from scipy.stats import kstest, norm, truncnorm
 from torch import nn
 
 from gan_core.config import NetworkConfig
 from gan_core.images import to_pixels
 from gan_core.networks import build_generator
 from gan_core.randomness import stream
-from gan_core.sampling import BATCH_SIZE, between, draw_z, generate, images_of_seeds, z_bank
+from gan_core.sampling import BATCH_SIZE, between, draw_z, generate, truncated, z_bank
 from tests.gan_core.examples import DCGAN, MLP, NETWORKS, SIZE, TRAIN, random_pixels, same_bits, snapshot, trained
 
 WIDE = replace(MLP, z_dim=100)
@@ -97,20 +99,62 @@ def test_generating_changes_nothing_in_the_generator(training: bool) -> None:
     assert all(module.training == training for module in generator.modules())
 
 
-def test_images_of_seeds_are_the_banks_one_after_the_other() -> None:
-    generator = build_generator(MLP, size=8, channels=3, seed=0)
-    images = images_of_seeds(generator, MLP, seeds=[4, 9], counts=[70, 2])
-    parts = [
-        generate(generator, z_bank(MLP, seed=4, count=70)),
-        generate(generator, z_bank(MLP, seed=9, count=2)),
-    ]
-    assert torch.equal(images, torch.cat(parts))
-    with pytest.raises(ValueError, match="shorter"):
-        images_of_seeds(generator, MLP, seeds=[4, 9], counts=[70])
+@pytest.mark.parametrize("network", NETWORKS, ids=["normal", "uniform"])
+def test_a_bank_can_be_read_in_parts(network: NetworkConfig) -> None:
+    bank = z_bank(network, seed=3, count=9)
+    parts = [z_bank(network, seed=3, first=first, count=3) for first in (0, 3, 6)]
+    assert torch.equal(torch.cat(parts), bank)
 
 
-def test_a_bank_goes_on_where_another_ended() -> None:
-    assert torch.equal(z_bank(MLP, seed=3, count=9, first=4), z_bank(MLP, seed=3, count=13)[4:])
+@pytest.mark.parametrize("bound", [0.02, 0.5, 1.0, 2.0])
+def test_truncated_latents_have_the_truncated_normal_distribution(bound: float) -> None:
+    normal = z_bank(WIDE, seed=0, count=2000)
+    z = z_bank(WIDE, seed=0, count=2000, truncation=bound).double()
+    expected = truncnorm(-bound, bound)
+    # A component that lies on a bound is rounded to the next float32.
+    assert z.abs().max().item() == pytest.approx(bound, rel=1e-3)
+    assert z.abs().max().item() <= bound * (1 + 1e-7)
+    assert z.mean().item() == pytest.approx(0, abs=0.01 * bound)
+    assert z.var().item() == pytest.approx(expected.var(), rel=0.01)
+    # 1.63 / sqrt(n) is exceeded once in a hundred samples.
+    assert kstest(z.flatten().numpy(), expected.cdf).statistic < 1.63 / math.sqrt(z.numel())
+    assert torch.equal(z.sign(), normal.double().sign())
+    assert torch.equal(z.flatten()[normal.flatten().argsort()], z.flatten().sort().values)
+
+
+@pytest.mark.parametrize("bound", [0.7, 3.0, 20.0])
+def test_tails_are_as_exact_as_the_rest(bound: float) -> None:
+    """1 - Phi(8) is below what float64 can tell from 0; the lower tail, whose Phi is near 0, says what is right."""
+    z = torch.linspace(-9, 9, 73, dtype=torch.float64)
+    lower = z[z <= 0].numpy()
+    quantiles = norm.cdf(-bound) + norm.cdf(lower) * (norm.cdf(bound) - norm.cdf(-bound))
+    expected = norm.ppf(quantiles)
+    found = truncated(z, bound)
+    assert found[z <= 0].numpy() == pytest.approx(expected, rel=1e-9, abs=1e-15)
+    assert found[z >= 0].flip(0).numpy() == pytest.approx(-expected, rel=1e-9, abs=1e-15)
+
+
+@pytest.mark.parametrize("bound", [12.0, math.inf])
+def test_a_far_bound_leaves_latents_as_they_are(bound: float) -> None:
+    z = z_bank(WIDE, seed=1, count=200)
+    assert torch.allclose(truncated(z, bound), z, rtol=1e-6, atol=1e-7)
+
+
+def test_truncated_latents_gather_at_the_mode_as_the_bound_falls() -> None:
+    z = z_bank(WIDE, seed=1, count=20)
+    sizes = [truncated(z, bound).abs() for bound in (1e-9, 0.1, 1.0, 3.0, 12.0)]
+    assert all(torch.all(small <= large) for small, large in pairwise(sizes))
+
+
+@pytest.mark.parametrize("bound", [0.0, -1.0, math.nan])
+def test_a_bound_is_above_zero(bound: float) -> None:
+    with pytest.raises(ValueError, match="truncation must be above 0"):
+        z_bank(WIDE, seed=0, count=1, truncation=bound)
+
+
+def test_uniform_latents_are_not_truncated() -> None:
+    with pytest.raises(ValueError, match="uniform"):
+        z_bank(DCGAN, seed=0, count=1, truncation=1.0)
 
 
 @pytest.mark.parametrize("distribution", ["normal", "uniform"])
