@@ -25,7 +25,7 @@ def new_folder(target: Path) -> Iterator[Path]:
         StageError: `target` exists and is not an empty folder, or the disk is full.
     """
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        raise StageError(f"{target} exists and is not empty; remove it and run again (`dvc repro` does so by itself)")
+        raise StageError(f"{target} exists and is not empty; remove it (`dvc repro` does so by itself) or name another")
     partial = target.absolute().with_name(f".{target.absolute().name}.partial")
     with disk_errors(target):
         shutil.rmtree(partial, ignore_errors=True)

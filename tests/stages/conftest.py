@@ -6,10 +6,15 @@ from typing import Any
 import pytest
 
 from gan_core.config import ComputeConfig, NetworkConfig, TrainConfig
+from gan_core.networks import build_generator
+from gan_core.weights import save_generator
 from stages import params
 from stages.fetch import fetch
+from stages.lineage import file_digest
 from stages.params import Params
 from stages.prepare import prepare
+from stages.registry import WEIGHTS_TAG, add_version, crown
+from stages.tracking import connect
 
 ROOT = Path(__file__).parents[2]
 
@@ -62,3 +67,26 @@ def train_tiny(root: Path, prepared: Path, committed: Params) -> Callable[..., P
         return folder
 
     return run
+
+
+@pytest.fixture(scope="session")
+def registered(tmp_path_factory: pytest.TempPathFactory, tracking_uri: str) -> dict[str, str]:
+    """Return the names of registered models, each with a champion, by the distribution of their latents."""
+    folder = tmp_path_factory.mktemp("registered")
+    network = NetworkConfig("mlp", 4, "normal", 32, 8, 2, 0.0)
+    names = {"normal": "fresh-normal", "uniform": "fresh-uniform"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("DVC_ROOT", str(folder))
+        patch.setenv("MLFLOW_TRACKING_URI", tracking_uri)
+        client, experiment = connect()
+        for distribution, name in names.items():
+            config = replace(network, z_distribution=distribution)  # type: ignore[arg-type]  # one of both words
+            generator = build_generator(config, size=8, channels=1, seed=0)
+            for weights in generator.parameters():
+                weights.data *= 3  # images with contrast
+            save_generator(folder / f"{name}.safetensors", generator, config, size=8, channels=1)
+            tags = {WEIGHTS_TAG: file_digest(folder / f"{name}.safetensors")}
+            run = client.create_run(experiment).info.run_id
+            crown(client, name, str(add_version(name, run, folder / f"{name}.safetensors", tags).version))
+    return names
