@@ -1,6 +1,5 @@
 """The flow `gan-training`: the stages in DVC's order, one visible task run each, and what came of them."""
 
-import base64
 import json
 import os
 from pathlib import Path
@@ -10,6 +9,7 @@ import yaml
 from prefect import flow
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 
+from flows.markdown import embedded
 from flows.stage import StageDiedError, StageFailedError, stage_task
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -52,7 +52,7 @@ def publish(paths: dict[str, str]) -> None:
     # Without the view MLflow opens its menu for language models, which has no model registry.
     link = f"{server}/#/experiments/{place['experiment_id']}/runs/{place['run_id']}?workflowType=machine_learning"
     doctor = _load(Path(paths["diagnosis"]) / "diagnosis.json")
-    readings = _embedded(Path(paths["diagnosis"]) / "instruments.png", "readings through training")
+    readings = embedded(Path(paths["diagnosis"]) / "instruments.png", "readings through training")
     create_markdown_artifact(
         key="gan-doctor", markdown=f"**{doctor['sentence']}**\n\n{readings}", description=doctor["verdict"]
     )
@@ -61,14 +61,9 @@ def publish(paths: dict[str, str]) -> None:
     )
     create_markdown_artifact(
         key="gan-samples",
-        markdown=_embedded(Path(paths["evaluation"]) / "comparison.png", "generated beside real images"),
+        markdown=embedded(Path(paths["evaluation"]) / "comparison.png", "generated beside real images"),
         description="generated beside real test images",
     )
-
-
-def _embedded(path: Path, words: str) -> str:
-    """Return a picture as markdown that needs no file."""
-    return f"![{words}](data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()})"
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -103,7 +103,7 @@ def mlflow_server(project: Project, log: Path) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class FlowRun:
-    """A run of `gan-training/local` that somebody typed and watched to its end."""
+    """A run of a deployment that somebody typed and watched to its end."""
 
     id: str
     returncode: int
@@ -111,7 +111,7 @@ class FlowRun:
 
 @dataclass(frozen=True)
 class Deployment:
-    """`gan-training/local` of a project, with a server and a worker of its own."""
+    """The deployments of a project, with a server and a worker of their own."""
 
     project: Project
     address: str
@@ -128,16 +128,16 @@ class Deployment:
             check=False,
         )
 
-    def run(self, *options: str) -> FlowRun:
-        """Run the deployment; the options say whether to wait for its end."""
-        ended = self.prefect("deployment", "run", "gan-training/local", *options)
+    def run(self, *options: str, flow: str = "gan-training") -> FlowRun:
+        """Run the deployment of a flow; the options say whether to wait for its end."""
+        ended = self.prefect("deployment", "run", f"{flow}/local", *options)
         found = re.search(r"UUID: (\S+)", ended.stdout)
         assert found is not None, ended.stdout
         return FlowRun(found[1], ended.returncode)
 
-    def watch(self) -> FlowRun:
-        """Run the deployment to its end."""
-        return self.run("--watch", "--watch-timeout", "300")
+    def watch(self, *options: str, flow: str = "gan-training") -> FlowRun:
+        """Run the deployment of a flow to its end."""
+        return self.run("--watch", "--watch-timeout", "300", *options, flow=flow)
 
     def ask(self, path: str, **body: Any) -> Any:
         """Return what the server's API answers to a POST."""

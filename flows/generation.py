@@ -1,0 +1,57 @@
+"""The flow `gan-generate`: images of a registered model in a folder, and what they look like."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from prefect import flow, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+
+from flows.markdown import embedded
+from flows.stage import run
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@flow(name="gan-generate", log_prints=True)
+def gan_generate(
+    count: int, folder: str, seed: int = 0, truncation: float | None = None, model: str | None = None
+) -> None:
+    """Write images of a registered model as PNG files with a manifest; the same parameters give the same bytes.
+
+    Args:
+        count: images.
+        folder: new or empty; a relative path starts at the project.
+        seed: another seed gives other images.
+        truncation: bound on the components of normal latents, above 0: less varied images; none if left out.
+        model: `models:/NAME@ALIAS` or `models:/NAME/VERSION`; the champion if left out.
+    """
+    os.chdir(ROOT)
+    options = {"--seed": seed, "--truncation": truncation, "--model": model}
+    # Joined by =, a value never reads as an option; and after -- no path does.
+    given = [f"{name}={value}" for name, value in options.items() if value is not None]
+    generate([*given, "--", str(count), folder])
+    publish(Path(folder))
+
+
+@task(name="generate", task_run_name="generate", cache_policy=NO_CACHE)
+def generate(arguments: list[str]) -> None:
+    """Run `python -m stages.generate`."""
+    run([sys.executable, "-m", "stages.generate", *arguments], "generate")
+
+
+def publish(folder: Path) -> None:
+    """Leave the first images and what they were made from in Prefect's UI.
+
+    Args:
+        folder: what the command wrote.
+    """
+    facts = json.loads((folder / "manifest.json").read_text())
+    rows = "\n".join(f"| {name} | {'none' if value is None else value} |" for name, value in facts.items())
+    create_markdown_artifact(
+        key="gan-images",
+        markdown=f"{embedded(folder / 'grid.png', 'the first images')}\n\n| made from | |\n|---|---|\n{rows}\n",
+        description=f"{facts['count']:,} images of {facts['model']} version {facts['version']} in {folder.resolve()}",
+    )
