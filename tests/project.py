@@ -50,12 +50,12 @@ class Project:
         assert ended.returncode == 0, ended.stdout
         return ended.stdout
 
-    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """Run a command in the project."""
+    def run(self, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run a command in the project, with more variables in its environment."""
         return subprocess.run(
             command,
             cwd=self.root,
-            env=environment(),
+            env=environment(**variables),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
