@@ -3,8 +3,13 @@
 import hashlib
 import json
 import os
+import platform
 import subprocess
+from importlib.metadata import version
 from pathlib import Path
+
+UNPATCHED = ("dvc.lock", "ledger.jsonl")
+"""Names of tracked files that running the pipeline changes, though they change nothing that it computes."""
 
 
 def project_root() -> Path:
@@ -21,11 +26,15 @@ def file_digest(path: Path, algorithm: str = "sha256") -> str:
         return hashlib.file_digest(file, algorithm).hexdigest()
 
 
+def file_md5s(folder: Path) -> dict[str, str]:
+    """Return the md5 of every file below a folder by its relative path, sorted: DVC's listing of the folder."""
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    return {name: file_digest(files[name], "md5") for name in sorted(files)}
+
+
 def dvc_md5(folder: Path) -> str:
     """Return the md5 under which DVC knows a folder: that of the sorted list of its files' md5s, with `.dir` behind."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    entries = [{"md5": file_digest(path, "md5"), "relpath": path.relative_to(folder).as_posix()} for path in files]
-    entries.sort(key=lambda entry: entry["relpath"])
+    entries = [{"md5": md5, "relpath": name} for name, md5 in file_md5s(folder).items()]
     return hashlib.md5(json.dumps(entries, sort_keys=True).encode()).hexdigest() + ".dir"
 
 
@@ -38,15 +47,37 @@ def code_sha256(package: Path) -> str:
 
 
 def git_commit() -> str:
-    """Return the commit of the working tree, with `-dirty` behind where tracked files differ; empty without git."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
-    return found.stdout.strip() if found.returncode == 0 else ""
+    """Return the commit of the working tree, with `-dirty` behind where `git_changes` has any; empty without git."""
+    commit = _git("rev-parse", "--verify", "--quiet", "HEAD").decode().strip()
+    return f"{commit}-dirty" if commit and git_changes() else commit
+
+
+def git_changes() -> bytes:
+    """Return the patch from the commit to the working tree's tracked files, for `git apply`; empty where none differs.
+
+    Logs that the pipeline itself writes (`UNPATCHED`) are left out.
+    """
+    # Whatever a user's git is set to, the patch has the form that `git apply` expects.
+    form = ("--binary", "--no-color", "--no-ext-diff", "--no-renames", "--src-prefix=a/", "--dst-prefix=b/")
+    return _git("diff", "HEAD", *form, "--", ":/", *(f":(top,exclude,glob)**/{name}" for name in UNPATCHED))
+
+
+def untracked_code() -> list[str]:
+    """Return the modules of `gan_core` and `stages` that git does not know, so that no patch holds them."""
+    listed = _git("ls-files", "--others", "--exclude-standard", "-z", "--", "gan_core/*.py", "stages/*.py")
+    return sorted(filter(None, listed.decode().split("\0")))
+
+
+def _git(*command: str) -> bytes:
+    """Return what git prints; nothing without git."""
+    return subprocess.run(["git", *command], capture_output=True, check=False).stdout
 
 
 def identity_tags() -> dict[str, str]:
-    """Return what MLflow should know of git, DVC and Prefect, from the environment that they give to a stage."""
+    """Return what MLflow should know of Python, git, DVC and Prefect, from what surrounds a stage."""
     tags = {
+        "python": platform.python_version(),
+        "torch": version("torch"),
         "git.commit": git_commit(),
         "dvc.experiment": os.environ.get("DVC_EXP_NAME", ""),
         "dvc.baseline": os.environ.get("DVC_EXP_BASELINE_REV", ""),

@@ -5,7 +5,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stages.lineage import code_sha256, dvc_md5, git_commit, identity_tags, project_root
+from stages.lineage import (
+    code_sha256,
+    dvc_md5,
+    git_changes,
+    git_commit,
+    identity_tags,
+    project_root,
+    untracked_code,
+)
 
 
 def test_dvc_md5_is_that_of_dvc(tmp_path: Path) -> None:
@@ -37,17 +45,65 @@ def test_another_line_of_code_is_another_digest(tmp_path: Path) -> None:
     assert code_sha256(tmp_path) != first
 
 
-def test_the_commit_says_when_the_tree_differs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def git(*command: str) -> None:
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    subprocess.run(["git", *identity, *command], check=True)
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder under git, with a commit; it is the working folder."""
     monkeypatch.chdir(tmp_path)
-    assert git_commit() == ""
-    (tmp_path / "a").write_text("1")
-    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org"]
-    for command in (["init", "-q"], ["add", "a"], ["commit", "-q", "-m", "a"]):
-        subprocess.run([*git, *command], check=True)
+    for name in ("a.txt", "dvc.lock", "ledger.jsonl", "reports/ledger.jsonl"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text("1\n")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-q", "-m", "a")
+    return tmp_path
+
+
+def test_the_commit_says_when_the_tree_differs(repository: Path) -> None:
     clean = git_commit()
     assert len(clean) == 40
-    (tmp_path / "a").write_text("2")
+    (repository / "a.txt").write_text("2")
     assert git_commit() == f"{clean}-dirty"
+    git("add", "a.txt")
+    assert git_commit() == f"{clean}-dirty"
+
+
+def test_what_the_pipeline_writes_by_itself_makes_nothing_dirty(repository: Path) -> None:
+    clean = git_commit()
+    for name in ("dvc.lock", "ledger.jsonl", "reports/ledger.jsonl", "untracked.txt"):
+        (repository / name).write_text("2\n")
+    assert (git_changes(), git_commit()) == (b"", clean)
+
+
+def test_without_git_there_is_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert (git_commit(), git_changes(), untracked_code()) == ("", b"", [])
+
+
+@pytest.mark.parametrize("key", ["diff.noprefix", "diff.mnemonicPrefix", "color.ui"])
+def test_the_patch_makes_the_tree_again_however_git_is_set(repository: Path, key: str) -> None:
+    wanted = {"a.txt": "zwei\n".encode("utf-16"), "new.bin": bytes(range(256)), "dvc.lock": b"1\n"}
+    for name, content in wanted.items():
+        (repository / name).write_bytes(content)
+    (repository / "reports" / "ledger.jsonl").unlink()
+    git("add", "new.bin")
+    git("config", key, "always" if key == "color.ui" else "true")
+    (repository / "changes.patch").write_bytes(git_changes())
+    git("stash", "-q")
+    git("apply", "changes.patch")
+    assert {name: (repository / name).read_bytes() for name in wanted} == wanted
+
+
+def test_code_that_git_does_not_know_is_named(repository: Path) -> None:
+    for name in ("gan_core/new.py", "stages/newer.py", "stages/ignored.py", "notes.py", "stages/notes.txt"):
+        (repository / name).parent.mkdir(exist_ok=True)
+        (repository / name).write_text("")
+    (repository / ".gitignore").write_text("ignored.py\n")
+    assert untracked_code() == ["gan_core/new.py", "stages/newer.py"]
 
 
 def test_an_experiment_in_a_copy_belongs_to_the_original_project(
