@@ -11,6 +11,7 @@ from rich.table import Table
 from gan_core.config import ExtractorConfig
 from stages import registry
 from stages.lineage import file_digest
+from stages.origin import write_lineage
 from stages.params import DataConfig, EvaluateConfig, PrepareConfig, RegisterConfig
 from stages.results import (
     COMPARISON,
@@ -75,7 +76,8 @@ def register(
     _fill(writer, training, evaluation, scores)
     doctor = load_json(diagnosis / DIAGNOSIS)
     writer.write_diagnosis(doctor, diagnosis / INSTRUMENTS)
-    version = _version(writer, generator, register.model_name, facts, scores)
+    lineage = write_lineage(writer, prepared)
+    version = _version(writer, generator, register.model_name, facts, lineage | scores)
     passed = within_bounds(scores, register)
     reigning = registry.champion(writer.client, register.model_name)
     if passed and reigning is None:
@@ -111,14 +113,14 @@ def _fill(writer: RunWriter, training: Path, evaluation: Path, scores: dict[str,
     writer.finish()
 
 
-def _version(writer: RunWriter, generator: Path, name: str, facts: dict[str, Any], scores: dict[str, Any]) -> str:
+def _version(writer: RunWriter, generator: Path, name: str, facts: dict[str, Any], said: dict[str, Any]) -> str:
     """Return the version of the registered model that holds this generator; made now, if there is none."""
     sha256 = file_digest(generator)
     found = registry.find_version(writer.client, name, writer.id, sha256)
     if found is None:
         tags = {registry.WEIGHTS_TAG: sha256, KEY_TAG: facts["key"], "data.dvc_md5": facts["data_md5"]}
         found = registry.add_version(name, writer.id, generator, tags)
-    for key, value in scores.items():
+    for key, value in said.items():
         shown = f"{value:.4g}" if isinstance(value, float) else str(value)
         if found.tags.get(key) != shown:
             writer.client.set_model_version_tag(name, found.version, key, shown)

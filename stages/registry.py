@@ -11,6 +11,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 
+from stages.errors import StageError
+
 CHAMPION = "champion"
 WEIGHTS_TAG = "generator.sha256"
 HERE = Path(__file__).resolve().parent
@@ -59,6 +61,31 @@ def add_version(name: str, run_id: str, generator: Path, tags: dict[str, str]) -
             input_example=pd.DataFrame({"seed": [0, 1], "count": [1, 2]}),
         )
     return mlflow.register_model(model.model_uri, name, tags=tags)
+
+
+def named_version(client: MlflowClient, name: str, which: str) -> ModelVersion:
+    """Return the version of a registered model that a number or an alias names.
+
+    Args:
+        client: of the tracking store.
+        name: of the registered model.
+        which: number or alias.
+
+    Returns:
+        The version.
+
+    Raises:
+        StageError: there is none.
+    """
+    try:
+        by_name = client.get_model_version if which.isdigit() else client.get_model_version_by_alias
+        return by_name(name, which)
+    except MlflowException:
+        known = sorted(int(found.version) for found in client.search_model_versions(f"name = '{name}'"))
+        raise StageError(
+            f"MLflow has no {name} {which} (versions there: {', '.join(map(str, known)) or 'none'}; store: "
+            f"{mlflow.get_tracking_uri()}); name another, or set MLFLOW_TRACKING_URI to the store that has it"
+        ) from None
 
 
 def champion(client: MlflowClient, name: str) -> str | None:

@@ -41,6 +41,7 @@ PLUMBING = {
     "stages/download.py",
     "stages/errors.py",
     "stages/lineage.py",
+    "stages/origin.py",
     "stages/outputs.py",
     "stages/params.py",
     "stages/progress.py",

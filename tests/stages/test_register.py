@@ -3,7 +3,9 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
+from platform import machine
 from typing import Any
 
 import pytest
@@ -164,6 +166,65 @@ def test_a_version_knows_where_it_comes_from(register_tiny: Register, root: Path
     scores = json.loads((root / "trained" / "evaluation" / "scores.json").read_text())
     assert tags["passport"] == scores["passport"]
     assert float(tags["fid_digits"]) == pytest.approx(scores["fid_digits"], rel=1e-3)
+
+
+def git(*command: str) -> str:
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    return subprocess.run(["git", *identity, *command], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def lineage(client: MlflowClient, registered: dict[str, Any], target: Path) -> dict[str, bytes]:
+    """Return the files of a registered run's lineage by name."""
+    target.mkdir()
+    folder = Path(client.download_artifacts(registered["run_id"], "lineage", str(target)))
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_lineage_is_written_once_and_leads_back_to_the_working_tree(
+    register_tiny: Register, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, text in (("params.yaml", "a: 1\n"), ("dvc.lock", "stages: {}\n"), ("stages/new.py", "")):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text(text)
+    git("init", "-q")
+    git("add", "params.yaml", "dvc.lock")
+    git("commit", "-q", "-m", "a")
+    commit = git("rev-parse", "HEAD")
+    for name, text in (("params.yaml", "a: 2\n"), ("dvc.lock", "stages: {train: {deps: []}}\n")):
+        (root / name).write_text(text)
+
+    registered = register_tiny(seed=13)  # no other test trains it, so the run is of this test alone
+    assert "git does not track stages/new.py" in capsys.readouterr().err
+    client, _ = connect()
+    files = lineage(client, registered, root / "first")
+    names = ["changes.patch", "dvc.lock", "environment.txt", "files.json", "params.yaml"]
+    assert sorted(files) == names
+    assert files["dvc.lock"] == b"stages: {train: {deps: []}}\n"
+    assert b"-a: 1\n+a: 2" in files["changes.patch"]
+    assert b"dvc.lock" not in files["changes.patch"]
+    assert f"torch=={version('torch')}" in files["environment.txt"].decode().splitlines()
+    tags = client.get_model_version(registered["model"], registered["version"]).tags
+    assert (tags["git.commit"], tags["git.untracked"]) == (f"{commit}-dirty", "stages/new.py")
+    assert (tags["torch"], tags["device"]) == (version("torch"), f"{machine()} CPU, 1 thread(s)")
+
+    git("add", ".")
+    git("commit", "-q", "-m", "b")
+    (root / "params.yaml").write_text("a: 3\n")
+    assert register_tiny() == registered
+    assert lineage(client, registered, root / "second") == files
+    assert client.get_model_version(registered["model"], registered["version"]).tags == tags
+
+
+def test_a_version_knows_the_flow_run_that_trained_it(
+    register_tiny: Register, monkeypatch: pytest.MonkeyPatch, train_tiny: Callable[..., Path]
+) -> None:
+    monkeypatch.setenv("EQUILIBRIUM_FLOW_RUN_ID", "first")
+    train_tiny("trained", seed=12)  # no other test trains it, so the run is of this test alone
+    monkeypatch.setenv("EQUILIBRIUM_FLOW_RUN_ID", "second")
+    registered = register_tiny()
+    client, _ = connect()
+    tags = client.get_model_version(registered["model"], registered["version"]).tags
+    assert tags["prefect.flow_run_id"] == "first"
 
 
 @pytest.mark.parametrize(
