@@ -42,8 +42,8 @@ def write_lineage(writer: RunWriter, prepared: Path) -> dict[str, str]:
         strangers = ", ".join(untracked_code())
         if strangers:
             print(
-                f"warning: git does not track {strangers}, so a rebuild will lack it; `git add` it, then "
-                f"`dvc repro` trains a version that knows",
+                f"warning: git does not track {strangers}, so a rebuild will lack it; `git add` it before the next "
+                f"training",
                 file=sys.stderr,
             )
         writer.set_tags({name: said for name, said in ((COMMIT, git_commit()), (UNTRACKED, strangers)) if said})
