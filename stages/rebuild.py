@@ -94,7 +94,7 @@ def _environment(version: Version) -> list[str]:
     differ = origin.differences(dict(line.split("==", 1) for line in lines), origin.environment())
     said = [f"{name}: {differ[name]}" for name in DECISIVE if name in differ]
     if len(differ) > len(said):
-        said.append(f"{len(differ) - len(said)} other packages ({origin.ENVIRONMENT} of the run has all)")
+        said.append(f"other packages: {len(differ) - len(said)} (the run has {origin.LINEAGE}/{origin.ENVIRONMENT})")
     if said:
         print(f"warning: the environment differs, so the weights may: {'; '.join(said)}", file=sys.stderr)
     if origin.UNTRACKED in version.tags:
