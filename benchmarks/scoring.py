@@ -1,0 +1,174 @@
+"""What scoring costs beside torch-fidelity's command line, as whole processes side by side. Prints one table.
+
+`python -m benchmarks.scoring MNIST [ROUNDS]` scores 10,000 images of 28 pixels against 50,000 by the features of one
+classifier. The folder MNIST holds its files. torch-fidelity computes FID alone, on images that are in memory already,
+which is faster than its usual folders of PNG files; with its own loader processes, and without them. About 6 minutes.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from gan_core.classifier import Classifier
+from gan_core.features import Extractor, Features, classifier_extractor, extract
+from gan_core.fidelity import Reference, Settings, fid, scores
+from gan_core.tensor_files import load_tensors, save_tensors
+from stages.fetch import fetch
+from stages.params import DataConfig, PrepareConfig
+from stages.prepare import prepare
+from stages.prepared import load_images
+from stages.progress import progress
+
+GENERATED, REFERENCE = 10_000, 50_000
+SETTINGS = Settings(isc_splits=10, kid_subsets=100, kid_subset_size=1000)
+CPU, BATCH_SIZE = torch.device("cpu"), 64
+THEIRS = "torch-fidelity's command line, FID"
+KINDS = {
+    THEIRS: ("theirs",),
+    f"{THEIRS}, without loader processes": ("theirs", "--save-cpu-ram"),
+    "FID, IS and KID": ("few",),
+    "FID, IS and KID, reference kept": ("few-kept",),
+    "all scores": ("all",),
+    "all scores, reference kept": ("all-kept",),
+}
+
+
+class Shown(Dataset[Tensor]):
+    """Images as torch-fidelity wants them: one by one, in three channels."""
+
+    def __init__(self, pixels: Tensor) -> None:
+        self.pixels = pixels
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.pixels[index].expand(3, -1, -1)
+
+
+def load_classifier(folder: Path) -> Extractor:
+    """Return the extractor that both sides use."""
+    tensors, shape = load_tensors(folder / "classifier.safetensors")
+    classifier = Classifier(**shape)
+    classifier.load_state_dict(tensors)
+    return classifier_extractor(classifier.requires_grad_(False), channels=1, sha256="0" * 64)
+
+
+def images(folder: Path, name: str) -> Tensor:
+    """Return one of the two sets."""
+    return torch.tensor(np.load(folder / f"{name}.npy"))
+
+
+def theirs(folder: Path, options: Sequence[str]) -> None:
+    """Run torch-fidelity's own `main` where images and classifier are registered."""
+    import torch_fidelity
+    from torch_fidelity.fidelity import main
+
+    name = load_classifier(folder).name
+    for inputs in ("generated", "reference"):
+        pixels = images(folder, inputs)
+        torch_fidelity.register_dataset(inputs, lambda root, download, pixels=pixels: Shown(pixels))
+    chosen = ["--input1", "generated", "--input2", "reference", "--feature-extractor", name]
+    sys.argv = ["fidelity", "--cpu", "--fid", "--silent", "--no-cache", *chosen, *options]
+    main()
+
+
+def ours(folder: Path, kind: str) -> None:
+    """Score as the stages `extractor` and `evaluate` do, from the same files."""
+    extractor = load_classifier(folder)
+    generated = extract(extractor, images(folder, "generated"), device=CPU, batch_size=BATCH_SIZE)
+    if kind.endswith("-kept"):
+        reference = kept(folder)
+    else:
+        found = extract(extractor, images(folder, "reference"), device=CPU, batch_size=BATCH_SIZE).features
+        nothing = torch.empty(0)
+        reference = Reference.of(found) if kind == "all" else Reference(found, nothing, None, 0)
+    print(scores(generated, reference, SETTINGS)[0] if kind.startswith("all") else few(generated, reference))
+
+
+def few(generated: Features, reference: Reference) -> dict[str, float]:
+    """Return FID, IS and KID alone."""
+    from torch_fidelity.metric_isc import isc_features_to_metric
+    from torch_fidelity.metric_kid import kid_features_to_metric
+
+    subsets = {"kid_subsets": SETTINGS.kid_subsets, "kid_subset_size": SETTINGS.kid_subset_size, "verbose": False}
+    kid = kid_features_to_metric(generated.features, reference.features, **subsets)
+    found: dict[str, float] = kid | isc_features_to_metric(generated.logits)
+    return found | {"fid": fid(generated.features, reference)}
+
+
+def kept(folder: Path) -> Reference:
+    """Return the reference as the stage `extractor` keeps it."""
+    tensors, _ = load_tensors(folder / "reference.safetensors")
+    return Reference(tensors["features"], tensors["radii"], None, 0)
+
+
+def set_up(mnist: str, folder: Path) -> None:
+    """Write both sets of images, a classifier, and what is kept of the reference."""
+    data = DataConfig("mnist", mnist)
+    options = PrepareConfig(
+        28, 1, "crop", 0.25, 1 / 6, 0.01, 0
+    )
+    fetch(folder / "raw", data=data)
+    prepare(folder / "raw", folder / "prepared", data=data, prepare=options)
+    np.save(folder / "reference.npy", load_images(folder / "prepared", "train")[:REFERENCE])
+    np.save(folder / "generated.npy", load_images(folder / "prepared", "test")[:GENERATED])
+    classifier = Classifier(size=28, channels=1, classes=10)
+    save_tensors(
+        folder / "classifier.safetensors", dict(classifier.state_dict()), {"size": 28, "channels": 1, "classes": 10}
+    )
+    reference = Reference.of(
+        extract(load_classifier(folder), images(folder, "reference"), device=CPU, batch_size=64).features
+    )
+    save_tensors(folder / "reference.safetensors", {"features": reference.features, "radii": reference.radii}, {})
+
+
+def measured(folder: Path, arguments: Sequence[str]) -> tuple[float, float]:
+    """Return wall time in seconds and peak memory in GB of one process, children included where they are larger."""
+    command = [sys.executable, "-m", "benchmarks.scoring", "--run", str(folder), *arguments]
+    started = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise RuntimeError(f"{' '.join(command)} failed")
+    return time.perf_counter() - started, usage.ru_maxrss / 1e6
+
+
+def main(mnist: str, rounds: str = "7") -> None:
+    """Measure every kind in turn, round after round, and show the medians."""
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in KINDS}
+    with TemporaryDirectory() as name, progress("rounds", int(rounds)) as line:
+        folder = Path(name)
+        set_up(mnist, folder)
+        for done in range(int(rounds)):
+            for kind, arguments in KINDS.items():
+                found[kind].append(measured(folder, arguments))
+            line.update(done + 1)
+    title = f"{GENERATED:,} images against {REFERENCE:,}, medians of {rounds} rounds"
+    table = Table("process", "seconds", "relative", "peak memory, GB", title=title)
+    for kind, runs in found.items():
+        ratio = median(own[0] / base[0] for own, base in zip(runs, found[THEIRS], strict=True))
+        seconds, memory = (median(run[place] for run in runs) for place in (0, 1))
+        table.add_row(kind, f"{seconds:.1f}", f"{ratio:.2f}", f"{memory:.2f}")
+    Console(width=120, highlight=False).print(table)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] != "--run":
+        main(*sys.argv[1:])
+    elif sys.argv[3] == "theirs":
+        theirs(Path(sys.argv[2]), sys.argv[4:])
+    else:
+        ours(Path(sys.argv[2]), sys.argv[3])
