@@ -1,5 +1,5 @@
 # `make run`: set up, then train, score and register a GAN.   `make test`: set up, then all tests.
-# Also: make check | ui | worker | preset NAME=... [DATA=...] | clean
+# Also: make check | ui | worker | preset NAME=... [DATA=...] | rebuild [MODEL=...] [FOLDER=...] | clean
 
 PYTHON ?= python3.11
 VENV := .venv
@@ -10,7 +10,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
 
-.PHONY: run test check ui worker preset clean
+.PHONY: run test check ui worker preset rebuild clean
 
 run: $(READY)
 	@$(BIN)/python -m flows
@@ -53,6 +53,9 @@ worker: $(READY)
 
 preset: $(READY)
 	@$(BIN)/python -m stages.preset "$(NAME)" $(if $(DATA),"$(DATA)")
+
+rebuild: $(READY)
+	@$(BIN)/python -m stages.rebuild $(if $(MODEL),"$(MODEL)",champion) $(if $(FOLDER),"$(FOLDER)")
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
