@@ -118,9 +118,7 @@ def kept(folder: Path) -> Reference:
 def set_up(mnist: str, folder: Path) -> None:
     """Write both sets of images, a classifier, and what is kept of the reference."""
     data = DataConfig("mnist", mnist)
-    options = PrepareConfig(
-        28, 1, "crop", 0.25, 1 / 6, 0.01, 0
-    )
+    options = PrepareConfig(28, 1, "crop", 0.25, 1 / 6, 0.01, 0)
     fetch(folder / "raw", data=data)
     prepare(folder / "raw", folder / "prepared", data=data, prepare=options)
     np.save(folder / "reference.npy", load_images(folder / "prepared", "train")[:REFERENCE])

@@ -57,12 +57,15 @@ def stage_task(
     return options(reproduce)
 
 
-def run(command: Sequence[str], name: str) -> None:
+def run(command: Sequence[str], name: str) -> list[str]:
     """Run a command for a stage, its output to the log; the whole process group ends with this task.
 
     Args:
         command: program and arguments; no shell sees them.
         name: of the stage, for the error.
+
+    Returns:
+        The lines that it printed.
 
     Raises:
         StageFailedError: the command ended with an error.
@@ -85,6 +88,7 @@ def run(command: Sequence[str], name: str) -> None:
     if process.returncode:
         kind = StageFailedError if any(line.startswith("error: ") for line in lines) else StageDiedError
         raise kind(f"stage {name} failed (exit {process.returncode}): {own_error(lines)}")
+    return lines
 
 
 def _log(output: IO[str]) -> list[str]:

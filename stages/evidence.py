@@ -9,7 +9,7 @@ import pandas as pd
 
 from gan_core.intervals import Interval, Verdict, interval, p_value, verdict
 from stages.errors import StageError
-from stages.passport import require_same
+from stages.passport import passport_sha256, require_same
 from stages.results import BANKS, PASSPORT, SCORES, load_json
 
 Noise = Literal["resampling", "retraining"]
@@ -82,9 +82,26 @@ class Evidence:
 
 
 def read_evidence(name: str, evaluation: Path) -> Evidence:
-    """Return what `evaluate` wrote into a folder."""
+    """Return what `evaluate` wrote into a folder.
+
+    Args:
+        name: how errors call the model.
+        evaluation: the folder.
+
+    Returns:
+        The evidence.
+
+    Raises:
+        StageError: the passport is not the one that the scores name.
+    """
     banks = pd.read_csv(evaluation / BANKS)
-    return Evidence(name, load_json(evaluation / SCORES), load_json(evaluation / PASSPORT), banks)
+    scores, passport = load_json(evaluation / SCORES), load_json(evaluation / PASSPORT)
+    if scores["passport"] != passport_sha256(passport):
+        raise StageError(
+            f"{evaluation / PASSPORT} is not the passport of {SCORES} beside it: one of them was changed; restore "
+            f"both: dvc checkout --force {evaluation}"
+        )
+    return Evidence(name, scores, passport, banks)
 
 
 @dataclass(frozen=True)

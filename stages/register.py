@@ -1,4 +1,4 @@
-"""The stage `register`: fill in what MLflow lacks, register the generator, and name the champion."""
+"""The stage `register`: fill in what MLflow lacks, register the generator, and let the gate decide on it."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -10,14 +10,21 @@ from rich.table import Table
 
 from gan_core.config import ExtractorConfig
 from stages import registry
-from stages.lineage import file_digest
+from stages.evidence import Evidence, read_evidence
+from stages.gate import bounds
+from stages.judgement import judge
+from stages.ledger import LEDGER, held_ledger
+from stages.lineage import file_digest, git_commit
 from stages.origin import write_lineage
-from stages.params import DataConfig, EvaluateConfig, PrepareConfig, RegisterConfig
+from stages.params import DataConfig, EvaluateConfig, PrepareConfig, RegisterConfig, RetrainConfig
 from stages.results import (
+    BANKS,
     COMPARISON,
     DIAGNOSIS,
     HISTORY,
     INSTRUMENTS,
+    INTERPOLATION,
+    NEIGHBOURS,
     PASSPORT,
     SAMPLES,
     SCORES,
@@ -28,6 +35,7 @@ from stages.results import (
     load_json,
     save_json,
 )
+from stages.succession import Identity, replay
 from stages.tracking import KEY_TAG, RunWriter, open_run
 
 
@@ -42,14 +50,15 @@ def register(
     data: DataConfig,
     prepare: PrepareConfig,
     extractor: ExtractorConfig,
+    retrain: RetrainConfig,
     evaluate: EvaluateConfig,
     register: RegisterConfig,
 ) -> None:
-    """Make MLflow say what DVC's outputs say; doing it twice changes nothing.
+    """Make MLflow say what DVC's outputs and the ledger say; doing it twice changes nothing.
 
-    The training's run gets what it lacks (all of it, where MLflow was lost or DVC restored the outputs), the generator
-    becomes a version of the registered model unless it is one, and the first version within the bounds of
-    `params.yaml` becomes `champion`.
+    The training's run gets what it lacks (all of it, where MLflow was lost or DVC restored the outputs), and the
+    generator becomes a version of the registered model unless it is one. The gate decides whether it becomes
+    `champion`: the decision goes to the ledger first, and from there to MLflow.
 
     Args:
         prepared: what `prepare` wrote.
@@ -57,47 +66,69 @@ def register(
         training: the folder that `train` wrote.
         diagnosis: the folder that `diagnose` wrote.
         evaluation: the folder that `evaluate` wrote.
-        registration: JSON: where in MLflow it all is.
+        registration: JSON: where in MLflow it all is, and what was decided.
         data: logged.
         prepare: logged.
         extractor: logged.
+        retrain: logged.
         evaluate: logged.
-        register: name of the model and bounds for `champion`.
+        register: name of the model, bounds for `champion`, and the test against the one that is.
+
+    Raises:
+        StageError: the ledger is damaged, or MLflow has seen a decision that it lacks.
     """
-    facts, scores = load_json(training / TRAINING), load_json(evaluation / SCORES)
-    writer = open_run(facts, prepared, scores["passport"])
+    facts, evidence = load_json(training / TRAINING), read_evidence("the candidate", evaluation)
+    writer = open_run(facts, prepared, evidence.scores["passport"])
+    _repair(writer, register.model_name)
     sections: dict[str, Any] = {
         "data": data,
         "prepare": prepare,
         "extractor": extractor,
+        "retrain": retrain,
         "evaluate": evaluate,
     }
     writer.write_params({name: asdict(section) for name, section in sections.items()})
-    _fill(writer, training, evaluation, scores)
+    _fill(writer, training, evaluation, evidence.scores)
     doctor = load_json(diagnosis / DIAGNOSIS)
     writer.write_diagnosis(doctor, diagnosis / INSTRUMENTS)
-    lineage = write_lineage(writer, prepared)
-    version = _version(writer, generator, register.model_name, facts, lineage | scores)
-    passed = within_bounds(scores, register)
-    reigning = registry.champion(writer.client, register.model_name)
-    if passed and reigning is None:
-        registry.crown(writer.client, register.model_name, version)
-        reigning = version
+    who = Identity(file_digest(generator), evidence.scores["passport"], facts["key"])
+    said = {"data.dvc_md5": facts["data_md5"]} | write_lineage(writer, prepared) | evidence.scores
+    version = _version(writer, generator, register.model_name, who, said)
+    decided = _judge(writer, who, evidence, register)
     place = {"run_id": writer.id, "experiment_id": writer.run.info.experiment_id}
-    model = {"model": register.model_name, "version": version, "within_bounds": passed}
-    save_json(registration, place | model)
-    _print_end(scores, model, reigning, doctor["verdict"], evaluation)
+    within = all(bound.holds for bound in bounds(evidence, register))
+    model = {"model": register.model_name, "version": version, "within_bounds": within}
+    save_json(registration, place | model | decided)
+    _print_end(evidence.scores, model | decided, _reigning(writer, register.model_name), doctor["verdict"], evaluation)
 
 
-def within_bounds(scores: dict[str, Any], bounds: RegisterConfig) -> bool:
-    """Return whether FID, relative to that of real test images and to that of noise, is within the bounds."""
-    to_real, to_noise = (_one(scores, ending) for ending in ("_to_real", "_to_noise"))
-    return to_real <= bounds.max_fid_ratio_to_real and to_noise <= bounds.max_fid_ratio_to_noise
+def _repair(writer: RunWriter, name: str) -> None:
+    """Complete what a crash cut off between ledger and MLflow, and take back what nobody decided."""
+    with held_ledger() as ledger:
+        for moved in registry.mirror(writer.client, name, ledger):
+            print(moved)
 
 
-def _one(scores: dict[str, Any], ending: str) -> float:
-    (value,) = (float(value) for name, value in scores.items() if name.startswith("fid") and name.endswith(ending))
-    return value
+def _judge(writer: RunWriter, who: Identity, evidence: Evidence, config: RegisterConfig) -> dict[str, str]:
+    """Return what the gate says of the generator, once ledger and then MLflow have it."""
+    with held_ledger() as ledger:
+        decision, reason = judge(ledger, who, evidence, config, git_commit())
+        registry.mirror(writer.client, config.model_name, ledger)
+    return {"decision": decision, "reason": reason}
+
+
+def _reigning(writer: RunWriter, name: str) -> str:
+    """Return what to say of the champion."""
+    with held_ledger() as ledger:
+        champion = replay(ledger.entries, name).champion
+    number = registry.number_of(champion, registry.versions(writer.client, name))
+    if champion is None or number is not None:
+        return "none yet" if number is None else f"version {number}"
+    return (
+        f"that of {LEDGER} (weights {champion.weights[:12]}, training {champion.training}) is no version of {name} in "
+        "this MLflow; set MLFLOW_TRACKING_URI to the server that has it, or restore its params.yaml and dvc.lock from "
+        "git and run dvc pull and dvc repro register"
+    )
 
 
 def _fill(writer: RunWriter, training: Path, evaluation: Path, scores: dict[str, Any]) -> None:
@@ -109,16 +140,17 @@ def _fill(writer: RunWriter, training: Path, evaluation: Path, scores: dict[str,
     numbers = {name: value for name, value in scores.items() if name != "passport"}
     speed = load_json(training / SPEED)
     writer.write_scores(numbers | speed, step=speed["steps"])
-    writer.write_papers(evaluation, scores["passport"], [COMPARISON, PASSPORT, SCORES])
+    writer.write_papers(
+        evaluation, scores["passport"], [BANKS, COMPARISON, NEIGHBOURS, INTERPOLATION, PASSPORT, SCORES]
+    )
     writer.finish()
 
 
-def _version(writer: RunWriter, generator: Path, name: str, facts: dict[str, Any], said: dict[str, Any]) -> str:
+def _version(writer: RunWriter, generator: Path, name: str, who: Identity, said: dict[str, Any]) -> str:
     """Return the version of the registered model that holds this generator; made now, if there is none."""
-    sha256 = file_digest(generator)
-    found = registry.find_version(writer.client, name, writer.id, sha256)
+    found = registry.find_version(writer.client, name, writer.id, who.weights)
     if found is None:
-        tags = {registry.WEIGHTS_TAG: sha256, KEY_TAG: facts["key"], "data.dvc_md5": facts["data_md5"]}
+        tags = {registry.WEIGHTS_TAG: who.weights, KEY_TAG: who.training}
         found = registry.add_version(name, writer.id, generator, tags)
     for key, value in said.items():
         shown = f"{value:.4g}" if isinstance(value, float) else str(value)
@@ -127,16 +159,15 @@ def _version(writer: RunWriter, generator: Path, name: str, facts: dict[str, Any
     return str(found.version)
 
 
-def _print_end(
-    scores: dict[str, Any], model: dict[str, Any], reigning: str | None, doctor: str, evaluation: Path
-) -> None:
+def _print_end(scores: dict[str, Any], model: dict[str, Any], reigning: str, doctor: str, evaluation: Path) -> None:
     table = Table(title="done", title_justify="left", show_header=False)
     for name in sorted(name for name in scores if name.startswith(("fid", "is", "parzen"))):
         table.add_row(name, f"{scores[name]:.3f}")
     verdict = "within" if model["within_bounds"] else "outside"
     table.add_row("doctor", doctor)
     table.add_row("registered", f"{model['model']} version {model['version']}, {verdict} the bounds of params.yaml")
-    table.add_row("champion", "none yet" if reigning is None else f"version {reigning}")
+    table.add_row("decision", f"{model['decision']}: {model['reason']}")
+    table.add_row("champion", reigning)
     table.add_row("look at", str(evaluation / COMPARISON))
     table.add_row("then", "make ui    (MLflow and Prefect in the browser)")
     Console(width=110).print(table)

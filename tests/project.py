@@ -72,7 +72,7 @@ class Project:
 
 
 def clone(target: Path) -> Project:
-    """Copy what git has, and what it would take, to an empty folder and commit it there."""
+    """Copy what git has, and what it would take, to an empty folder and commit it there; nothing was decided yet."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -81,7 +81,7 @@ def clone(target: Path) -> Project:
         check=True,
     )
     for name in filter(None, listed.stdout.split("\0")):
-        if (ROOT / name).is_file() and Path(name).name != "dvc.lock":
+        if (ROOT / name).is_file() and Path(name).name not in ("dvc.lock", "ledger.jsonl"):
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, target / name)
     project = Project(target)

@@ -13,7 +13,7 @@ from stages.fetch import fetch
 from stages.lineage import file_digest
 from stages.params import Params
 from stages.prepare import prepare
-from stages.registry import WEIGHTS_TAG, add_version, crown
+from stages.registry import CHAMPION, WEIGHTS_TAG, add_version
 from stages.tracking import connect
 
 ROOT = Path(__file__).parents[2]
@@ -88,5 +88,6 @@ def registered(tmp_path_factory: pytest.TempPathFactory, tracking_uri: str) -> d
             save_generator(folder / f"{name}.safetensors", generator, config, size=8, channels=1)
             tags = {WEIGHTS_TAG: file_digest(folder / f"{name}.safetensors")}
             run = client.create_run(experiment).info.run_id
-            crown(client, name, str(add_version(name, run, folder / f"{name}.safetensors", tags).version))
+            version = add_version(name, run, folder / f"{name}.safetensors", tags).version
+            client.set_registered_model_alias(name, CHAMPION, str(version))
     return names

@@ -1,0 +1,41 @@
+"""The flows `gan-promotion` and `gan-rollback`: a person names the champion, with a reason that stays in the ledger."""
+
+import os
+import sys
+from pathlib import Path
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+
+from flows.stage import run
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@flow(name="gan-promotion")
+def gan_promotion(version: int, reason: str) -> None:
+    """Make a version champion, whatever the gate said.
+
+    Args:
+        version: of the registered model.
+        reason: one line.
+    """
+    _decide("promote", str(version), f"--reason={reason}")
+
+
+@flow(name="gan-rollback")
+def gan_rollback(reason: str, version: int | None = None) -> None:
+    """Return to an earlier champion.
+
+    Args:
+        reason: one line.
+        version: of the registered model; without it, the champion before the present one.
+    """
+    _decide("rollback", *([] if version is None else [str(version)]), f"--reason={reason}")
+
+
+def _decide(*arguments: str) -> None:
+    """Run the command and leave in Prefect's UI what was decided."""
+    os.chdir(ROOT)
+    said = run([sys.executable, "-m", "stages.promotion", *arguments], "promotion")
+    create_markdown_artifact(key="gan-decision", markdown="\n\n".join(said), description=arguments[0])

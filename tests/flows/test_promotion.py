@@ -1,0 +1,81 @@
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import yaml
+
+import flows.promotion
+from flows.promotion import gan_promotion, gan_rollback
+from tests.project import ROOT, Project
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Return what the flows start and leave behind, while neither runs."""
+    seen: list[Any] = []
+
+    def run(command: list[str], name: str) -> list[str]:
+        seen.append([*command, name])
+        return ["alias repaired", "version 2 is champion"]
+
+    monkeypatch.setattr(flows.promotion, "run", run)
+    monkeypatch.setattr(flows.promotion, "create_markdown_artifact", lambda **artifact: seen.append(artifact))
+    monkeypatch.setattr("os.chdir", lambda _: None)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("decide", "arguments"),
+    [
+        (lambda: gan_promotion.fn(version=3, reason="people like it"), ["promote", "3", "--reason=people like it"]),
+        (lambda: gan_rollback.fn(reason="--artefacts; rm"), ["rollback", "--reason=--artefacts; rm"]),
+        (lambda: gan_rollback.fn(reason="artefacts", version=1), ["rollback", "1", "--reason=artefacts"]),
+    ],
+)
+def test_a_flow_runs_the_command_and_leaves_the_decision(
+    started: list[Any], decide: Callable[[], None], arguments: list[str]
+) -> None:
+    decide()
+    command, artifact = started
+    assert command == [sys.executable, "-m", "stages.promotion", *arguments, "promotion"]
+    assert artifact["key"] == "gan-decision"
+    assert artifact["markdown"] == "alias repaired\n\nversion 2 is champion"
+
+
+def test_both_flows_are_deployed() -> None:
+    deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    entries = {deployment["entrypoint"].split(":")[1] for deployment in deployments if deployment["name"] == "local"}
+    assert {"gan_training", "gan_promotion", "gan_rollback"} <= entries
+    assert (gan_promotion.name, gan_rollback.name) == ("gan-promotion", "gan-rollback")
+
+
+PREPARE = """
+from stages import registry
+from stages.ledger import held_ledger
+from stages.tracking import connect
+from tests.decisions import add_version, who
+client, _ = connect()
+with held_ledger() as ledger:
+    for name in "ab":
+        add_version(client, "gan-generator", who(name))
+        ledger.append("promoted", "gan-generator", who(name), "better", {"bounds": [], "test": None})
+    registry.mirror(client, "gan-generator", ledger)
+"""
+ROLLBACK = "from flows.promotion import gan_rollback; gan_rollback(reason='b has artefacts')"
+
+
+@pytest.mark.slow
+def test_a_rollback_runs_as_a_flow(project: Callable[[], Project]) -> None:
+    made = project()
+    assert made.run(sys.executable, "-c", PREPARE).returncode == 0
+    ended: subprocess.CompletedProcess[str] = made.run(sys.executable, "-c", ROLLBACK)
+    assert ended.returncode == 0, ended.stdout
+    assert "gan-generator: version 1 is champion, rolled back: b has artefacts (before: version 2)" in ended.stdout
+    last = json.loads((made.root / "ledger.jsonl").read_bytes().splitlines()[-1])
+    assert (last["action"], last["reason"]) == ("rolled back", "b has artefacts")
+    failed = made.run(sys.executable, "-c", ROLLBACK)
+    assert failed.returncode == 1
+    assert "stage promotion failed (exit 1): ledger.jsonl names no champion of gan-generator" in failed.stdout
