@@ -10,6 +10,7 @@ from typing import Literal
 from stages import params, registry
 from stages.errors import StageError
 from stages.ledger import LEDGER, Ledger, held_ledger
+from stages.mirror import mirror
 from stages.succession import CROWNING, Identity, State, replay
 from stages.tracking import connect
 
@@ -35,7 +36,7 @@ def crown(action: ByHand, number: int | None, reason: str) -> None:
     client, _ = connect()
     with held_ledger() as ledger:
         stood = registry.champion(client, name)
-        for moved in registry.mirror(client, name, ledger):
+        for moved in mirror(client, name, ledger):
             print(moved)
         state, found = replay(ledger.entries, name), registry.versions(client, name)
         if number is None:
@@ -51,7 +52,7 @@ def crown(action: ByHand, number: int | None, reason: str) -> None:
                 "MLflow; set MLFLOW_TRACKING_URI to the server that has it, or name another: rollback VERSION"
             )
         ledger.append(action, name, who, reason)
-        registry.mirror(client, name, ledger)
+        mirror(client, name, ledger)
     print(f"{name}: version {new} is champion, {action}: {reason} (before: {f'version {old}' if old else 'none'})")
 
 

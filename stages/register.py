@@ -10,13 +10,18 @@ from rich.table import Table
 
 from gan_core.config import ExtractorConfig
 from stages import registry
+from stages.comparison import shown_interval
+from stages.describe import describe
 from stages.evidence import Evidence, read_evidence
 from stages.gate import bounds
 from stages.judgement import judge
 from stages.ledger import LEDGER, held_ledger
 from stages.lineage import file_digest, git_commit
+from stages.mirror import mirror
 from stages.origin import write_lineage
+from stages.pages import tag_version
 from stages.params import DataConfig, EvaluateConfig, PrepareConfig, RegisterConfig, RetrainConfig
+from stages.prepared import load_summary
 from stages.results import (
     BANKS,
     COMPARISON,
@@ -37,6 +42,9 @@ from stages.results import (
 )
 from stages.succession import Identity, replay
 from stages.tracking import KEY_TAG, RunWriter, open_run
+
+PAPERS = (SCORES, BANKS, PASSPORT, COMPARISON, NEIGHBOURS, INTERPOLATION)
+"""Of `evaluate`, in the run: what every comparison reads, and what a person looks at."""
 
 
 def register(
@@ -92,9 +100,20 @@ def register(
     doctor = load_json(diagnosis / DIAGNOSIS)
     writer.write_diagnosis(doctor, diagnosis / INSTRUMENTS)
     who = Identity(file_digest(generator), evidence.scores["passport"], facts["key"])
-    said = {"data.dvc_md5": facts["data_md5"]} | write_lineage(writer, prepared) | evidence.scores
+    said = {"data.dvc_md5": facts["data_md5"]} | write_lineage(writer, prepared) | _score_tags(evidence.scores)
     version = _version(writer, generator, register.model_name, who, said)
+    before = registry.champion(writer.client, register.model_name)
     decided = _judge(writer, who, evidence, register)
+    describe(
+        writer,
+        version,
+        before,
+        summary=load_summary(prepared),
+        training=facts,
+        evaluation=evaluation,
+        doctor=doctor,
+        register=register,
+    )
     place = {"run_id": writer.id, "experiment_id": writer.run.info.experiment_id}
     within = all(bound.holds for bound in bounds(evidence, register))
     model = {"model": register.model_name, "version": version, "within_bounds": within}
@@ -105,7 +124,7 @@ def register(
 def _repair(writer: RunWriter, name: str) -> None:
     """Complete what a crash cut off between ledger and MLflow, and take back what nobody decided."""
     with held_ledger() as ledger:
-        for moved in registry.mirror(writer.client, name, ledger):
+        for moved in mirror(writer.client, name, ledger):
             print(moved)
 
 
@@ -113,7 +132,7 @@ def _judge(writer: RunWriter, who: Identity, evidence: Evidence, config: Registe
     """Return what the gate says of the generator, once ledger and then MLflow have it."""
     with held_ledger() as ledger:
         decision, reason = judge(ledger, who, evidence, config, git_commit())
-        registry.mirror(writer.client, config.model_name, ledger)
+        mirror(writer.client, config.model_name, ledger)
     return {"decision": decision, "reason": reason}
 
 
@@ -140,28 +159,31 @@ def _fill(writer: RunWriter, training: Path, evaluation: Path, scores: dict[str,
     numbers = {name: value for name, value in scores.items() if name != "passport"}
     speed = load_json(training / SPEED)
     writer.write_scores(numbers | speed, step=speed["steps"])
-    writer.write_papers(
-        evaluation, scores["passport"], [BANKS, COMPARISON, NEIGHBOURS, INTERPOLATION, PASSPORT, SCORES]
-    )
+    writer.write_papers(evaluation, scores["passport"], PAPERS)
     writer.finish()
 
 
-def _version(writer: RunWriter, generator: Path, name: str, who: Identity, said: dict[str, Any]) -> str:
+def _version(writer: RunWriter, generator: Path, name: str, who: Identity, said: dict[str, str]) -> str:
     """Return the version of the registered model that holds this generator; made now, if there is none."""
     found = registry.find_version(writer.client, name, writer.id, who.weights)
     if found is None:
         tags = {registry.WEIGHTS_TAG: who.weights, KEY_TAG: who.training}
         found = registry.add_version(name, writer.id, generator, tags)
-    for key, value in said.items():
-        shown = f"{value:.4g}" if isinstance(value, float) else str(value)
-        if found.tags.get(key) != shown:
-            writer.client.set_model_version_tag(name, found.version, key, shown)
+    tag_version(writer.client, name, str(found.version), said)
     return str(found.version)
+
+
+def _score_tags(scores: dict[str, Any]) -> dict[str, str]:
+    """Return what MLflow's list of versions shows beside each: every score with its interval, and their passport."""
+    columns = [name.removesuffix("_of_real") for name in scores if name.endswith("_of_real")]
+    return {column: shown_interval(scores, column) for column in columns} | {"passport": scores["passport"]}
 
 
 def _print_end(scores: dict[str, Any], model: dict[str, Any], reigning: str, doctor: str, evaluation: Path) -> None:
     table = Table(title="done", title_justify="left", show_header=False)
-    for name in sorted(name for name in scores if name.startswith(("fid", "is", "parzen"))):
+    for column in (name.removesuffix("_of_real") for name in scores if name.endswith("_of_real")):
+        table.add_row(column, f"{shown_interval(scores, column)}, real test images {scores[f'{column}_of_real']:.3g}")
+    for name in sorted(name for name in scores if name.startswith("parzen")):
         table.add_row(name, f"{scores[name]:.3f}")
     verdict = "within" if model["within_bounds"] else "outside"
     table.add_row("doctor", doctor)

@@ -1,27 +1,26 @@
-"""The door to MLflow's model registry: versions, and the aliases and tags by which they say what the ledger says."""
+"""The door to MLflow's model registry: its versions, and what a run keeps of them."""
 
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import mlflow
 import pandas as pd
 from mlflow import MlflowClient
+from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 
 from stages.errors import StageError
-from stages.ledger import LEDGER, Ledger
-from stages.succession import Identity, State, replay, said_of
+from stages.succession import Identity
 from stages.tracking import KEY_TAG
 
-CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous-champion"
+CHAMPION = "champion"
 WEIGHTS_TAG, PASSPORT_TAG = "generator.sha256", "passport"
-HEAD_TAG = "ledger.head"
-"""Of the registered model: sha256 of the last line about it that MLflow has seen."""
-MIRRORED = ("role", "gate.decision", "gate.reason", "gate.p_value")
-"""Tags of a version that come from the ledger alone."""
 HERE = Path(__file__).resolve().parent
 REQUIREMENTS = ("torch", "numpy", "safetensors", "pandas", "pillow", "mlflow")
 SIGNATURE = ModelSignature(
@@ -142,66 +141,65 @@ def champion(client: MlflowClient, name: str) -> str | None:
     return str(models[0].aliases[CHAMPION]) if models and CHAMPION in models[0].aliases else None
 
 
-def mirror(client: MlflowClient, name: str, ledger: Ledger) -> list[str]:
-    """Make a registered model say what the ledger says, whatever it said before; twice changes nothing.
+@dataclass(frozen=True)
+class Found:
+    """A model as MLflow knows it; `version` is None for a run that was never registered."""
+
+    run_id: str
+    run_name: str
+    version: str | None
+    aliases: tuple[str, ...]
+    tags: dict[str, str]
+    params: dict[str, str]
+
+
+def find_model(client: MlflowClient, name: str, wanted: str) -> Found:
+    """Return the model that a person means.
 
     Args:
-        client: of the registry.
-        name: of the registered model; where MLflow has none yet, nothing is done.
-        ledger: held by this process.
+        client: of the tracking store.
+        name: of the registered model.
+        wanted: the number of a version, an alias, or the id of a run.
 
     Returns:
-        A sentence for each alias that was moved.
+        The model, and the parameters and tags of its run.
 
     Raises:
-        StageError: MLflow has seen a decision that this ledger lacks.
+        StageError: there is none.
     """
-    models = client.search_registered_models(f"name = '{name}'")
-    if not models:
-        return []
-    _mirror_head(client, name, models[0].tags.get(HEAD_TAG), ledger)
-    state, found = replay(ledger.entries, name), versions(client, name)
-    standing = {alias: str(number) for alias, number in models[0].aliases.items()}
-    moved = _mirror_aliases(client, name, standing, state, found)
-    for number, tags in found.items():
-        wanted = said_of(tags.get(WEIGHTS_TAG), tags.get(PASSPORT_TAG), ledger.entries, name)
-        for tag in MIRRORED:
-            if tag in wanted and wanted[tag] != tags.get(tag):
-                client.set_model_version_tag(name, number, tag, wanted[tag])
-            elif tag in tags and tag not in wanted:
-                client.delete_model_version_tag(name, number, tag)
-    return moved
+    if not re.fullmatch("[0-9a-f]{32}", wanted):
+        registered = named_version(client, name, wanted)
+        return _found(client.get_run(registered.run_id or ""), str(registered.version), tuple(registered.aliases))
+    try:
+        return _found(client.get_run(wanted), None, ())
+    except MlflowException as error:
+        raise StageError(f"MLflow has no run {wanted}: {error.message}; name another, or a version of {name}") from None
 
 
-def _mirror_head(client: MlflowClient, name: str, seen: str | None, ledger: Ledger) -> None:
-    """Note the ledger's last line; that comes before all else, so that others see a decision which is not done yet."""
-    if seen is not None and not ledger.knows(seen):
+def _found(run: Run, version: str | None, aliases: tuple[str, ...]) -> Found:
+    return Found(run.info.run_id, run.info.run_name, version, aliases, dict(run.data.tags), dict(run.data.params))
+
+
+def fetch_evaluation(client: MlflowClient, found: Found, names: Iterable[str], target: Path) -> Path:
+    """Copy files that `register` has put into a run to a folder.
+
+    Args:
+        client: of the tracking store.
+        found: the model.
+        names: of files that `evaluate` wrote.
+        target: an existing folder.
+
+    Returns:
+        The folder below it with the files.
+
+    Raises:
+        StageError: the run lacks one of them.
+    """
+    there = {Path(file.path).name for file in client.list_artifacts(found.run_id, "evaluation")}
+    missing = [name for name in names if name not in there]
+    if missing:
         raise StageError(
-            f"MLflow has seen a decision about {name} that {ledger.path} lacks (its line has sha256 {seen[:12]}...): "
-            f"somebody decided in another clone, or {LEDGER} was put back to an older state. Bring it here (git pull; "
-            f"git log --all {LEDGER}) and run again; if it is lost for good, delete the tag {HEAD_TAG} of the "
-            "registered model in MLflow: from then on this ledger counts"
+            f"run {found.run_name} ({found.run_id}) has no {', '.join(missing)}: it was not scored, or by an older "
+            "version of this project; run dvc repro with its params.yaml, which registers it with scores and intervals"
         )
-    head = ledger.head(name)
-    if head is not None and head != seen:
-        client.set_registered_model_tag(name, HEAD_TAG, head)
-
-
-def _mirror_aliases(
-    client: MlflowClient, name: str, standing: dict[str, str], state: State, found: dict[str, dict[str, str]]
-) -> list[str]:
-    wanted, moved = {CHAMPION: state.champion, CHALLENGER: state.challenger, PREVIOUS: state.previous}, []
-    for alias, who in wanted.items():
-        number, old = number_of(who, found), standing.get(alias)
-        if number == old:
-            continue
-        if number is None:
-            client.delete_registered_model_alias(name, alias)
-        else:
-            client.set_registered_model_alias(name, alias, number)
-        moved.append(f"{alias} of {name} is {_shown(number)}, as {LEDGER} says; in MLflow it was {_shown(old)}")
-    return moved
-
-
-def _shown(number: str | None) -> str:
-    return "no version" if number is None else f"version {number}"
+    return Path(client.download_artifacts(found.run_id, "evaluation", str(target)))

@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 import mlflow
@@ -160,6 +161,18 @@ class RunWriter:
             for name in names:
                 self.client.log_artifact(self.id, str(folder / name), "evaluation")
             self.client.set_tag(self.id, "passport", passport)
+
+    def write_file(self, content: bytes, path: str) -> None:
+        """Write an artifact, unless it is there with the same content."""
+        place = Path(path)
+        with TemporaryDirectory() as folder:
+            if path in {file.path for file in self.client.list_artifacts(self.id, place.parent.as_posix().strip("."))}:
+                there = Path(self.client.download_artifacts(self.id, path, folder))
+                if there.read_bytes() == content:
+                    return
+            file = Path(folder) / place.name
+            file.write_bytes(content)
+            self.client.log_artifact(self.id, str(file), place.parent.as_posix().strip(".") or None)
 
     def write_diagnosis(self, diagnosis: dict[str, Any], picture: Path) -> None:
         """Write what the doctor said as tags, as a picture and, unless a person wrote one, as the description."""

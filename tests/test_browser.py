@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -86,6 +87,17 @@ def tracking(
         yield Tracking(address, runs)
 
 
+@pytest.fixture(scope="module")
+def versions(tracking: Tracking, deployed: Deployment) -> dict[str, str]:
+    """Train a third time and return the runs of all versions of the model, by number."""
+    deployed.project.set(train={"seed": 2, "steps": 90})
+    deployed.project.dvc("repro")
+    found = httpx.get(f"{tracking.address}/api/2.0/mlflow/model-versions/search").json()["model_versions"]
+    runs = {version["version"]: version["run_id"] for version in found}
+    assert sorted(runs) == ["1", "2", "3"]
+    return runs
+
+
 def keep(page: Page, name: str) -> None:
     page.wait_for_timeout(1000)  # for what slides and fades
     page.screenshot(path=ROOT / "screenshots" / f"{name}.png")
@@ -114,10 +126,61 @@ def test_two_runs_compare_by_parameters_and_scores(open_page: Callable[..., Page
     for name in tracking.runs:
         expect(page.get_by_text(name).first).to_be_visible()
     expect(page.get_by_role("row", name=re.compile(r"train\.steps\s+90\s+60"))).to_be_visible()
-    for metric in ("fid_digits", "d_loss", "g_loss"):
+    for metric in ("d_loss", "fid_digits", "fid_digits_high"):
         expect(page.get_by_role("link", name=metric, exact=True)).to_be_visible()
     page.get_by_role("row", name=re.compile(r"train\.steps")).scroll_into_view_if_needed()
     keep(page, "mlflow-compare")
+
+
+def test_a_comparison_of_three_versions_shows_scores_intervals_and_grids(
+    open_page: Callable[..., Page], deployed: Deployment, versions: dict[str, str]
+) -> None:
+    ended = deployed.project.run(sys.executable, "-m", "stages.compare", *sorted(versions), "--html", "comparison.html")
+    assert ended.returncode == 0, ended.stdout
+    page = open_page((deployed.project.root / "comparison.html").as_uri())
+    for number in ("2", "3"):
+        verdict = rf"Version {number} (is (better|worse) than|against) version 1\b.* in fid_digits"
+        expect(page.get_by_text(re.compile(verdict))).to_be_visible()
+    cells = page.get_by_role("row", name=re.compile("^fid_digits")).get_by_role("cell")
+    expect(cells.filter(has_text=re.compile(r"^\d+\.?\d* \[\d+\.?\d*, \d+\.?\d*\]"))).to_have_count(3)
+    is_shown(page.get_by_alt_text("scores with their 95 % intervals"))
+    keep(page, "comparison-scores")
+    for number in versions:
+        for picture in ("comparison", "neighbours", "interpolation"):
+            is_shown(page.get_by_alt_text(f"{picture}.png of version {number}"))
+    page.get_by_alt_text("comparison.png of version 1").scroll_into_view_if_needed()
+    keep(page, "comparison-pictures")
+
+
+def test_a_version_shows_its_card_with_pictures(
+    open_page: Callable[..., Page], tracking: Tracking, versions: dict[str, str]
+) -> None:
+    page = open_page(f"{tracking.address}/#/models/gan-generator/versions/3?{VIEW}")
+    expect(page.get_by_text(re.compile(r"^Version 3.* fid_digits \d+\.?\d* \[\d+"))).to_be_visible()
+    for heading in ("Scores", "Load, generate, serve, compare", "Trained on", "Passport"):
+        expect(page.get_by_role("heading", name=heading)).to_be_visible()
+    expect(page.get_by_role("row", name=re.compile(r"recall_digits\s+higher\s+\S+ \[\S+, \S+\]"))).to_be_visible()
+    for picture in ("comparison", "neighbours", "interpolation"):
+        is_shown(page.locator(f"img[src^='get-artifact'][src*='{picture}.png'][src*='{versions['3']}']"))
+    page.get_by_role("heading", name="Scores").scroll_into_view_if_needed()
+    keep(page, "mlflow-version")
+
+
+def test_a_newcomer_finds_the_scores_of_three_versions_side_by_side(
+    open_page: Callable[..., Page], tracking: Tracking, versions: dict[str, str]
+) -> None:
+    page = open_page(f"{tracking.address}/#/models/gan-generator?{VIEW}", TALL)
+    is_shown(page.locator("img[src^='get-artifact']"))
+    for number in versions:
+        row = page.get_by_role("row", name=re.compile(rf"^Version {number}\b"))
+        expect(row.get_by_text(re.compile(rf"^Version {number}.* fid_digits"))).to_be_visible()
+        row.get_by_role("checkbox").check()
+    keep(page, "mlflow-model")
+    page.get_by_role("button", name="Compare", exact=True).click()
+    expect(page.get_by_role("heading", name="Comparing 3 Versions")).to_be_visible()
+    for metric in ("fid_digits", "fid_digits_low", "fid_digits_high"):
+        expect(page.get_by_role("row", name=re.compile(rf"^\s*{metric}\s+\S+ \S+ \S+"))).to_be_visible()
+    keep(page, "mlflow-compare-versions")
 
 
 def test_a_run_shows_its_samples_step_by_step(open_page: Callable[..., Page], tracking: Tracking) -> None:

@@ -53,7 +53,7 @@ def test_both_flows_are_deployed() -> None:
 
 
 PREPARE = """
-from stages import registry
+from stages.mirror import mirror
 from stages.ledger import held_ledger
 from stages.tracking import connect
 from tests.decisions import add_version, who
@@ -62,7 +62,7 @@ with held_ledger() as ledger:
     for name in "ab":
         add_version(client, "gan-generator", who(name))
         ledger.append("promoted", "gan-generator", who(name), "better", {"bounds": [], "test": None})
-    registry.mirror(client, "gan-generator", ledger)
+    mirror(client, "gan-generator", ledger)
 """
 ROLLBACK = "from flows.promotion import gan_rollback; gan_rollback(reason='b has artefacts')"
 

@@ -1,11 +1,15 @@
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from gan_core.config import ComputeConfig, NetworkConfig, TrainConfig
+from gan_core.intervals import interval
 from gan_core.networks import build_generator
 from gan_core.weights import save_generator
 from stages import params
@@ -16,7 +20,20 @@ from stages.prepare import prepare
 from stages.registry import CHAMPION, WEIGHTS_TAG, add_version
 from stages.tracking import connect
 
+if TYPE_CHECKING:  # importing MLflow takes seconds
+    from stages.comparison import Model
+
 ROOT = Path(__file__).parents[2]
+PASSPORT: dict[str, Any] = {
+    "extractor": {"name": "digits", "kind": "classifier", "sha256": "e" * 64, "batch_size": 64},
+    "resizer": "none: 8 pixels, 1 channels",
+    "reference": {"data": "digits", "split": "train", "images": 1206, "dvc_md5": "d" * 32},
+    "compared": {"generated": 436, "real": {"split": "test", "images": 436}, "noise": 436},
+    "settings": {"seed": 0, "banks": 8},
+    "libraries": {"torch": "2.14.1"},
+    "device": "cpu",
+    "threads": 1,
+}
 
 
 @pytest.fixture(scope="session")
@@ -91,3 +108,45 @@ def registered(tmp_path_factory: pytest.TempPathFactory, tracking_uri: str) -> d
             version = add_version(name, run, folder / f"{name}.safetensors", tags).version
             client.set_registered_model_alias(name, CHAMPION, str(version))
     return names
+
+
+@pytest.fixture
+def made_model(tmp_path: Path) -> "Callable[..., Model]":
+    """Return a function that makes up a scored model, whose banks of z spread by `spread` around its mean FID."""
+    from PIL import Image
+
+    from stages.comparison import PICTURES, Model
+    from stages.evidence import Evidence
+    from stages.passport import passport_sha256
+    from stages.registry import Found
+    from stages.results import BANKS, SCORES, save_json
+    from stages.results import PASSPORT as PAPER
+
+    def made(number: int, fid: float, spread: float = 0.1, trainings: int = 1, passport: Any = None) -> Model:
+        papers = deepcopy(PASSPORT) if passport is None else passport
+        luck = np.random.default_rng(number)
+        rows = [
+            {"training": training, "bank": bank, "fid_digits": fid + spread * luck.normal(), "is_digits": 7.5}
+            for training in range(trainings)
+            for bank in range(8)
+        ]
+        banks = pd.DataFrame(rows)
+        scores: dict[str, Any] = {"images": 436, "banks": 8, "trainings": trainings, "few_images": 0}
+        scores |= {"passport": passport_sha256(papers), "fid_digits_of_noise": 212.7251}
+        measured = {"": banks[banks.training == 0], "_retrained": banks.groupby("training").mean()}
+        for name, real in (("fid_digits", 2.0951), ("is_digits", 8.3562)):
+            for ending in ("", "_retrained") if trainings > 1 else ("",):
+                found, column = interval(list(measured[ending][name])), f"{name}{ending}"
+                scores |= {column: found.mean, f"{column}_low": found.low, f"{column}_high": found.high}
+            scores[f"{name}_of_real"] = real
+        folder = tmp_path / f"model-{number}" / "evaluation"
+        folder.mkdir(parents=True)
+        save_json(folder / SCORES, scores)
+        save_json(folder / PAPER, papers)
+        banks.to_csv(folder / BANKS, index=False)
+        for picture in PICTURES:
+            Image.new("L", (60, 30), number).save(folder / picture)
+        found_there = Found("a" * 31 + str(number), f"run-{number}", str(number), (), {"doctor.verdict": "healthy"}, {})
+        return Model(found_there, Evidence(f"version {number}", scores, papers, banks), folder)
+
+    return made

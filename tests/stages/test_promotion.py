@@ -10,6 +10,7 @@ from mlflow import MlflowClient
 from stages import registry
 from stages.errors import StageError
 from stages.ledger import LEDGER, held_ledger
+from stages.mirror import mirror
 from stages.promotion import crown, main
 from stages.succession import Entry
 from stages.tracking import connect
@@ -30,7 +31,7 @@ def model(root: Path) -> str:
         for letter in "abc":
             add_version(client, name, who(letter))
             ledger.append("promoted", name, who(letter), f"{letter} is better", {"bounds": [], "test": None})
-        registry.mirror(client, name, ledger)
+        mirror(client, name, ledger)
     return name
 
 
@@ -130,7 +131,9 @@ def test_a_rollback_that_was_cut_off_is_completed_and_not_done_twice(
 
 def test_a_decision_that_was_cut_off_is_completed_by_the_next_one(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(registry, "mirror", lambda *held: crash() if held[2].entries[-1].action == "rolled back" else [])
+        patch.setattr(
+            "stages.promotion.mirror", lambda *held: crash() if held[2].entries[-1].action == "rolled back" else []
+        )
         with pytest.raises(KeyboardInterrupt):
             crown("rolled back", 1, "the best")
     assert champion(model) == "3"

@@ -12,6 +12,7 @@ import pytest
 from mlflow import MlflowClient
 
 from gan_core.config import ComputeConfig
+from stages.comparison import shown_interval
 from stages.diagnose import diagnose
 from stages.errors import StageError
 from stages.evaluate import evaluate
@@ -259,7 +260,7 @@ def test_a_version_knows_where_it_comes_from(register_tiny: Register, root: Path
     assert tags["data.dvc_md5"] == facts["data_md5"]
     scores = json.loads((root / "trained" / "evaluation" / "scores.json").read_text())
     assert tags["passport"] == scores["passport"]
-    assert float(tags["fid_digits"]) == pytest.approx(scores["fid_digits"], rel=1e-3)
+    assert tags["fid_digits"] == shown_interval(scores, "fid_digits")
 
 
 def git(*command: str) -> str:
