@@ -5,6 +5,7 @@ itself, on new z; a worse one is the same with noise on its pixels, as much as m
 pipeline ran with `retrain.seeds`, real trainings that differ in their seed alone are compared too. About 3 minutes.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,7 +52,7 @@ class Laboratory:
     pixels: Tensor
 
     def features(self, noise: float, count: int) -> Tensor:
-        """Return features (count, F) of the first images with normal noise of a standard deviation, in grey levels."""
+        """Return features of the first images with normal noise of a standard deviation, in grey levels, on them."""
         pixels = self.pixels[:count]
         drawn = torch.randn(pixels.shape, generator=stream(0, "benchmark noise"))
         spoiled = (pixels + noise * drawn).round().clamp(0, 255).to(torch.uint8)
@@ -80,21 +81,23 @@ def promoted(champions: Array, challengers: Array, rate: float) -> float:
     return float(np.mean([p_value(*pair, lower_is_better=True) < rate for pair in pairs]))
 
 
-def power(laboratory: Laboratory, pairs: int, rate: float) -> dict[float, dict[int, float]]:
-    """Return the share of promoted challengers by improvement and by banks of each model."""
+def power(
+    laboratory: Laboratory, improvements: Sequence[float], budgets: Sequence[int], rate: float
+) -> dict[float, dict[int, float]]:
+    """Return the share of `PAIRS` challengers that are promoted, by improvement and by banks of each model."""
+    pool = len(laboratory.pixels)
     mean = laboratory.fids(laboratory.features(0.0, CALIBRATION), 1, 1000, "calibration").mean()
-    clean = laboratory.features(0.0, POOL)
-    challengers = laboratory.fids(clean, pairs, max(BUDGETS), "challengers")
+    clean = laboratory.features(0.0, pool)
+    challengers = laboratory.fids(clean, PAIRS, max(budgets), "challengers")
     found: dict[float, dict[int, float]] = {}
-    with progress("improvements", len(IMPROVEMENTS)) as line:
-        for done, improvement in enumerate(IMPROVEMENTS, start=1):
+    with progress("improvements", len(improvements)) as line:
+        for done, improvement in enumerate(improvements, start=1):
             noise = laboratory.noise_for(1 / (1 - improvement), mean) if improvement else 0.0
-            champions = laboratory.fids(
-                laboratory.features(noise, POOL), pairs, max(BUDGETS), f"champions {improvement}"
-            )
+            features = laboratory.features(noise, pool)
+            champions = laboratory.fids(features, PAIRS, max(budgets), f"champions {improvement}")
             actual = 1 - challengers.mean() / champions.mean()
             found[improvement] = {
-                banks: promoted(champions[:, :banks], challengers[:, :banks], rate) for banks in BUDGETS
+                banks: promoted(champions[:, :banks], challengers[:, :banks], rate) for banks in budgets
             }
             line.update(done, f"an improvement of {actual:.1%} was planted")
     return found
@@ -143,7 +146,7 @@ def main() -> None:
     network, config = load_generator(paths["generator"])
     laboratory = Laboratory(scorer, generate(network, z_bank(config, seed=10**6, count=POOL)))
     rate = values.register.false_promotion_rate
-    found = power(laboratory, PAIRS, rate)
+    found = power(laboratory, IMPROVEMENTS, BUDGETS, rate)
     table = Table("improvement", *(f"{banks} banks" for banks in BUDGETS), title=f"promoted of {PAIRS} challengers")
     for improvement, by_banks in found.items():
         table.add_row(f"{improvement:.0%}", *(f"{share:.1%}" for share in by_banks.values()))
