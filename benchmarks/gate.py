@@ -115,7 +115,7 @@ def draw(found: dict[float, dict[int, float]], count: int, rate: float) -> bytes
     axes.axhline(100 * rate, color=GREY, linestyle=":", linewidth=1)
     axes.set(xlabel="improvement of FID, %", ylabel="challengers promoted, %", ylim=(0, 102))
     axes.set_title("How often the gate finds an improvement; at 0 it is wrong", loc="left")
-    axes.legend(frameon=False)
+    axes.legend(loc="center right", bbox_to_anchor=(1, 0.3), frameon=False)
     return png_of(figure)
 
 

@@ -18,7 +18,7 @@ import pandas as pd
 model = mlflow.pyfunc.load_model("models:/{name}/{version}")
 png = model.predict(pd.DataFrame({{"seed": [0], "count": [1]}})).png[0]  # the bytes of a PNG file
 """
-SHELL = """python -m stages.generate --help
+SHELL = """python -m stages.generate 100 generated/hundred --model models:/{name}/{version}
 mlflow models serve -m models:/{name}@champion --env-manager local -p 5001
 python -m stages.compare champion {version} --html comparison.html
 """

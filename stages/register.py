@@ -156,11 +156,16 @@ def _fill(writer: RunWriter, training: Path, evaluation: Path, scores: dict[str,
     for step, path in grids(training / SAMPLES).items():
         with Image.open(path) as picture:
             writer.write_grid(picture, step)
-    numbers = {name: value for name, value in scores.items() if name != "passport"}
     speed = load_json(training / SPEED)
-    writer.write_scores(numbers | speed, step=speed["steps"])
+    writer.write_scores(_metrics(scores) | speed, step=speed["steps"])
     writer.write_papers(evaluation, scores["passport"], PAPERS)
     writer.finish()
+
+
+def _metrics(scores: dict[str, Any]) -> dict[str, float]:
+    """Return what MLflow draws charts of: the generator's scores, without counts and those of real images and noise."""
+    others = ("_of_real", "_of_noise", "images", "banks", "trainings", "passport")
+    return {name: value for name, value in scores.items() if not name.endswith(others)}
 
 
 def _version(writer: RunWriter, generator: Path, name: str, who: Identity, said: dict[str, str]) -> str:

@@ -12,7 +12,7 @@ import pytest
 from tests.servers import Deployment, FlowRun, stage_processes, wait_for
 
 pytestmark = pytest.mark.slow
-STAGES = ["fetch", "prepare", "extractor", "train", "diagnose", "evaluate", "register"]
+STAGES = ["fetch", "prepare", "extractor", "train", "retrain", "diagnose", "evaluate", "register"]
 
 
 @contextmanager
@@ -64,11 +64,15 @@ def test_mlflow_knows_the_flow_run(deployed: Deployment, flow_run: FlowRun) -> N
 
 def test_a_failed_stage_speaks_in_the_log_and_in_the_state(deployed: Deployment, flow_run: FlowRun) -> None:
     stage = deployed.project.root / "stages" / "evaluate.py"
-    with changed(stage, "    device = pick_device(compute)\n", '    raise StageError("planted: the moon is full")\n'):
+    with changed(
+        stage,
+        "    scorer = Scorer(prepared, extractor, compute, evaluate)\n",
+        '    raise StageError("planted: the moon is full")\n',
+    ):
         stage.write_text("from stages.errors import StageError\n" + stage.read_text())
         failed = deployed.watch()
     assert failed.returncode == 1
-    assert deployed.tasks(failed) == dict.fromkeys(STAGES[:5], "COMPLETED") | {"evaluate": "FAILED"}
+    assert deployed.tasks(failed) == dict.fromkeys(STAGES[:6], "COMPLETED") | {"evaluate": "FAILED"}
     state = deployed.state(failed)
     assert state["type"] == "FAILED"
     assert re.search(r"stage evaluate failed \(exit \d+\): planted: the moon is full$", state["message"])
