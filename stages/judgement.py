@@ -19,8 +19,8 @@ TESTED = ("fid", "kid")
 def judge(ledger: Ledger, who: Identity, evidence: Evidence, config: RegisterConfig, commit: str) -> tuple[str, str]:
     """Decide on a candidate, once: the same candidate before the same champion under the same rules changes nothing.
 
-    A champion scored under another passport stays champion, and later candidates are compared with its new scores. A
-    former champion returns by hand only, or each run of the pipeline would undo a rollback.
+    A champion scored under another passport, or on more trainings, stays champion, and later candidates are compared
+    with its new scores. A former champion returns by hand only, or each run of the pipeline would undo a rollback.
 
     Args:
         ledger: held; it gets an entry if something was decided.
@@ -38,18 +38,26 @@ def judge(ledger: Ledger, who: Identity, evidence: Evidence, config: RegisterCon
         command = "python -m stages.promotion rollback VERSION"
         return "former champion", f"it was champion and was replaced; only a person brings it back: {command}"
     if state.champion is not None and state.champion.weights == who.weights:
-        if not any(entry.candidate.passport == who.passport and entry.evidence for entry in mine):
-            reason = "the champion has scores under another passport now, with which later candidates are compared"
+        if not any(entry.candidate.passport == who.passport and _covers(entry, evidence) for entry in mine):
+            reason = (
+                "the champion has other scores now (passport, or trainings), with which later candidates are compared"
+            )
             evidence_now = record(evidence, Decision("refused", reason, bounds(evidence, config)), config, commit)
             ledger.append("scored again", name, who, reason, evidence_now)
             return "scored again", reason
         return mine[-1].action, mine[-1].reason
     for entry in reversed(mine):
-        if _same_case(entry, who, ledger.entries, config):
+        if _covers(entry, evidence) and _same_case(entry, who, ledger.entries, config):
             return entry.action, entry.reason
     decision = _decide(ledger.entries, state.champion, who, evidence, config)
     ledger.append(decision.action, name, who, decision.reason, record(evidence, decision, config, commit))
     return decision.action, decision.reason
+
+
+def _covers(entry: Entry, evidence: Evidence) -> bool:
+    """Return whether a decision knew as many trainings as were scored now: more of them change no passport."""
+    banks = entry.evidence["banks"] if entry.evidence else {}
+    return any(len(trainings) >= evidence.banks.training.nunique() for trainings in banks.values())
 
 
 def _same_case(entry: Entry, who: Identity, entries: Sequence[Entry], config: RegisterConfig) -> bool:

@@ -1,10 +1,11 @@
 """The door to MLflow's runs. What is in MLflow can be rebuilt from DVC's outputs; training also logs while it runs."""
 
+import hashlib
 import os
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Self
@@ -155,12 +156,14 @@ class RunWriter:
             entity = data._to_mlflow_entity()
         self.client.log_inputs(self.id, [DatasetInput(entity, [InputTag("mlflow.data.context", "training")])])
 
-    def write_papers(self, folder: Path, passport: str, names: Iterable[str]) -> None:
-        """Write files of a folder as artifacts, unless those of the same passport are there."""
-        if self.run.data.tags.get("passport") != passport:
+    def write_papers(self, folder: Path, passport: str, names: Sequence[str]) -> None:
+        """Write files of a folder as artifacts, unless the same are there; more trainings change no passport."""
+        digests = "".join(file_digest(folder / name) for name in names)
+        said = {"passport": passport, "evaluation.sha256": hashlib.sha256(digests.encode()).hexdigest()}
+        if any(self.run.data.tags.get(tag) != value for tag, value in said.items()):
             for name in names:
                 self.client.log_artifact(self.id, str(folder / name), "evaluation")
-            self.client.set_tag(self.id, "passport", passport)
+            self.set_tags(said)
 
     def write_file(self, content: bytes, path: str) -> None:
         """Write an artifact, unless it is there with the same content."""

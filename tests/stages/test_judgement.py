@@ -27,9 +27,12 @@ def champion(ledger: Ledger) -> Identity | None:
     return replay(ledger.entries, MODEL).champion
 
 
-def said(ledger: Ledger, name: str, fid: float, passport: dict[str, Any] = PASSPORT, **rules: Any) -> str:
+def said(
+    ledger: Ledger, name: str, fid: float, passport: dict[str, Any] = PASSPORT, trainings: int = 1, **rules: Any
+) -> str:
     """Let the gate decide on a candidate of this name and FID."""
-    return judge(ledger, who(name, passport), found(fid, passport), replace(RULES, **rules), "c0ffee")[0]
+    evidence = found(fid, passport, trainings)
+    return judge(ledger, who(name, passport), evidence, replace(RULES, **rules), "c0ffee")[0]
 
 
 def test_a_better_candidate_takes_the_place_and_a_worse_one_does_not(ledger: Ledger) -> None:
@@ -81,6 +84,17 @@ def test_another_passport_is_refused_until_the_champion_is_scored_under_it(ledge
     assert said(ledger, "a", 2.5, OTHER) == "scored again"
     assert said(ledger, "b", 1.0, OTHER) == "promoted"
     assert len(ledger.entries) == 4
+
+
+def test_trainings_under_other_seeds_reach_the_ledger_when_they_come_later(ledger: Ledger) -> None:
+    said(ledger, "a", 2.5)
+    assert said(ledger, "b", 2.4, noise="retraining") == "refused"
+    assert "trained once" in ledger.entries[-1].reason
+    assert said(ledger, "a", 2.5, trainings=4) == "scored again"
+    assert said(ledger, "b", 2.4, noise="retraining") == "refused"
+    assert said(ledger, "b", 2.4, trainings=4, noise="retraining") == "promoted"
+    assert said(ledger, "b", 2.4, noise="retraining") == "promoted"  # fewer trainings say nothing new
+    assert len(ledger.entries) == 5
 
 
 def test_scores_under_the_first_passport_are_still_remembered(ledger: Ledger) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from platform import machine
 from typing import Any
 
+import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
@@ -161,6 +162,20 @@ def test_scores_under_another_passport_get_a_run_and_a_version_of_their_own(
     assert state(client, first)[:5] == before
     assert client.get_run(second["run_id"]).data.metrics["fid_digits"] == 1.5
     assert register_tiny() == second
+
+
+def test_scores_of_trainings_that_came_later_reach_run_and_ledger(register_tiny: Register, root: Path) -> None:
+    first = register_tiny()
+    banks = root / "trained" / "evaluation" / "banks.csv"
+    rows = pd.read_csv(banks)
+    pd.concat([rows, rows.assign(training=1)]).to_csv(banks, index=False)
+    assert register_tiny()["version"] == first["version"]
+    client, _ = connect()
+    there = Path(client.download_artifacts(first["run_id"], "evaluation/banks.csv", str(root)))
+    assert there.read_bytes() == banks.read_bytes()
+    *_, last = map(json.loads, (root / LEDGER).read_text().splitlines())
+    assert last["action"] == "scored again"
+    assert [len(trainings) for trainings in last["evidence"]["banks"].values()] == [2, 2]
 
 
 def test_the_gate_decides_and_the_registration_says_what(register_tiny: Register) -> None:
