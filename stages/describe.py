@@ -1,5 +1,6 @@
 """What MLflow's pages say of a version: its card, and its comparison with the champion."""
 
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -50,7 +51,7 @@ def describe(
     """
     client, name = writer.client, register.model_name
     found = registry.find_model(client, name, version)
-    model = Model(found, read_evidence(f"version {version}", evaluation), evaluation)
+    model = _unaliased(Model(found, read_evidence(f"version {version}", evaluation), evaluation))
     against = pages.opponent(client, name, version, reigning)
     verdict, reason, short = _judge(writer, model, against, register)
     pages.tag_version(client, name, version, {pages.VERDICT_TAG: short})
@@ -69,6 +70,11 @@ def describe(
     _write(writer, facts, evaluation)
 
 
+def _unaliased(model: Model) -> Model:
+    """Return a model that is called by its number alone: aliases move, and what is written here stays."""
+    return replace(model, found=replace(model.found, aliases=()))
+
+
 def _judge(writer: RunWriter, model: Model, against: str | None, register: RegisterConfig) -> tuple[str, str, str]:
     """Return a sentence on the model against a version, why, and the verdict in a few words.
 
@@ -79,7 +85,7 @@ def _judge(writer: RunWriter, model: Model, against: str | None, register: Regis
         return f"{known}; there was no champion to compare it with.", "", "no champion to compare with"
     with TemporaryDirectory() as folder:
         try:
-            models = [load_model(register.model_name, against, Path(folder)), model]
+            models = [_unaliased(load_model(register.model_name, against, Path(folder))), model]
             rate = register.false_promotion_rate
             comparison = compare_models(models, register.metric, noise=register.noise, rate=rate)
         except StageError as error:
@@ -106,8 +112,11 @@ def _write(writer: RunWriter, facts: Facts, evaluation: Path) -> None:
 
     text = shortened(card(facts, address), f"`card/card.md` of run {facts.run_id}")
     pages.describe_version(writer.client, facts.model, facts.version, text)
-    if registry.champion(writer.client, facts.model) in (None, facts.version):
-        pages.describe_model(writer.client, facts.model, shortened(model_card(facts, address), "its page"))
+    of_model = shortened(model_card(facts, address), "its page")
+    writer.write_file(of_model.encode(), pages.MODEL_CARD)
+    if registry.champion(writer.client, facts.model) is None:
+        pages.describe_model(writer.client, facts.model, of_model)
+    pages.describe_champion(writer.client, facts.model)
 
 
 def _narrow(path: Path) -> bytes:

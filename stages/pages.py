@@ -1,8 +1,13 @@
 """The door to what MLflow's pages say of a version: tags and descriptions, which a person may write too."""
 
 import hashlib
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from stages import registry
 
 OPPONENT_TAG = "compared.with"
 """Tag of a version: the champion that it was last compared with."""
@@ -10,6 +15,8 @@ VERDICT_TAG = "verdict"
 """Tag of a version: how that comparison ended, in a few words."""
 CARD_TAG = "card.sha256"
 """Tag of a version and of a model: sha256 of the description that we wrote; another one is a person's."""
+MODEL_CARD = "card/model.md"
+"""Artifact of a version's run: what the registered model's description says while that version is champion."""
 
 
 def opponent(client: MlflowClient, name: str, number: str, reigning: str | None) -> str | None:
@@ -53,6 +60,23 @@ def describe_model(client: MlflowClient, name: str, text: str) -> None:
     if _is_ours(found.description, found.tags) and found.description != text:
         client.set_registered_model_tag(name, CARD_TAG, digest)
         client.update_registered_model(name, text)
+
+
+def describe_champion(client: MlflowClient, name: str) -> None:
+    """Write the champion's card as the description of the registered model, if there is a champion."""
+    number = registry.champion(client, name)
+    if number is not None:
+        run_id = str(client.get_model_version(name, number).run_id)
+        describe_model(client, name, _model_card(client, run_id) or f"Version {number} is champion.")
+
+
+def _model_card(client: MlflowClient, run_id: str) -> str | None:
+    """Return what `register` wrote into a run; None for a version that it did not make."""
+    with TemporaryDirectory() as folder:
+        try:
+            return Path(client.download_artifacts(run_id, MODEL_CARD, folder)).read_text(encoding="utf-8")
+        except (MlflowException, OSError):
+            return None
 
 
 def _is_ours(description: str | None, tags: dict[str, str]) -> bool:

@@ -7,7 +7,7 @@ import sys
 from argparse import ArgumentParser
 from typing import Literal
 
-from stages import params, registry
+from stages import pages, params, registry
 from stages.errors import StageError
 from stages.ledger import LEDGER, Ledger, held_ledger
 from stages.mirror import mirror
@@ -53,6 +53,7 @@ def crown(action: ByHand, number: int | None, reason: str) -> None:
             )
         ledger.append(action, name, who, reason)
         mirror(client, name, ledger)
+        pages.describe_champion(client, name)
     print(f"{name}: version {new} is champion, {action}: {reason} (before: {f'version {old}' if old else 'none'})")
 
 

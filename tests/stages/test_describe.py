@@ -10,6 +10,7 @@ from mlflow import MlflowClient
 
 from stages.comparison import Model
 from stages.describe import describe
+from stages.pages import describe_champion
 from stages.params import Params
 from stages.prepared import Summary
 from stages.tracking import RunWriter, connect
@@ -77,7 +78,7 @@ def test_the_card_is_the_description_and_an_artifact_with_its_pictures(
     assert "Trained on" in description
     assert "Trained on" not in of_model
     assert sorted(files) == [
-        f"card/{file}" for file in ("card.md", "comparison.png", "interpolation.png", "neighbours.png")
+        f"card/{file}" for file in ("card.md", "comparison.png", "interpolation.png", "model.md", "neighbours.png")
     ]
 
 
@@ -100,10 +101,22 @@ def test_a_new_champion_keeps_saying_whom_it_beat(say: Say, name: str, made_mode
     client.set_registered_model_alias(name, "champion", "2")
     version, run_id = say(second, "2")
     description, _, _, of_model, _, _ = state(client, name, version, run_id)
-    assert description.startswith("Version 2 (champion) is better than version 1 in fid_digits: ")
+    assert description.startswith("Version 2 is better than version 1 in fid_digits: ")
     assert client.get_model_version(name, version).tags["verdict"] == "better than 1"
     assert of_model.splitlines()[0] == description.splitlines()[0]
     assert "comparison.html" in {file.path for file in client.list_artifacts(run_id)}
+
+
+def test_the_page_of_the_model_follows_the_champion(say: Say, name: str, made_model: Callable[..., Model]) -> None:
+    client, _ = connect()
+    for number in (1, 2):
+        say(made_model(number, 4.0 - number))
+        client.set_registered_model_alias(name, "champion", str(number))
+    describe_champion(client, name)
+    assert client.get_registered_model(name).description.startswith("Version 2 has fid_digits 2.")
+    client.set_registered_model_alias(name, "champion", "1")
+    describe_champion(client, name)
+    assert client.get_registered_model(name).description.startswith("Version 1 has fid_digits 3.")
 
 
 def test_another_passport_is_no_comparison_and_the_card_says_why(

@@ -66,6 +66,12 @@ def test_any_earlier_champion_comes_back_by_its_number(model: str) -> None:
     assert champion(model) == "1"
 
 
+def test_the_page_of_the_model_names_who_is_champion_now(model: str) -> None:
+    for number in ("1", "3"):
+        main(["rollback", number, "--reason", "artefacts"])
+        assert connect()[0].get_registered_model(model).description == f"Version {number} is champion."
+
+
 def test_a_promotion_by_hand_takes_any_version(model: str) -> None:
     client, _ = connect()
     number = add_version(client, model, who("refused by the gate"))
