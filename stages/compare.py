@@ -45,6 +45,7 @@ def main(arguments: Sequence[str]) -> None:
             models.append(load_model(configured.model_name, wanted, target))
         comparison = compare_models(models, metric, noise=noise, rate=configured.false_promotion_rate)
         if given.html:
+            given.html.parent.mkdir(parents=True, exist_ok=True)
             given.html.write_text(page(comparison), encoding="utf-8")
     width = shutil.get_terminal_size((120, 24)).columns
     print("\n".join(sentences(comparison)))
