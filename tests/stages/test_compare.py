@@ -60,13 +60,13 @@ def test_a_version_an_alias_and_a_run_are_compared(
     for model in models[:2]:
         registry.version(model)
     registry.client.set_registered_model_alias(registry.name, "champion", "1")
-    main(["champion", "2", registry.run(models[2]), "--html", str(root / "page.html")])
+    main(["champion", "2", registry.run(models[2]), "--html", str(root / "new" / "page.html")])
     said = capsys.readouterr().out
     shown = [model.interval("fid", "resampling") for model in models]
     assert f"Version 2 is better than version 1 (champion) in fid_digits: {shown[1]} against {shown[0]}." in said
     assert "Run run-of-3 against version 1 (champion): cannot tell in fid_digits." in said
     assert all(interval in said.split("against version 1 (champion):\n")[0] for interval in shown)
-    page = (root / "page.html").read_text()
+    page = (root / "new" / "page.html").read_text()
     assert "Version 2 is better than version 1 (champion) in fid_digits" in page
 
 
@@ -79,10 +79,18 @@ def test_the_metric_can_be_chosen(
     assert "Version 2 against version 1: cannot tell in is_digits." in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("unknown", ["7", "nobody", "f" * 32])
-def test_what_is_not_there_is_named(unknown: str, registry: Registry, made_model: MakeModel) -> None:
+@pytest.mark.parametrize(
+    ("unknown", "message"),
+    [
+        ("7", r"MLflow has no {name} 7 \(versions there: 1; store: .*\); name another, or set MLFLOW_TRACKING_URI"),
+        ("nobody", r"MLflow has no {name} nobody \(versions there: 1; store: .*\); name another"),
+        ("f" * 32, r"MLflow has no run f{{32}}: .*; name another, or a version of {name}"),
+    ],
+    ids=["number", "alias", "run"],
+)
+def test_what_is_not_there_is_named(unknown: str, message: str, registry: Registry, made_model: MakeModel) -> None:
     registry.version(made_model(1, 3.0))
-    with pytest.raises(StageError, match=rf"MLflow has no .*{unknown}.*; name another"):
+    with pytest.raises(StageError, match=message.format(name=registry.name)):
         main(["1", unknown])
 
 
