@@ -13,14 +13,14 @@ from torch import Tensor
 
 from gan_core.config import ComputeConfig
 from gan_core.neighbours import Neighbours, closeness
-from gan_core.parzen import SAMPLES, SIGMAS, VALIDATION, ParzenScore, parzen
+from gan_core.parzen import SAMPLES, VALIDATION, ParzenScore, parzen
 from gan_core.sampling import between, generate, z_bank
 from gan_core.weights import load_generator
 from stages.evidence import Evidence, suffix
 from stages.params import EvaluateConfig
 from stages.passport import passport_sha256
 from stages.pictures import grid, png_bytes, side_by_side, stacked
-from stages.prepared import Summary, load_images
+from stages.prepared import load_images
 from stages.progress import progress
 from stages.results import BANKS, COMPARISON, INTERPOLATION, NEIGHBOURS, PASSPORT, SCORES, save_json
 from stages.scoring import Scorer
@@ -66,7 +66,7 @@ def evaluate(
     scorer = Scorer(prepared, extractor, compute, evaluate)
     trainings = [generator, *sorted(retrained.glob("*.safetensors"), key=lambda path: int(path.stem))]
     table, pixels, neighbours = _measure(scorer, trainings)
-    papers = scorer.passport() | {"parzen": _protocol(scorer.summary) if evaluate.parzen else None}
+    papers = scorer.passport()
     table = table.rename(columns={name: f"{name}{suffix(papers)}" for name in table.columns[2:]})
     evidence = Evidence("the generator", {}, papers, table)
     named: dict[str, Any] = _summary(evidence) | _beside(scorer, evidence)
@@ -119,19 +119,15 @@ def _beside(scorer: Scorer, evidence: Evidence) -> dict[str, float]:
     return named | ratios | {f"fid{ending}_of_noise": noise}
 
 
-def _protocol(summary: Summary) -> dict[str, Any]:
-    """Return what the likelihood depends on beside the data and the generator."""
-    validation = min(VALIDATION, summary.validation)
-    if validation < VALIDATION:
-        print(f"warning: {validation} validation images choose the window's width; the 2014 paper had {VALIDATION:,}")
-    return {"samples": SAMPLES, "validation": validation, "test": summary.test, "sigmas": SIGMAS}
-
-
 def _parzen(prepared: Path, generator: Path, seed: int, device: torch.device) -> dict[str, float]:
     """Return the log-likelihood of all test images by the protocol of the 2014 paper; the bank of z is that of FID."""
     network, config = load_generator(generator)
     samples = generate(network.to(device), z_bank(config, seed=seed, count=SAMPLES)).to(device)
     validation = torch.tensor(load_images(prepared, "validation")[:VALIDATION], device=device)
+    if len(validation) < VALIDATION:
+        print(
+            f"warning: {len(validation)} validation images choose the window's width; the 2014 paper had {VALIDATION:,}"
+        )
     test = torch.tensor(load_images(prepared, "test"), device=device)
     found: ParzenScore = parzen(samples=samples, validation=validation, test=test)
     print(f"log-likelihood under a Parzen window: {found.mean:.1f} ± {found.standard_error:.1f} nats")

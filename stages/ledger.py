@@ -10,6 +10,7 @@ import getpass
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -123,10 +124,26 @@ def held_ledger() -> Iterator[Ledger]:
     Raises:
         StageError: a line is damaged, or does not follow from the one before.
     """
-    path = project_root() / LEDGER
+    path, copy = project_root() / LEDGER, project_root() / ".checkpoints" / LEDGER
     with path.open("a+b", buffering=0) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        yield Ledger(path, file)
+        _restore_lost(path, file, copy)
+        try:
+            yield Ledger(path, file)
+        finally:
+            copy.parent.mkdir(exist_ok=True)
+            shutil.copyfile(path, copy)
+
+
+def _restore_lost(path: Path, file: FileIO, copy: Path) -> None:
+    """Write again what an older state of the ledger lacks; `dvc exp apply` and git put such a one in its place."""
+    file.seek(0)
+    there, kept = file.readall(), copy.read_bytes() if copy.exists() else b""
+    if len(kept) > len(there) and kept.startswith(there) and there.endswith(b"\n" if there else b""):
+        file.write(kept[len(there) :])
+        os.fsync(file.fileno())
+        lost = kept.count(b"\n") - there.count(b"\n")
+        print(f"{path}: an older state had taken its place; {lost} later decisions are restored from {copy}")
 
 
 def _author() -> str:

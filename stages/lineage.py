@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -38,10 +39,10 @@ def dvc_md5(folder: Path) -> str:
     return hashlib.md5(json.dumps(entries, sort_keys=True).encode()).hexdigest() + ".dir"
 
 
-def code_sha256(package: Path) -> str:
-    """Return the sha256 over the names and contents of a package's modules."""
+def code_sha256(package: Path, modules: Sequence[str] = ()) -> str:
+    """Return the sha256 over the names and contents of a package's modules: of some of them, or of all."""
     digest = hashlib.sha256()
-    for path in sorted(package.glob("*.py")):
+    for path in sorted(package / f"{name}.py" for name in modules) if modules else sorted(package.glob("*.py")):
         digest.update(f"{path.name}:{file_digest(path)};".encode())
     return digest.hexdigest()
 

@@ -20,7 +20,7 @@ from stages.lineage import file_digest, git_commit
 from stages.mirror import mirror
 from stages.origin import write_lineage
 from stages.pages import tag_version
-from stages.params import DataConfig, EvaluateConfig, PrepareConfig, RegisterConfig, RetrainConfig
+from stages.params import DataConfig, EvaluateConfig, PrepareConfig, RegisterConfig
 from stages.prepared import load_summary
 from stages.results import (
     BANKS,
@@ -58,7 +58,6 @@ def register(
     data: DataConfig,
     prepare: PrepareConfig,
     extractor: ExtractorConfig,
-    retrain: RetrainConfig,
     evaluate: EvaluateConfig,
     register: RegisterConfig,
 ) -> None:
@@ -78,7 +77,6 @@ def register(
         data: logged.
         prepare: logged.
         extractor: logged.
-        retrain: logged.
         evaluate: logged.
         register: name of the model, bounds for `champion`, and the test against the one that is.
 
@@ -87,12 +85,10 @@ def register(
     """
     facts, evidence = load_json(training / TRAINING), read_evidence("the candidate", evaluation)
     writer = open_run(facts, prepared, evidence.scores["passport"])
-    _repair(writer, register.model_name)
     sections: dict[str, Any] = {
         "data": data,
         "prepare": prepare,
         "extractor": extractor,
-        "retrain": retrain,
         "evaluate": evaluate,
     }
     writer.write_params({name: asdict(section) for name, section in sections.items()})
@@ -102,6 +98,7 @@ def register(
     who = Identity(file_digest(generator), evidence.scores["passport"], facts["key"])
     said = {"data.dvc_md5": facts["data_md5"]} | write_lineage(writer, prepared) | _score_tags(evidence.scores)
     version = _version(writer, generator, register.model_name, who, said)
+    _repair(writer, register.model_name)
     before = registry.champion(writer.client, register.model_name)
     decided = _judge(writer, who, evidence, register)
     describe(

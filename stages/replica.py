@@ -65,6 +65,7 @@ def clone(root: Path, place: Path, commit: str, patch: Path) -> None:
     _git("clone", "--quiet", "--no-checkout", str(root), str(place))
     _git("-C", str(place), "checkout", "--quiet", "--detach", commit)
     if patch.stat().st_size:
+        print(f"applying the {len(patch.read_text(encoding='utf-8').splitlines())} lines that differed from {commit}")
         _git("-C", str(place), "apply", "--whitespace=nowarn", str(patch))
     (place / LOCK).unlink(missing_ok=True)
     # A cache that all projects of a user share would hand out the old weights.

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+import gan_core
 from gan_core.config import ComputeConfig
 from gan_core.device import pick_device
 from gan_core.features import Features, extract
@@ -18,11 +19,13 @@ from gan_core.sampling import generate, z_bank
 from gan_core.weights import load_generator
 from stages.errors import StageError
 from stages.extractor import describe_extractor, load_extractor, load_real
-from stages.lineage import dvc_md5
+from stages.lineage import code_sha256, dvc_md5
 from stages.params import EvaluateConfig
 from stages.prepared import load_summary
 
 LIBRARIES = ("torch", "torch-fidelity", "numpy", "scipy")
+MEASURING = ("classifier", "features", "fidelity", "images", "neighbours", "parzen", "sampling")
+"""Modules of `gan_core` that make numbers of images; other code gives other scores."""
 
 
 class Scorer:
@@ -93,17 +96,20 @@ class Scorer:
         """Return everything that the scores depend on beside the generator."""
         summary = self.summary
         reference = {"data": summary.name, "split": "train", "images": summary.train}
+        shape = f"{summary.size} pixels, {summary.channels} channels"
+        inception = self.description["kind"] == "inception-v3"
         return {
             "extractor": {name: self.description[name] for name in ("name", "kind", "sha256", "batch_size")},
-            "resizer": f"none: {summary.size} pixels, {summary.channels} channels",
+            "resizer": f"{shape}, {'to 299 pixels as TensorFlow 1, bilinear' if inception else 'as they are'}",
             "reference": reference | {"dvc_md5": self._data["data_md5"]},
             "compared": {"generated": self.count, "real": {"split": "test", "images": self.count}, "noise": self.count},
-            "settings": asdict(self.config) | asdict(self.settings),
+            "settings": {"seed": self.config.seed, "banks": self.config.banks} | asdict(self.settings),
             "neighbours": {
                 "precision_and_recall": NEIGHBOURHOOD,
                 "near_copies": [COPY_NEIGHBOURS, round(COPY_RATIO, 4)],
                 "lost_class": LOST_CLASS,
             },
+            "code": code_sha256(Path(gan_core.__file__).parent, MEASURING),
             "device": self.device.type,
             "threads": self._data["threads"],
             "libraries": {name: version(name) for name in LIBRARIES},

@@ -120,10 +120,26 @@ def test_every_set_has_as_many_images(score: Callable[..., Any], prepared: Path)
     assert score("all")[0]["images"] == len(load_images(prepared, "test"))
 
 
-@pytest.mark.parametrize("change", [{"seed": 1}, {"max_images": 200}, {"isc_splits": 5}, {"banks": 4}])
-def test_another_setting_is_another_passport(score: Callable[..., Any], change: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"seed": 1}, "settings.seed"),
+        ({"max_images": 200}, "compared.generated"),
+        ({"isc_splits": 5}, "settings.isc_splits"),
+        ({"banks": 4}, "settings.banks"),
+        ({"kid_subset_size": 100}, "settings.kid_subset_size"),
+    ],
+)
+def test_what_scores_depend_on_is_another_passport(
+    score: Callable[..., Any], change: dict[str, Any], field: str
+) -> None:
     first, second = score("one")[1], score("two", **change)[1]
-    assert any(line.startswith(f"settings.{next(iter(change))}: ") for line in differences(first, second))
+    assert any(line.startswith(f"{field}: ") for line in differences(first, second))
+
+
+@pytest.mark.parametrize("change", [{"few_images": "refuse"}, {"max_images": 5000}, {"kid_subset_size": 900}])
+def test_what_no_score_depends_on_is_in_no_passport(score: Callable[..., Any], change: dict[str, Any]) -> None:
+    assert score("one") == score("two", **change)
 
 
 def test_few_images_are_marked_or_refused(score: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
@@ -144,8 +160,9 @@ def test_the_papers_likelihood_is_of_the_test_images_under_a_window_on_generated
     score: Callable[..., Any], root: Path, prepared: Path
 ) -> None:
     scores, passport = score("parzen", parzen=True)
-    assert passport["settings"]["parzen"] is True
-    assert not any(name.startswith("parzen") for name in score("without")[0])
+    without = score("without")
+    assert not any(name.startswith("parzen") for name in without[0])
+    assert passport == without[1]  # no other score depends on it
     generator, config = load_generator(root / "trained" / "generator.safetensors")
     samples = generate(generator, z_bank(config, seed=0, count=SAMPLES))
     validation = torch.tensor(load_images(prepared, "validation"))

@@ -10,10 +10,15 @@ from pathlib import Path
 import pytest
 
 from stages.errors import StageError
-from stages.ledger import Ledger, held_ledger
+from stages.ledger import LEDGER, Ledger, held_ledger
 from stages.succession import Entry
 from tests.decisions import who
 from tests.project import ROOT
+
+
+def append(name: str) -> None:
+    with held_ledger() as ledger:
+        ledger.append("promoted", "gan-a", who(name), "better")
 
 
 @pytest.fixture
@@ -164,3 +169,29 @@ def test_a_full_disk_is_said_and_decides_nothing(written: Path) -> None:
         Ledger(written, full).append("refused", "gan-a", who("d"), "poor")  # type: ignore[arg-type]  # behaves as one
     assert len(entries()) == 3
     assert written.read_bytes() == whole
+
+
+def test_decisions_that_an_older_state_lacks_are_restored(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As `dvc exp apply` and `git checkout` put one in the ledger's place."""
+    states = []
+    for name in "abc":
+        append(name)
+        states.append((root / LEDGER).read_bytes())
+    for older in (states[0], b""):
+        (root / LEDGER).write_bytes(older)
+        with held_ledger() as ledger:
+            assert [entry.candidate for entry in ledger.entries] == [who(name) for name in "abc"]
+        assert (root / LEDGER).read_bytes() == states[2]
+        assert "later decisions are restored" in capsys.readouterr().out
+
+
+def test_another_ledger_takes_the_place_of_the_copy(root: Path) -> None:
+    append("a")
+    (root / LEDGER).unlink()
+    (root / ".checkpoints" / LEDGER).unlink()
+    append("b")
+    other = (root / LEDGER).read_bytes()
+    (root / ".checkpoints" / LEDGER).write_text("of another branch\n" * 99)
+    with held_ledger() as ledger:
+        assert [entry.candidate for entry in ledger.entries] == [who("b")]
+    assert (root / LEDGER).read_bytes() == (root / ".checkpoints" / LEDGER).read_bytes() == other

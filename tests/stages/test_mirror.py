@@ -94,12 +94,15 @@ def test_a_decision_of_another_clone_is_not_rolled_back(client: MlflowClient, mo
     decide(model, "promoted", "b")
     mirror(client, model)
     theirs = (root / LEDGER).read_bytes()
+    copy = root / ".checkpoints" / LEDGER
     for mine in (b"", older):
         (root / LEDGER).write_bytes(mine)
+        copy.unlink()  # another clone has none of this one's
         with pytest.raises(StageError, match=r"decision about .* that .*ledger\.jsonl lacks .*git pull"):
             mirror(client, model)
         assert aliases(client, model)["champion"] == "2"
     (root / LEDGER).write_bytes(older)
+    copy.unlink()
     decide(model, "refused", "c")  # both clones decided
     with pytest.raises(StageError, match="git pull"):
         mirror(client, model)

@@ -50,7 +50,7 @@ def register_tiny(root: Path, prepared: Path, committed: Params, train_tiny: Cal
             evaluate(*inputs, evaluation, compute=CPU, evaluate=few)
         wide: dict[str, Any] = {"max_fid_ratio_to_noise": 1e9, "max_excess_near_copies": 1.0}
         config = replace(committed.register, model_name=name, max_fid_ratio_to_real=bounds, **wide)
-        names = ("data", "prepare", "extractor", "retrain", "evaluate")
+        names = ("data", "prepare", "extractor", "evaluate")
         sections = {section: getattr(committed, section) for section in names}
         outputs = generator, training, diagnosis, evaluation, place / "registration.json"
         register(prepared, *outputs, register=config, **sections)
