@@ -5,7 +5,6 @@ classifier. The folder MNIST holds its files. torch-fidelity computes FID alone,
 which is faster than its usual folders of PNG files; with its own loader processes, and without them. About 6 minutes.
 """
 
-import os
 import subprocess
 import sys
 import time
@@ -16,8 +15,6 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -25,11 +22,6 @@ from gan_core.classifier import Classifier
 from gan_core.features import Extractor, Features, classifier_extractor, extract
 from gan_core.fidelity import Reference, Settings, fid, scores
 from gan_core.tensor_files import load_tensors, save_tensors
-from stages.fetch import fetch
-from stages.params import DataConfig, PrepareConfig
-from stages.prepare import prepare
-from stages.prepared import load_images
-from stages.progress import progress
 
 GENERATED, REFERENCE = 10_000, 50_000
 SETTINGS = Settings(isc_splits=10, kid_subsets=100, kid_subset_size=1000)
@@ -117,6 +109,11 @@ def kept(folder: Path) -> Reference:
 
 def set_up(mnist: str, folder: Path) -> None:
     """Write both sets of images, a classifier, and what is kept of the reference."""
+    from stages.fetch import fetch  # here, so that no measured process imports it
+    from stages.params import DataConfig, PrepareConfig
+    from stages.prepare import prepare
+    from stages.prepared import load_images
+
     data = DataConfig("mnist", mnist)
     options = PrepareConfig(28, 1, "crop", 0.25, 1 / 6, 0.01, 0)
     fetch(folder / "raw", data=data)
@@ -134,18 +131,27 @@ def set_up(mnist: str, folder: Path) -> None:
 
 
 def measured(folder: Path, arguments: Sequence[str]) -> tuple[float, float]:
-    """Return wall time in seconds and peak memory in GB of one process, children included where they are larger."""
+    """Return wall time in seconds and peak memory in GB of one process; loader processes have memory of their own."""
     command = [sys.executable, "-m", "benchmarks.scoring", "--run", str(folder), *arguments]
     started = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise RuntimeError(f"{' '.join(command)} failed")
-    return time.perf_counter() - started, usage.ru_maxrss / 1e6
+    subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+    seconds = time.perf_counter() - started
+    return seconds, int((folder / "peak").read_text()) / 1e6
+
+
+def note_peak(folder: Path) -> None:
+    """Write this process's peak of resident memory in kB; the parent's count would begin with the parent's own peak."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    (folder / "peak").write_text(line.split()[1])
 
 
 def main(mnist: str, rounds: str = "7") -> None:
     """Measure every kind in turn, round after round, and show the medians."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from stages.progress import progress
+
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in KINDS}
     with TemporaryDirectory() as name, progress("rounds", int(rounds)) as line:
         folder = Path(name)
@@ -166,7 +172,10 @@ def main(mnist: str, rounds: str = "7") -> None:
 if __name__ == "__main__":
     if sys.argv[1] != "--run":
         main(*sys.argv[1:])
-    elif sys.argv[3] == "theirs":
-        theirs(Path(sys.argv[2]), sys.argv[4:])
     else:
-        ours(Path(sys.argv[2]), sys.argv[3])
+        place, kind, *options = sys.argv[2:]
+        if kind == "theirs":
+            theirs(Path(place), options)
+        else:
+            ours(Path(place), kind)
+        note_peak(Path(place))

@@ -104,8 +104,8 @@ class TrainConfig:
 class ExtractorConfig:
     """The network whose features measure quality.
 
-    A classifier reads `epochs` to `seed`, Inception-v3 the rest; `batch_size` is also how many images are extracted at
-    once.
+    `batch_size` is of images whose features are extracted, and of those that a classifier is trained on, which reads
+    `epochs` to `seed` too. Weights that are given have the sum `weights_sha256`.
     """
 
     kind: Literal["classifier", "inception-v3"]

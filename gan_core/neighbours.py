@@ -19,8 +19,8 @@ COPY_NEIGHBOURS, COPY_RATIO = 50, 1 / 3
 one class lie closer together."""
 LOST_CLASS = 0.1
 """A class is covered if its share among generated images is at least this part of its share in training."""
-DISTANCES_AT_ONCE = 25_000_000
-"""Bounds memory: 100 MB of float32."""
+DISTANCES_AT_ONCE = 2_500_000
+"""10 MB of float32: what a processor keeps near, and hundreds of times less than all distances."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,18 @@ class Neighbours:
 
 
 def _chunks(features: Tensor, others: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Yield distances (rows, M) between some of the features (N, F) and all of the others (M, F), row by row."""
+    """Yield distances (rows, M) between some of the features (N, F) and all of the others (M, F), row by row.
+
+    The arithmetic and so the bits are those of `torch.cdist`, but each chunk is in the memory of the one before.
+    """
+    squares, other_squares = (part.square().sum(dim=1, keepdim=True) for part in (features, others))
+    left = torch.cat([-2 * features, squares, torch.ones_like(squares)], dim=1)
+    right = torch.cat([others, torch.ones_like(other_squares), other_squares], dim=1).T
     rows = max(1, DISTANCES_AT_ONCE // len(others))
+    buffer = features.new_empty(rows, len(others))
     for start in range(0, len(features), rows):
-        part = slice(start, start + rows)
-        yield part, torch.cdist(features[part], others)
+        part = slice(start, min(start + rows, len(features)))
+        yield part, torch.mm(left[part], right, out=buffer[: part.stop - start]).clamp_(min=0).sqrt_()
 
 
 def radii(features: Tensor) -> Tensor:
@@ -48,8 +55,11 @@ def radii(features: Tensor) -> Tensor:
     Of the first `LARGEST_MANIFOLD` images among themselves, where there are more.
     """
     some = features[:LARGEST_MANIFOLD]
-    smallest = [found.topk(NEIGHBOURHOOD + 1, largest=False).values for _, found in _chunks(some, some)]
-    return torch.cat(smallest)[:, NEIGHBOURHOOD]  # the smallest of all is the distance to itself
+    found = features.new_empty(len(some))
+    for part, distances in _chunks(some, some):
+        # The smallest of all is the distance to itself.
+        found[part] = distances.topk(NEIGHBOURHOOD + 1, largest=False).values[:, NEIGHBOURHOOD]
+    return found
 
 
 def survey(generated: Tensor, reference: Tensor, reference_radii: Tensor) -> tuple[float, float, Neighbours]:
@@ -67,15 +77,17 @@ def survey(generated: Tensor, reference: Tensor, reference_radii: Tensor) -> tup
     Returns:
         Precision and recall in [0, 1], and the neighbours of the generated images.
     """
-    own, real = radii(generated), len(reference_radii)
-    inside, reached, nearest = [], torch.zeros(real, dtype=torch.bool, device=reference.device), []
+    own, real, nearest = radii(generated), len(reference_radii), min(COPY_NEIGHBOURS, len(reference))
+    inside = torch.empty(len(generated), dtype=torch.bool, device=generated.device)
+    reached = torch.zeros(real, dtype=torch.bool, device=generated.device)
+    distances = generated.new_empty(len(generated), nearest)
+    indices = torch.empty(distances.shape, dtype=torch.long, device=generated.device)
     for part, found in _chunks(generated, reference):
-        inside.append((found[:, :real] <= reference_radii).any(dim=1))
+        inside[part] = (found[:, :real] <= reference_radii).any(dim=1)
         reached |= (found[:, :real] <= own[part, None]).any(dim=0)
-        nearest.append(found.topk(min(COPY_NEIGHBOURS, len(reference)), largest=False))
-    distances, indices = (torch.cat(parts).cpu() for parts in zip(*nearest, strict=True))
-    neighbours = Neighbours(distances, indices)
-    return torch.cat(inside).float().mean().item(), reached.float().mean().item(), neighbours
+        distances[part], indices[part] = found.topk(nearest, largest=False)
+    neighbours = Neighbours(distances.cpu(), indices.cpu())
+    return inside.float().mean().item(), reached.float().mean().item(), neighbours
 
 
 def closeness(neighbours: Neighbours) -> Tensor:

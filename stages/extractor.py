@@ -1,9 +1,11 @@
 """The stage `extractor`: the network whose features measure quality, and the features of all real images."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from gan_core.classifier import Classifier, accuracy, train_classifier
 from gan_core.config import ComputeConfig, ExtractorConfig
@@ -40,17 +42,20 @@ def extractor(prepared: Path, folder: Path, *, compute: ComputeConfig, extractor
         extractor: which network, how a classifier is trained, and how many images are extracted at once.
 
     Raises:
-        StageError: the data have no labels for a classifier; Inception's weights are missing or not the published ones.
+        StageError: the data have no labels for a classifier; weights that are given are missing, of another sum, or of
+            a classifier of other images; Inception's cannot be downloaded.
     """
     folder.mkdir(parents=True)
     weights = folder / WEIGHTS[extractor.kind]
-    if extractor.kind == "classifier":
-        measured = _train(prepared, weights, compute, extractor)
-        name = load_summary(prepared).name
-    else:
-        measured = {}
+    measured: dict[str, float] = {}
+    if extractor.kind == "inception-v3":
         name = "inception-v3"
         _provide_inception(weights, extractor)
+    elif extractor.weights is None:
+        name = load_summary(prepared).name
+        measured = _train(prepared, weights, compute, extractor)
+    else:
+        name = _take_classifier(prepared, weights, Path(extractor.weights), extractor)
     description = {"name": name, "kind": extractor.kind, "sha256": file_digest(weights)}
     images = {"data_md5": dvc_md5(prepared), "batch_size": extractor.batch_size}
     save_json(folder / "extractor.json", description | images)
@@ -98,6 +103,28 @@ def _split(prepared: Path, split: Split, device: torch.device) -> tuple[torch.Te
     return torch.tensor(images, device=device), torch.tensor(labels, device=device)
 
 
+def _take_classifier(prepared: Path, weights: Path, source: Path, config: ExtractorConfig) -> str:
+    """Copy a classifier that this stage wrote elsewhere; return what its scores are called: the file's name."""
+    remedy = "correct path and sum, or set extractor.weights to null to train one"
+    _copy_verified(source, weights, config.weights_sha256, remedy)
+    try:
+        _, shape = load_tensors(weights)
+        found = [shape["size"], shape["channels"], shape["classes"]]
+    except (SafetensorError, KeyError, TypeError):
+        raise StageError(
+            f"params.yaml: extractor.weights: {source} is no classifier of this project; {remedy}"
+        ) from None
+    summary = load_summary(prepared)
+    if found[:2] != [summary.size, summary.channels]:
+        raise StageError(
+            f"params.yaml: extractor.weights: {source} is for images of {found[0]} pixels and {found[1]} channels, the "
+            f"data have {summary.size} and {summary.channels}; {remedy}"
+        )
+    if not re.fullmatch("[a-z0-9_]+", source.stem):
+        raise StageError(f"{source}: scores are called by its name, so call it by small letters, digits and _ alone")
+    return source.stem
+
+
 def _provide_inception(weights: Path, config: ExtractorConfig) -> None:
     remedy = (
         f"download {INCEPTION_URLS[0]} (95,628,359 bytes) elsewhere and set extractor.weights to its path, "
@@ -107,14 +134,18 @@ def _provide_inception(weights: Path, config: ExtractorConfig) -> None:
         target = project_root() / ".checkpoints" / "inception-v3.pth"
         download(INCEPTION_URLS, target, sha256=config.weights_sha256, remedy=remedy)
     else:
-        target = project_root() / Path(config.weights).expanduser()
+        target = Path(config.weights)
+    _copy_verified(target, weights, config.weights_sha256, remedy)
+
+
+def _copy_verified(source: Path, weights: Path, sha256: str, remedy: str) -> None:
+    target = project_root() / source.expanduser()
     if not target.is_file():
         raise StageError(f"params.yaml: extractor.weights: {target} does not exist; {remedy}")
     found = file_digest(target)
-    if found != config.weights_sha256:
+    if found != sha256:
         raise StageError(
-            f"{target} has sha256 {found}, but params.yaml: extractor.weights_sha256 is {config.weights_sha256}; "
-            f"{remedy}"
+            f"{target} has sha256 {found}, but params.yaml: extractor.weights_sha256 is {sha256}; {remedy}"
         )
     weights.write_bytes(target.read_bytes())
 

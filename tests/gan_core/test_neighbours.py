@@ -27,7 +27,7 @@ def found(generated: Tensor, reference: Tensor) -> tuple[float, float, Neighbour
     return survey(generated, reference, radii(reference))
 
 
-@pytest.mark.parametrize("at_once", [25_000_000, 1_000])
+@pytest.mark.parametrize("at_once", [2_500_000, 1_000])
 @pytest.mark.parametrize("shift", [0.0, 0.7, 3.0])
 def test_precision_and_recall_are_those_of_torch_fidelity(
     shift: float, at_once: int, monkeypatch: pytest.MonkeyPatch
@@ -38,6 +38,16 @@ def test_precision_and_recall_are_those_of_torch_fidelity(
     theirs = prc_features_to_metric(generated, reference, prc_batch_size=10000, verbose=False)
     assert (precision, recall) == (theirs["precision"], theirs["recall"])
     assert (0.2 < precision <= 1) == (shift < 1)
+
+
+@pytest.mark.parametrize("at_once", [2_500_000, 1_000])
+def test_distances_have_the_bits_of_torch(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbours, "DISTANCES_AT_ONCE", at_once)
+    generated, reference = points(130, 64, seed=1).relu(), points(90, 64, seed=2).relu()
+    _, _, near = found(generated, reference)
+    expected = torch.cdist(generated, reference).topk(COPY_NEIGHBOURS, largest=False)
+    assert torch.equal(near.distances, expected.values)
+    assert torch.equal(radii(reference), torch.cdist(reference, reference).kthvalue(4).values)
 
 
 def test_a_few_images_over_and_over_are_precise_and_recall_nothing() -> None:

@@ -3,6 +3,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 from gan_core.config import ComputeConfig
 from gan_core.features import extract
 from gan_core.neighbours import radii
+from gan_core.tensor_files import save_tensors
 from stages.errors import StageError
 from stages.extractor import describe_extractor, extractor, load_extractor, load_real
 from stages.lineage import dvc_md5, file_digest
@@ -80,6 +82,55 @@ def test_a_classifier_needs_labels(root: Path, prepared: Path, committed: Params
     (unlabelled / "summary.json").write_text(json.dumps(summary | {"classes": None}))
     with pytest.raises(StageError, match=r"extractor\.kind is classifier, but the data have no labels; sort"):
         extractor(unlabelled, root / "extractor", compute=CPU, extractor=committed.extractor)
+
+
+@pytest.fixture
+def given(trained: Path, root: Path, prepared: Path, committed: Params) -> Callable[..., Path]:
+    """Return a function that takes a classifier from a path."""
+
+    def run(weights: Path, **changes: Any) -> Path:
+        config = replace(committed.extractor, weights=str(weights), weights_sha256=file_digest(weights))
+        extractor(prepared, root / "given", compute=CPU, extractor=replace(config, **changes))
+        return root / "given"
+
+    return run
+
+
+def test_a_classifier_may_be_given_by_its_path(given: Callable[..., Path], trained: Path, root: Path) -> None:
+    weights = shutil.copy(trained / "classifier.safetensors", root / "our_digits.safetensors")
+    folder = given(weights)
+    assert describe_extractor(folder) == describe_extractor(trained) | {"name": "our_digits"}
+    for split in ("train", "test"):
+        name = f"features_{split}.safetensors"
+        assert (folder / name).read_bytes() == (trained / name).read_bytes()
+
+
+def test_a_given_classifier_must_be_the_one_that_is_named(given: Callable[..., Path], trained: Path) -> None:
+    with pytest.raises(
+        StageError, match=r"classifier\.safetensors has sha256 .*extractor\.weights_sha256 is 0{64}; correct"
+    ):
+        given(trained / "classifier.safetensors", weights_sha256="0" * 64)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ({"size": 28, "channels": 1, "classes": 10}, r"for images of 28 pixels and 1 channels, the data have 8 and 1"),
+        ({}, r"is no classifier of this project"),
+    ],
+    ids=["other images", "no classifier"],
+)
+def test_a_given_classifier_must_be_of_such_images(
+    given: Callable[..., Path], root: Path, shape: dict[str, int], message: str
+) -> None:
+    save_tensors(root / "other.safetensors", {}, shape)
+    with pytest.raises(StageError, match=message):
+        given(root / "other.safetensors")
+
+
+def test_scores_cannot_be_called_by_any_name(given: Callable[..., Path], trained: Path, root: Path) -> None:
+    with pytest.raises(StageError, match="call it by small letters, digits and _ alone"):
+        given(Path(shutil.copy(trained / "classifier.safetensors", root / "Our Digits.safetensors")))
 
 
 @pytest.fixture
