@@ -9,7 +9,6 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 from torch_fidelity import feature_extractor_inceptionv3
 
 from gan_core.classifier import Classifier, train_classifier
@@ -151,19 +150,6 @@ def random_inception(path: Path) -> Path:
         torch.manual_seed(0)
         torch.save(architecture("random", ["2048"]).state_dict(), path)
     return path
-
-
-class Shown(Dataset[Tensor]):
-    """uint8 images (N, C, H, W) as torch-fidelity's own loop wants them: one by one, in three channels."""
-
-    def __init__(self, pixels: Tensor) -> None:
-        self.pixels = pixels
-
-    def __len__(self) -> int:
-        return len(self.pixels)
-
-    def __getitem__(self, index: int) -> Tensor:
-        return self.pixels[index].expand(3, -1, -1)
 
 
 IMAGES = random_pixels(40)

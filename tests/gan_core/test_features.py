@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch_fidelity.utils import get_featuresdict_from_dataset
 
+from benchmarks.scoring import Shown
 from gan_core.classifier import FEATURES
 from gan_core.features import classifier_extractor, extract, inception_extractor
 from gan_core.images import to_unit_range
-from tests.gan_core.examples import CPU, Shown, random_inception, random_pixels, registered, untrained
+from tests.gan_core.examples import CPU, random_inception, random_pixels, registered, untrained
 
 
 @pytest.mark.parametrize("channels", [1, 3])

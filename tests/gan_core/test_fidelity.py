@@ -159,7 +159,7 @@ from torch_fidelity.fidelity import main
 from gan_core.classifier import Classifier
 from gan_core.features import classifier_extractor
 from gan_core.tensor_files import load_tensors
-from tests.gan_core.examples import Shown
+from benchmarks.scoring import Shown
 
 torch.set_num_threads(1)
 folder = Path(sys.argv.pop(1))
