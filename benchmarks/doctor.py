@@ -25,10 +25,12 @@ from torch import Tensor, nn
 from gan_core.config import TrainConfig
 from gan_core.densities import PLANES
 from gan_core.doctor import HEALTHY, Diagnosis, Doctor, non_finite
+from gan_core.draws import Draws
 from gan_core.instruments import Instruments
 from gan_core.point_networks import build_players
 from gan_core.randomness import stream
-from gan_core.training import NonFiniteLossError, TrainState, initial_state, state_of, step_discriminator, train
+from gan_core.state import TrainState, initial_state, state_of
+from gan_core.training import NonFiniteLossError, step_discriminator, train
 from stages import params
 from stages.density_params import load_density_params
 from stages.fetch import fetch
@@ -99,8 +101,9 @@ def certain_discriminator(config: TrainConfig, images: Tensor) -> tuple[TrainCon
         config, loss="minimax", r1_gamma=0.0, r2_gamma=0.0, discriminator_steps=5, generator_learning_rate=1e-4
     )
     state = initial_state(config, PARAMS.network, images)
+    draws = Draws(config, images)
     for step in range(CERTAIN_AFTER):
-        step_discriminator(config, state, images, step, k=-1)
+        step_discriminator(config, state, draws, step, k=-1)
     return config, state, images
 
 

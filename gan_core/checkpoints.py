@@ -4,12 +4,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from gan_core.config import NetworkConfig, TrainConfig
+from gan_core.state import TrainState
 from gan_core.tensor_files import load_tensors, save_tensors
-from gan_core.training import TrainState
 
 
 class CheckpointMismatchError(ValueError):
@@ -72,9 +73,13 @@ def _moments(optimizer: Optimizer) -> dict[str, Tensor]:
 
 
 def _restore_moments(optimizer: Optimizer, moments: dict[str, Tensor]) -> None:
+    (group,) = optimizer.param_groups
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in moments.items():
         index, moment = name.split("/")
+        parameter = group["params"][int(index)]
+        if value.dim():  # in the order of the parameter's memory, which fused optimizers take for granted
+            value = torch.empty_like(parameter, device="cpu").copy_(value)
         state.setdefault(int(index), {})[moment] = value
     optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
 

@@ -37,6 +37,18 @@ class ComputeConfig:
 
 
 @dataclass(frozen=True)
+class ExecutionConfig:
+    """How a training is carried out. Results differ by rounding, `micro_batches` under batch normalisation by more."""
+
+    precision: Literal["auto", "fp32", "bf16"]
+    processes: int
+    micro_batches: int
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "processes", "micro_batches")
+
+
+@dataclass(frozen=True)
 class NetworkConfig:
     """The pair of players. `maxout_pieces` and `dropout` are read by the discriminator of the `mlp` family alone.
 

@@ -10,12 +10,14 @@ from torch.nn.functional import logsigmoid
 
 from gan_core.config import NetworkConfig, TrainConfig
 from gan_core.densities import Density
+from gan_core.draws import Draws
 from gan_core.losses import OBJECTIVES
 from gan_core.point_networks import build_players
 from gan_core.randomness import stream
 from gan_core.sampling import draw_z
+from gan_core.state import TrainState, state_of
 from gan_core.theory import criterion, jensen_shannon_divergence, optimal_discriminator_prob, value
-from gan_core.training import TrainState, state_of, step_discriminator
+from gan_core.training import step_discriminator
 
 CHUNK = 16384
 """Points that go through a network at once: what fits into the processor's cache is several times as fast."""
@@ -147,12 +149,12 @@ def gradients_as_confidence_grows(
     with torch.no_grad():
         generator.points.bias.fill_(shift)
     state = state_of(config, network, discriminator, generator)
-    points = density.sample(CHUNK, stream(config.seed, "points"))
+    draws = Draws(config, density.sample(CHUNK, stream(config.seed, "points")))
     z = draw_z(network, CHUNK, stream(config.seed, "gradient z"))
     for step in range(steps + 1):
         if step % every == 0:
             yield _gradients(state, z, step)
-        step_discriminator(config, state, points, step + 1, 0)
+        step_discriminator(config, state, draws, step + 1, 0)
 
 
 def _gradients(state: TrainState, z: Tensor, step: int) -> Gradients:

@@ -1,8 +1,23 @@
-"""Where torch computes, and with how many threads."""
+"""Where torch computes, with how many threads, and in which arithmetic."""
+
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
-from gan_core.config import ComputeConfig
+from gan_core.config import ComputeConfig, ExecutionConfig
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """How a training's numbers are made: with bfloat16 inside the networks or not, and in how many parts a batch."""
+
+    bf16: bool
+    micro_batches: int
+
+
+PLAIN = Arithmetic(bf16=False, micro_batches=1)
+"""float32 and whole batches."""
 
 
 def pick_device(compute: ComputeConfig) -> torch.device:
@@ -25,3 +40,28 @@ def pick_device(compute: ComputeConfig) -> torch.device:
     if compute.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("compute.device is cuda, but torch finds no GPU here; set it to auto or cpu")
     return torch.device("cuda" if compute.device != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Say whether the device multiplies bfloat16 by instructions of its own: others are slower with it than without."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def pick_arithmetic(execution: ExecutionConfig, family: Literal["mlp", "dcgan"], device: torch.device) -> Arithmetic:
+    """Return the arithmetic of `execution`; `auto` takes bfloat16 for convolutions where the device has it.
+
+    Small matrix products lose more by the conversions than they gain.
+
+    Args:
+        execution: precision and parts of a batch.
+        family: of the networks.
+        device: where they are applied.
+
+    Returns:
+        What `gan_core.training` reads.
+    """
+    wanted = execution.precision == "bf16"
+    chosen = execution.precision == "auto" and family == "dcgan" and has_bf16(device)
+    return Arithmetic(bf16=wanted or chosen, micro_batches=execution.micro_batches)

@@ -14,16 +14,31 @@ def to_pixels(images: Tensor) -> Tensor:
     return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
-def draw_batch(images: Tensor, count: int, rng: Generator) -> Tensor:
+def take(images: Tensor, indices: Tensor, device: torch.device) -> Tensor:
+    """Return some of the images on a device; `images` may be there already, or on the CPU, mapped from a file.
+
+    Args:
+        images: (N, ...), of any type.
+        indices: (B,), on the CPU.
+        device: where the result is.
+
+    Returns:
+        (B, ...), as the images are stored; no other image is touched.
+    """
+    return images[indices.to(images.device, non_blocking=True)].to(device, non_blocking=True)
+
+
+def draw_batch(images: Tensor, count: int, rng: Generator, device: torch.device) -> Tensor:
     """Return what a discriminator sees of `count` images, drawn with replacement in O(count).
 
     Args:
-        images: (N, C, H, W) uint8, or points of a known density (N, D) float.
+        images: (N, C, H, W) uint8, or points of a known density (N, D) float, on `device` or on the CPU.
         count: at least 1.
-        rng: on the device of the images.
+        rng: on the CPU.
+        device: where the result is.
 
     Returns:
         Images (count, C, H, W) in [-1, 1]; points (count, D) as they are.
     """
-    batch = images[torch.randint(len(images), (count,), generator=rng, device=images.device)]
+    batch = take(images, torch.randint(len(images), (count,), generator=rng), device)
     return to_unit_range(batch) if batch.dtype == torch.uint8 else batch

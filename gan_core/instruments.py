@@ -9,8 +9,8 @@ from gan_core.losses import OBJECTIVES, Objective, game_logits
 from gan_core.networks import frozen_statistics
 from gan_core.randomness import stream
 from gan_core.sampling import z_bank
+from gan_core.state import TrainState
 from gan_core.theory import jsd_estimate, value
-from gan_core.training import TrainState
 
 COUNT = 64
 """Images of each kind that a reading looks at."""
@@ -40,7 +40,7 @@ class Instruments:
 
     def __init__(self, config: TrainConfig, state: TrainState, images: Tensor, unseen: Tensor) -> None:
         self._config, self._images, self._unseen = config, images, unseen
-        self._bank = z_bank(state.network, seed=config.seed, count=COUNT).to(images.device)
+        self._bank = z_bank(state.network, seed=config.seed, count=COUNT).to(state.device)
 
     @torch.no_grad()
     def read(self, state: TrainState) -> dict[str, float]:
@@ -72,9 +72,9 @@ class Instruments:
         """
         objective = OBJECTIVES[self._config.loss]
         real, unseen = self._draw("instruments real", self._images, state), self._draw("unseen", self._unseen, state)
-        with frozen_statistics(state.generator), frozen_statistics(state.discriminator):
-            fake = state.generator(self._bank)
-            logits = [state.discriminator(batch) for batch in (real, fake, unseen)]
+        with state.arithmetic_of_networks(), frozen_statistics(state.generator), frozen_statistics(state.discriminator):
+            fake = state.generated(self._bank)
+            logits = [state.judged(batch) for batch in (real, fake, unseen)]
         seen_game = _game(objective, logits[0], logits[1])
         unseen_game = _game(objective, logits[2], logits[1])
         readings = [
@@ -91,8 +91,8 @@ class Instruments:
         return dict(zip(NAMES, torch.stack([reading.double() for reading in readings]).tolist(), strict=True))
 
     def _draw(self, purpose: str, images: Tensor, state: TrainState) -> Tensor:
-        rng = stream(self._config.seed, purpose, state.step, device=images.device)
-        return draw_batch(images, COUNT, rng)
+        rng = stream(self._config.seed, purpose, state.step)
+        return draw_batch(images, COUNT, rng, state.device)
 
 
 def _game(objective: Objective, real_logits: Tensor, fake_logits: Tensor) -> list[Tensor]:

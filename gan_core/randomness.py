@@ -21,6 +21,11 @@ def stream(seed: int, purpose: str, *counters: int, device: torch.device | str =
     Returns:
         A fresh `torch.Generator` on `device`.
     """
+    return torch.Generator(device=device).manual_seed(stream_seed(seed, purpose, *counters))
+
+
+def stream_seed(seed: int, purpose: str, *counters: int) -> int:
+    """Return the seed, in [0, 2^63), of the stream that bears these names."""
     words = [str(seed), purpose, *map(str, counters)]
     digest = hashlib.sha256("\0".join(words).encode()).digest()
-    return torch.Generator(device=device).manual_seed(int.from_bytes(digest[:8], "big") % 2**63)
+    return int.from_bytes(digest[:8], "big") % 2**63

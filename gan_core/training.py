@@ -1,19 +1,16 @@
 """Algorithm 1 of Goodfellow et al. 2014: k steps of the discriminator, one of the generator, over and over."""
 
-import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
-from torch.optim import Adam, Optimizer
+from torch import Tensor
 
-from gan_core.config import NetworkConfig, TrainConfig
-from gan_core.images import draw_batch
+from gan_core.config import TrainConfig
+from gan_core.draws import Draws
 from gan_core.losses import OBJECTIVES, gradient_penalty
-from gan_core.networks import MlpGenerator, build_discriminator, build_generator, frozen_statistics
-from gan_core.randomness import stream
-from gan_core.sampling import draw_z
+from gan_core.networks import frozen_statistics
+from gan_core.state import TrainState
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -24,20 +21,6 @@ class NonFiniteLossError(ArithmeticError):
             f"a loss was not finite at step {step}; lower the learning rates or raise r1_gamma, or use another loss"
         )
         self.step = step
-
-
-@dataclass
-class TrainState:
-    """Everything that changes while training runs; what a checkpoint holds."""
-
-    network: NetworkConfig
-    discriminator: nn.Module
-    generator: nn.Module
-    ema_generator: nn.Module
-    d_optimizer: Optimizer
-    g_optimizer: Optimizer
-    first_non_finite_step: Tensor
-    step: int = 0
 
 
 @dataclass(frozen=True)
@@ -66,50 +49,13 @@ class Report:
         return {"step": self.step, "d_loss": self.d_loss.item(), "g_loss": self.g_loss.item()}
 
 
-def initial_state(config: TrainConfig, network: NetworkConfig, images: Tensor) -> TrainState:
-    """Return both players for images, at step 0, their weights drawn from `config.seed`.
-
-    Args:
-        config: learning rates, betas and seed.
-        network: family, latent space and widths.
-        images: (N, C, H, W) uint8, the training images, on the device where to train.
-
-    Returns:
-        A state that `train` advances in place.
-    """
-    _, channels, size, _ = images.shape
-    discriminator = build_discriminator(network, size=size, channels=channels, seed=config.seed)
-    generator = build_generator(network, size=size, channels=channels, seed=config.seed)
-    if isinstance(generator, MlpGenerator):
-        generator.set_output_bias(images)
-    return state_of(config, network, discriminator.to(images.device), generator.to(images.device))
+Player = Callable[[TrainConfig, TrainState, Draws, int], Tensor]
+"""Plays one step and returns its losses, as `play_step` does."""
 
 
-def state_of(config: TrainConfig, network: NetworkConfig, discriminator: nn.Module, generator: nn.Module) -> TrainState:
-    """Return the state, at step 0, of two players that are given.
-
-    Args:
-        config: learning rates and betas.
-        network: read for the latent space.
-        discriminator: maps a batch, and a generator of random numbers for dropout, to logits (B,).
-        generator: maps z (B, Z) to a batch, on the discriminator's device.
-
-    Returns:
-        A state that `train` advances in place.
-    """
-    betas = (config.beta1, config.beta2)
-    return TrainState(
-        network=network,
-        discriminator=discriminator,
-        generator=generator,
-        ema_generator=copy.deepcopy(generator).requires_grad_(False),
-        d_optimizer=Adam(discriminator.parameters(), config.discriminator_learning_rate, betas),
-        g_optimizer=Adam(generator.parameters(), config.generator_learning_rate, betas),
-        first_non_finite_step=torch.zeros((), dtype=torch.int64, device=next(generator.parameters()).device),
-    )
-
-
-def train(config: TrainConfig, state: TrainState, images: Tensor) -> Iterator[Report]:
+def train(
+    config: TrainConfig, state: TrainState, images: Tensor | Draws, play: Player | None = None
+) -> Iterator[Report]:
     """Advance `state` from its step to `config.steps`, yielding a report after each step.
 
     Every draw is named by seed, purpose and step, so going on from a checkpoint gives the bits of never stopping.
@@ -117,31 +63,47 @@ def train(config: TrainConfig, state: TrainState, images: Tensor) -> Iterator[Re
     Args:
         config: Algorithm 1's numbers; `steps` counts generator updates.
         state: both players, changed in place; consistent whenever a report is yielded.
-        images: (N, C, H, W) uint8, or points (N, D) float, on the device of the players.
+        images: (N, C, H, W) uint8, or points (N, D) float, on the device of the players; or the draws of a training
+            whose images are elsewhere.
+        play: how one step is played; None for `play_step`.
 
     Yields:
         One report a step.
     """
+    draws = images if isinstance(images, Draws) else Draws(config, images)
     while state.step < config.steps:
         step = state.step + 1
         set_learning_rates(config, state, step)
-        for k in range(config.discriminator_steps):
-            d_loss = step_discriminator(config, state, images, step, k)
-            note_non_finite(state, d_loss, step)
-        g_loss = step_generator(config, state, images, step)
-        note_non_finite(state, g_loss, step)
+        losses = (play or play_step)(config, state, draws, step)
+        note_non_finite(state, losses, step)
         update_ema(config, state, step)
         state.step = step
-        yield Report(step, d_loss, g_loss, state.first_non_finite_step)
+        yield Report(step, losses[-2], losses[-1], state.first_non_finite_step)
 
 
-def step_discriminator(config: TrainConfig, state: TrainState, images: Tensor, step: int, k: int) -> Tensor:
+def play_step(config: TrainConfig, state: TrainState, draws: Draws, step: int) -> Tensor:
+    """Play one step of Algorithm 1: k updates of the discriminator, one of the generator.
+
+    Args:
+        config: the loss, the penalties' weights, k and the batch size.
+        state: both players, changed in place; neither their average nor `state.step`.
+        draws: of this training.
+        step: number of the step, from 1.
+
+    Returns:
+        The losses (k + 1,) in nats: the discriminator's, then the generator's.
+    """
+    d_losses = [step_discriminator(config, state, draws, step, k) for k in range(config.discriminator_steps)]
+    return torch.stack([*d_losses, step_generator(config, state, draws, step)])
+
+
+def step_discriminator(config: TrainConfig, state: TrainState, draws: Draws, step: int, k: int) -> Tensor:
     """Descend the discriminator's loss once; the generator keeps every bit.
 
     Args:
         config: the loss, the penalties' weights and the batch size.
         state: both players; the discriminator and its optimizer are changed.
-        images: as `train` takes them.
+        draws: of this training.
         step: number of the generator update that follows, from 1.
         k: number of this update within the step, from 0.
 
@@ -149,55 +111,62 @@ def step_discriminator(config: TrainConfig, state: TrainState, images: Tensor, s
         The loss without penalties, a detached scalar.
     """
     objective = OBJECTIVES[config.loss]
-    real = draw_real(config, images, "real", step, k)
-    with torch.no_grad(), frozen_statistics(state.generator):
-        fake = state.generator(draw_z(state.network, config.batch_size, _rng(config, images, "z", step, k)))
-    real.requires_grad_(config.r1_gamma > 0)
-    fake.requires_grad_(config.r2_gamma > 0)
-
-    real_logits = state.discriminator(real, _rng(config, images, "real dropout", step, k))
-    fake_logits = state.discriminator(fake, _rng(config, images, "fake dropout", step, k))
-    loss = objective.discriminator(real_logits=real_logits, fake_logits=fake_logits)
-    penalised = loss
-    if config.r1_gamma > 0:
-        penalised = penalised + config.r1_gamma * gradient_penalty(real_logits, real)
-    if config.r2_gamma > 0:
-        penalised = penalised + config.r2_gamma * gradient_penalty(fake_logits, fake)
-
+    real_rng, fake_rng = draws.rng("real dropout", step, k), draws.rng("fake dropout", step, k)
     state.d_optimizer.zero_grad()
-    penalised.backward()
+    losses = []
+    for real, z in state.parts(draws.real("real", step, k), draws.z(state.network, "z", step, k)):
+        with state.arithmetic_of_networks():
+            with torch.no_grad(), frozen_statistics(state.generator):
+                fake = state.generated(z)
+            real.requires_grad_(config.r1_gamma > 0)
+            fake.requires_grad_(config.r2_gamma > 0)
+            real_logits = state.judged(real, real_rng)
+            fake_logits = state.judged(fake, fake_rng)
+
+        loss = objective.discriminator(real_logits=real_logits, fake_logits=fake_logits)
+        penalised = loss
+        if config.r1_gamma > 0:
+            penalised = penalised + config.r1_gamma * gradient_penalty(real_logits, real)
+        if config.r2_gamma > 0:
+            penalised = penalised + config.r2_gamma * gradient_penalty(fake_logits, fake)
+        (penalised / state.arithmetic.micro_batches).backward()
+        losses.append(loss.detach())
+
     state.d_optimizer.step()
-    return loss.detach()
+    return mean(losses)
 
 
-def step_generator(config: TrainConfig, state: TrainState, images: Tensor, step: int) -> Tensor:
+def step_generator(config: TrainConfig, state: TrainState, draws: Draws, step: int) -> Tensor:
     """Descend the generator's loss once; the discriminator keeps every bit.
 
     Args:
         config: the loss and the batch size.
         state: both players; the generator and its optimizer are changed.
-        images: as `train` takes them; read by paired losses only.
+        draws: of this training; real images are drawn by paired losses only.
         step: number of this update, from 1.
 
     Returns:
         The loss, a detached scalar.
     """
     objective = OBJECTIVES[config.loss]
+    z, fake_rng = draws.z(state.network, "generator z", step), draws.rng("generator fake dropout", step)
+    reals, real_rng = z, fake_rng  # read by nobody, unless ...
+    if objective.paired:
+        reals, real_rng = draws.real("generator real", step), draws.rng("generator real dropout", step)
     state.discriminator.requires_grad_(False)
-    with frozen_statistics(state.discriminator):
-        fake = state.generator(draw_z(state.network, config.batch_size, _rng(config, images, "generator z", step)))
-        fake_logits = state.discriminator(fake, _rng(config, images, "generator fake dropout", step))
-        real_logits = fake_logits.detach()
-        if objective.paired:
-            real = draw_real(config, images, "generator real", step)
-            real_logits = state.discriminator(real, _rng(config, images, "generator real dropout", step))
-    loss = objective.generator(real_logits=real_logits, fake_logits=fake_logits)
-
     state.g_optimizer.zero_grad()
-    loss.backward()
+    losses = []
+    for real, part in state.parts(reals, z):
+        with state.arithmetic_of_networks(), frozen_statistics(state.discriminator):
+            fake_logits = state.judged(state.generated(part), fake_rng)
+            real_logits = state.judged(real, real_rng) if objective.paired else fake_logits.detach()
+        loss = objective.generator(real_logits=real_logits, fake_logits=fake_logits)
+        (loss / state.arithmetic.micro_batches).backward()
+        losses.append(loss.detach())
+
     state.g_optimizer.step()
     state.discriminator.requires_grad_(True)
-    return loss.detach()
+    return mean(losses)
 
 
 @torch.no_grad()
@@ -218,20 +187,21 @@ def update_ema(config: TrainConfig, state: TrainState, step: int) -> None:
 def set_learning_rates(config: TrainConfig, state: TrainState, step: int) -> None:
     """Set both learning rates for a step: constant, or falling linearly to zero after the last step."""
     share = 1.0 if config.learning_rate_decay == "none" else 1 - (step - 1) / config.steps
-    state.d_optimizer.param_groups[0]["lr"] = config.discriminator_learning_rate * share
-    state.g_optimizer.param_groups[0]["lr"] = config.generator_learning_rate * share
+    rates = config.discriminator_learning_rate * share, config.generator_learning_rate * share
+    for optimizer, rate in zip((state.d_optimizer, state.g_optimizer), rates, strict=True):
+        (group,) = optimizer.param_groups
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
 
 
-def note_non_finite(state: TrainState, loss: Tensor, step: int) -> None:
-    """Remember, on the device, the first step whose loss is not finite."""
-    first = (state.first_non_finite_step == 0) & ~loss.isfinite()
+def note_non_finite(state: TrainState, losses: Tensor, step: int) -> None:
+    """Remember, on the device, the first step one of whose losses is not finite."""
+    first = (state.first_non_finite_step == 0) & ~losses.isfinite().all()
     state.first_non_finite_step = torch.where(first, step, state.first_non_finite_step)
 
 
-def draw_real(config: TrainConfig, images: Tensor, purpose: str, *counters: int) -> Tensor:
-    """Return a batch drawn with replacement in O(B): images (B, C, H, W) in [-1, 1], points (B, D) as they are."""
-    return draw_batch(images, config.batch_size, _rng(config, images, purpose, *counters))
-
-
-def _rng(config: TrainConfig, images: Tensor, purpose: str, *counters: int) -> torch.Generator:
-    return stream(config.seed, purpose, *counters, device=images.device)
+def mean(losses: list[Tensor]) -> Tensor:
+    """Return the mean of the losses of a batch's parts."""
+    return losses[0] if len(losses) == 1 else torch.stack(losses).mean()

@@ -21,7 +21,8 @@ from gan_core.densities import LINES, PLANES, Coverage, Density, GaussianMixture
 from gan_core.density_game import Standing, generated, gradients_as_confidence_grows, standing
 from gan_core.point_networks import build_players
 from gan_core.randomness import stream
-from gan_core.training import NonFiniteLossError, TrainState, state_of
+from gan_core.state import TrainState, state_of
+from gan_core.training import NonFiniteLossError
 from gan_core.training import train as play
 from stages.density_params import DensityParams, GameConfig, MeasureConfig, load_density_params
 from stages.errors import StageError, disk_errors

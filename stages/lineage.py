@@ -9,8 +9,13 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+from ruamel.yaml import YAML
+
 UNPATCHED = ("dvc.lock", "ledger.jsonl")
 """Names of tracked files that running the pipeline changes, though they change nothing that it computes."""
+
+LARGE = 100_000_000
+"""Bytes that take a fraction of a second to hash."""
 
 
 def project_root() -> Path:
@@ -34,9 +39,22 @@ def file_md5s(folder: Path) -> dict[str, str]:
 
 
 def dvc_md5(folder: Path) -> str:
-    """Return the md5 under which DVC knows a folder: that of the sorted list of its files' md5s, with `.dir` behind."""
+    """Return the md5 under which DVC knows a folder: that of the sorted list of its files' md5s, with `.dir` behind.
+
+    Of a large folder it is read from `dvc.lock` in a stage that DVC runs: DVC has hashed it a moment ago.
+    """
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    if size > LARGE and "DVC_STAGE" in os.environ and (recorded := _recorded_md5(folder, size)):
+        return recorded
     entries = [{"md5": md5, "relpath": name} for name, md5 in file_md5s(folder).items()]
     return hashlib.md5(json.dumps(entries, sort_keys=True).encode()).hexdigest() + ".dir"
+
+
+def _recorded_md5(folder: Path, size: int) -> str | None:
+    lock = YAML(typ="safe").load(Path("dvc.lock").read_text(encoding="utf-8")) if Path("dvc.lock").exists() else {}
+    outs = [out for stage in lock.get("stages", {}).values() for out in stage.get("outs", [])]
+    known = [out["md5"] for out in outs if out["path"] == folder.as_posix() and out["size"] == size]
+    return known[0] if known else None
 
 
 def code_sha256(package: Path, modules: Sequence[str] = ()) -> str:

@@ -16,6 +16,7 @@ from gan_core.config import (
     SMALLEST_SIZE,
     ComputeConfig,
     DoctorConfig,
+    ExecutionConfig,
     ExtractorConfig,
     NetworkConfig,
     TrainConfig,
@@ -86,6 +87,7 @@ class Params:
     """All of `params.yaml`; each attribute is a section, in the order of the file."""
 
     compute: ComputeConfig
+    execution: ExecutionConfig
     data: DataConfig
     prepare: PrepareConfig
     extractor: ExtractorConfig
@@ -158,6 +160,12 @@ def _check_together(path: Path, params: Params) -> None:
         raise StageError(f"{path}: data.path must name a folder, zip or tar of images where data.name is folder")
     if params.data.name == "digits" and params.data.path is not None:
         raise StageError(f"{path}: data.path must be null where data.name is digits: they come with scikit-learn")
+    parts = params.execution.processes * params.execution.micro_batches
+    if params.train.batch_size % parts:
+        raise StageError(
+            f"{path}: train.batch_size is {params.train.batch_size}, which execution.processes times "
+            f"execution.micro_batches, {parts}, does not divide; change one of them"
+        )
     if params.compute.device == "cuda":
         import torch  # only here: torch takes two seconds to import, and most stages need none of it
 

@@ -37,8 +37,8 @@ class Summary:
 
 
 def load_images(prepared: Path, split: Split) -> NDArray[np.uint8]:
-    """Return the images of a split, (N, C, H, W) in 0..255, read-only and read from disk where they are touched."""
-    images: NDArray[np.uint8] = np.load(images_path(prepared, split), mmap_mode="r", allow_pickle=False)
+    """Return the images of a split, (N, C, H, W) in 0..255, read from disk where they are touched, never written."""
+    images: NDArray[np.uint8] = np.load(images_path(prepared, split), mmap_mode="c", allow_pickle=False)
     return images
 
 

@@ -29,7 +29,7 @@ GRID_KEY = "samples"
 NOTE = "mlflow.note.content"
 """Tag of a run's description in MLflow."""
 FLUSH_EVERY = 2.0
-"""Seconds between two writes of buffered metrics: one write costs as much as hundreds of metrics in it."""
+"""Seconds between two writes of buffered metrics, at least: one costs as much as hundreds of metrics in it."""
 
 
 def connect() -> tuple[MlflowClient, str]:
@@ -242,7 +242,7 @@ class LiveRun:
         self.writer = open_run(facts, prepared)
         self.rows: list[dict[str, float]] = []
         self.lost = False
-        self.flushed = time.monotonic()
+        self.flushed, self.cost = time.monotonic(), 0.0
         self.monitor = SystemMetricsMonitor(self.writer.id, sampling_interval=5, resume_logging=True)
 
     def __enter__(self) -> Self:
@@ -258,10 +258,15 @@ class LiveRun:
         self._try(lambda: self.writer.client.set_terminated(self.writer.id, RunStatus.to_string(status)))
 
     def log_row(self, row: dict[str, float]) -> None:
-        """Take a row of the history; it is written within seconds."""
+        """Take a row of the history; `flush` writes it."""
         self.rows.append(row)
-        if time.monotonic() - self.flushed > FLUSH_EVERY:
+
+    def flush(self) -> None:
+        """Write the rows that were taken, if the last time is seconds ago: at most a hundredth of all time goes by."""
+        now = time.monotonic()
+        if now - self.flushed > max(FLUSH_EVERY, 100 * self.cost):
             self._flush()
+            self.cost = time.monotonic() - now
 
     def log_grid(self, picture: Image.Image, step: int) -> None:
         """Write a sample grid."""

@@ -9,25 +9,22 @@ from pathlib import Path
 
 import torch
 
-import gan_core
-from gan_core.checkpoints import restore_checkpoint, save_checkpoint
-from gan_core.config import ComputeConfig, DoctorConfig, NetworkConfig, TrainConfig
-from gan_core.device import pick_device
+from gan_core.checkpoints import save_checkpoint
+from gan_core.config import ComputeConfig, DoctorConfig, ExecutionConfig, NetworkConfig, TrainConfig
 from gan_core.doctor import BREAKING, Diagnosis, Doctor, non_finite
 from gan_core.instruments import NAMES, Instruments
 from gan_core.sampling import generate, z_bank
+from gan_core.state import TrainState
 from gan_core.tensor_files import write_atomically
-from gan_core.training import NonFiniteLossError, Report, TrainState, initial_state
-from gan_core.training import train as play
+from gan_core.training import NonFiniteLossError, Report
 from gan_core.weights import save_generator
 from stages.errors import StageError
-from stages.lineage import code_sha256, dvc_md5
+from stages.game import Game
 from stages.pictures import grid, png_bytes
-from stages.prepared import load_images, load_summary
 from stages.progress import progress
 from stages.results import HISTORY, SAMPLES, SPEED, TRAINING, grid_path, load_history, save_json
 from stages.tracking import NOTE, LiveRun, doctor_tags
-from stages.workspace import Workspace, training_key
+from stages.workspace import Workspace
 
 COLUMNS = ("step", "images_seen", "d_loss", "g_loss", *NAMES)
 """Of history.csv: losses in nats, and the readings of `gan_core.instruments`."""
@@ -42,6 +39,7 @@ def train(
     training: Path,
     *,
     compute: ComputeConfig,
+    execution: ExecutionConfig,
     network: NetworkConfig,
     train: TrainConfig,
     doctor: DoctorConfig,
@@ -55,37 +53,35 @@ def train(
             inputs), `samples/` (a grid before the first step and every `sample_every` steps), `training.json` (key,
             parameters, data, device) and `speed.json`.
         compute: device and threads.
+        execution: precision, processes and parts of a batch.
         network: both players.
         train: Algorithm 1's numbers.
         doctor: from where on a failure is said, and whether it ends the training. A training that ends well does not
             depend on it.
 
     Raises:
-        StageError: a loss is not finite, the doctor stops the training, or the same training runs already.
+        StageError: a loss is not finite, the doctor stops the training, a batch does not fit into memory, or the same
+            training runs already.
     """
-    device = pick_device(compute)
-    summary = load_summary(prepared)
-    images = torch.tensor(load_images(prepared, "train"), device=device)
-    unseen = torch.tensor(load_images(prepared, "validation"), device=device)
-    parameters = {"compute": asdict(compute), "network": asdict(network), "train": asdict(train)}
-    data_md5 = dvc_md5(prepared)
-    made_by = {
-        "gan_core": code_sha256(Path(gan_core.__file__).parent),
-        "torch": torch.__version__,
-        "device": device.type,
-    }
-    key = training_key(parameters, data_md5, made_by)
-    state = initial_state(train, network, images)
+    game = Game(prepared, compute, execution, network)
+    print(f"train: {game.how.words(game.images)}")
+    key = game.key(train)
     with Workspace(key) as work:
-        if work.checkpoint.exists():
-            restore_checkpoint(work.checkpoint, state, train)
+        state = game.state(train, work)
+        if state.step:
             print(f"train: going on from step {state.step} of {train.steps} ({work.checkpoint})")
-        facts = {"key": key, "data_md5": data_md5, "parameters": parameters, "device": _device_name(device)}
+        facts = {
+            "key": key,
+            "data_md5": game.data_md5,
+            "parameters": game.parameters(train) | {"execution": asdict(execution)},
+            "device": _device_name(game.how.device),
+            "precision": "bf16" if game.how.arithmetic.bf16 else "fp32",
+        }
         with LiveRun(facts, prepared) as live:
-            watch = Watch(train, doctor, Instruments(train, state, images, unseen), live)
-            speed = _play_and_record(train, state, images, work, watch)
+            watch = Watch(train, doctor, Instruments(train, state, game.images, game.unseen), live)
+            speed = _play_and_record(train, state, game, work, watch)
         generator.parent.mkdir(parents=True, exist_ok=True)
-        save_generator(generator, state.ema_generator, network, size=summary.size, channels=summary.channels)
+        save_generator(generator, state.ema_generator, network, size=game.summary.size, channels=game.summary.channels)
         save_json(training / TRAINING, facts)
         save_json(training / SPEED, speed)
         shutil.copy(work.history, training / HISTORY)
@@ -115,6 +111,7 @@ class Watch:
         Raises:
             StageError: a loss is not finite, or the doctor ends the training.
         """
+        self.live.flush()  # before the device is waited for: it has work in the meantime
         try:
             losses = played.read()
         except NonFiniteLossError as error:
@@ -148,7 +145,7 @@ class Watch:
 
 
 def _play_and_record(
-    config: TrainConfig, state: TrainState, images: torch.Tensor, work: Workspace, watch: Watch
+    config: TrainConfig, state: TrainState, game: Game, work: Workspace, watch: Watch
 ) -> dict[str, float]:
     """Play to the end; return how long it took and how fast it was, since the start or the last resume."""
     bank = z_bank(state.network, seed=config.seed, count=GRID_IMAGES)
@@ -161,7 +158,7 @@ def _play_and_record(
             watch.see(past)
         if first == 0:
             _record_grid(state, bank, work, watch.live)
-        for played in play(config, state, images):
+        for played in game.play(config, state):
             step, last = played.step, played.step == config.steps
             if step % config.report_every == 0 or last:
                 row = watch.read(played, state)

@@ -15,7 +15,8 @@ from gan_core.classifier import Classifier, train_classifier
 from gan_core.config import ExtractorConfig, NetworkConfig, TrainConfig
 from gan_core.features import Extractor, classifier_extractor
 from gan_core.randomness import stream
-from gan_core.training import TrainState, initial_state, train
+from gan_core.state import TrainState, initial_state
+from gan_core.training import train
 
 CPU = torch.device("cpu")
 

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from gan_core.images import to_unit_range
 from gan_core.instruments import COUNT, NAMES, Instruments
 from gan_core.sampling import z_bank
-from gan_core.training import TrainState, state_of, train
+from gan_core.state import TrainState, state_of
+from gan_core.training import train
 from tests.gan_core.examples import IMAGES, MLP, TRAIN, everything, families, fresh, random_pixels, same_bits
 
 UNSEEN = random_pixels(30, seed=1)

@@ -8,20 +8,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import gan_core.draws
 import gan_core.training
 from gan_core.config import NetworkConfig, TrainConfig
+from gan_core.draws import Draws
 from gan_core.images import to_unit_range
 from gan_core.networks import MlpGenerator
 from gan_core.randomness import stream
 from gan_core.sampling import generate, z_bank
+from gan_core.state import TrainState, initial_state, state_of
 from gan_core.training import (
     NonFiniteLossError,
-    TrainState,
-    draw_real,
-    initial_state,
     note_non_finite,
     set_learning_rates,
-    state_of,
     step_discriminator,
     step_generator,
     train,
@@ -60,7 +59,7 @@ def test_the_discriminators_step_leaves_every_bit_of_the_generator(network: Netw
     config = replace(TRAIN, loss=loss)
     state = some_steps(config, network)
     before = everything(state)
-    step_discriminator(config, state, IMAGES, step=3, k=0)
+    step_discriminator(config, state, Draws(config, IMAGES), step=3, k=0)
     moved = changed(before, everything(state))
     assert {name.split(".")[0] for name in moved} == {"d", "d moments"}
     weights = {f"d.{name}" for name, tensor in state.discriminator.named_parameters() if tensor.dim() > 1}
@@ -77,7 +76,7 @@ def test_the_generators_step_leaves_every_bit_of_the_discriminator(network: Netw
     d_gradients = [
         parameter.grad.clone() for parameter in state.discriminator.parameters() if parameter.grad is not None
     ]
-    step_generator(config, state, IMAGES, step=3)
+    step_generator(config, state, Draws(config, IMAGES), step=3)
     moved = changed(before, everything(state))
     assert {name.split(".")[0] for name in moved} == {"g", "g moments"}
     weights = {f"g.{name}" for name, tensor in state.generator.named_parameters() if tensor.dim() > 1}
@@ -93,7 +92,7 @@ def test_the_generators_step_leaves_every_bit_of_the_discriminator(network: Netw
 @families
 def test_the_discriminators_step_sends_no_gradient_to_the_generator(network: NetworkConfig) -> None:
     state = fresh(TRAIN, network)
-    step_discriminator(TRAIN, state, IMAGES, step=1, k=0)
+    step_discriminator(TRAIN, state, Draws(TRAIN, IMAGES), step=1, k=0)
     assert all(parameter.grad is None for parameter in state.generator.parameters())
     assert all(parameter.grad is not None for parameter in state.discriminator.parameters())
 
@@ -154,7 +153,7 @@ def test_the_discriminator_descends_its_loss_and_both_penalties(loss: Any, r1: f
 
     before = [parameter.detach().clone() for parameter in discriminator.parameters()]
     leave_gradients(discriminator)
-    step_discriminator(config, state, ONE, step=1, k=0)
+    step_discriminator(config, state, Draws(config, ONE), step=1, k=0)
     for old, new, gradient in zip(before, discriminator.parameters(), expected, strict=True):
         assert new.grad is not None
         assert torch.allclose(new.grad, gradient, rtol=1e-3, atol=1e-5)
@@ -179,7 +178,7 @@ def test_what_the_discriminators_step_reports_is_before_the_update_and_without_p
         if loss == "relativistic"
         else -math.log(sigmoid(real_logit)) - math.log(sigmoid(-fake_logit))
     )
-    found = step_discriminator(config, state, ONE, step=1, k=0)
+    found = step_discriminator(config, state, Draws(config, ONE), step=1, k=0)
     assert found.item() == pytest.approx(expected, rel=1e-4)
     assert not found.requires_grad
 
@@ -198,7 +197,7 @@ def test_the_generator_descends_its_loss(loss: Any) -> None:
     expected = torch.autograd.grad(value, list(state.generator.parameters()))
     before = [parameter.detach().clone() for parameter in state.generator.parameters()]
     leave_gradients(state.generator)
-    g_loss = step_generator(config, state, ONE, step=1)
+    g_loss = step_generator(config, state, Draws(config, ONE), step=1)
     assert g_loss.item() == pytest.approx(value.item(), rel=1e-4)
     compared = 0
     for old, new, gradient in list(zip(before, state.generator.parameters(), expected, strict=True))[1:]:
@@ -217,9 +216,9 @@ def test_dropout_acts_in_both_players_steps(player: str) -> None:
     for dropout in (0.0, 0.5):
         state = fresh(TRAIN, replace(MLP, dropout=dropout))
         if player == "discriminator":
-            found.append(step_discriminator(TRAIN, state, IMAGES, step=1, k=0).item())
+            found.append(step_discriminator(TRAIN, state, Draws(TRAIN, IMAGES), step=1, k=0).item())
         else:
-            found.append(step_generator(TRAIN, state, IMAGES, step=1).item())
+            found.append(step_generator(TRAIN, state, Draws(TRAIN, IMAGES), step=1).item())
     assert found[0] != pytest.approx(found[1], rel=1e-3)
 
 
@@ -230,11 +229,11 @@ def test_no_two_draws_of_a_run_share_a_name(network: NetworkConfig, loss: Any, m
     state = fresh(config, network)
     drawn: Counter[tuple[Any, ...]] = Counter()
 
-    def recorded(seed: int, purpose: str, *counters: int, device: torch.device) -> torch.Generator:
+    def recorded(seed: int, purpose: str, *counters: int, device: torch.device | str = "cpu") -> torch.Generator:
         drawn[(seed, purpose, *counters)] += 1
         return stream(seed, purpose, *counters, device=device)
 
-    monkeypatch.setattr(gan_core.training, "stream", recorded)
+    monkeypatch.setattr(gan_core.draws, "stream", recorded)
     for _ in train(config, state, IMAGES):
         pass
     assert set(drawn.values()) == {1}
@@ -273,15 +272,15 @@ def test_training_starts_around_the_mean_image() -> None:
 
 def test_real_batches_are_training_images_drawn_with_replacement() -> None:
     config = replace(TRAIN, batch_size=300)
-    batch = draw_real(config, IMAGES, "real", 1, 0)
+    batch = Draws(config, IMAGES).real("real", 1, 0)
     assert batch.shape == (300, *IMAGES.shape[1:])
     known = to_unit_range(IMAGES).flatten(1)
     distances = torch.cdist(batch.flatten(1), known, compute_mode="donot_use_mm_for_euclid_dist")
     assert distances.min(dim=1).values.max() == 0
     assert len(distances.argmin(dim=1).unique()) == len(IMAGES)  # 300 draws of 40 miss one with probability 0.02
-    assert torch.equal(batch, draw_real(config, IMAGES, "real", 1, 0))
+    assert torch.equal(batch, Draws(config, IMAGES).real("real", 1, 0))
     for other in (("real", 1, 1), ("real", 2, 0), ("generator real", 1, 0)):
-        assert not torch.equal(batch, draw_real(config, IMAGES, *other))
+        assert not torch.equal(batch, Draws(config, IMAGES).real(*other))
 
 
 @pytest.mark.parametrize("k", [1, 3])

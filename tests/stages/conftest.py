@@ -80,7 +80,8 @@ def train_tiny(root: Path, prepared: Path, committed: Params) -> Callable[..., P
         config: TrainConfig = replace(tiny, **changes)  # type: ignore[arg-type]  # the names are the caller's
         generator, training = folder / "generator.safetensors", folder / "training"
         compute = ComputeConfig("cpu", 1)
-        train(prepared, generator, training, compute=compute, network=network, train=config, doctor=watch)
+        sections = {"compute": compute, "execution": committed.execution, "network": network, "doctor": watch}
+        train(prepared, generator, training, train=config, **sections)  # type: ignore[arg-type]
         return folder
 
     return run

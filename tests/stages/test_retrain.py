@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 
 from gan_core.checkpoints import save_checkpoint
-from gan_core.config import ComputeConfig, NetworkConfig, TrainConfig
-from gan_core.training import TrainState
+from gan_core.config import ComputeConfig, ExecutionConfig, NetworkConfig, TrainConfig
+from gan_core.state import TrainState
 from stages.errors import StageError
 from stages.params import Params, RetrainConfig
 from stages.retrain import retrain
 
 CPU = ComputeConfig("cpu", 1)
+PLAIN = ExecutionConfig("auto", 1, 1)
 NETWORK = NetworkConfig("mlp", 4, "normal", 8, 8, 2, 0.2)
 Retrain = Callable[..., dict[str, bytes]]
 
@@ -29,7 +30,7 @@ def again(root: Path, prepared: Path, tiny: TrainConfig) -> Retrain:
 
     def run(folder: str, seeds: int, **changes: Any) -> dict[str, bytes]:
         options = {"network": NETWORK, "train": replace(tiny, **changes), "retrain": RetrainConfig(seeds)}
-        retrain(prepared, root / folder, compute=CPU, **options)  # type: ignore[arg-type]
+        retrain(prepared, root / folder, compute=CPU, execution=PLAIN, **options)  # type: ignore[arg-type]
         return {path.name: path.read_bytes() for path in (root / folder).glob("*.safetensors")}
 
     return run

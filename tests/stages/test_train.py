@@ -16,6 +16,7 @@ import yaml
 from mlflow import MlflowClient
 
 import gan_core.training
+import stages.game
 import stages.train
 from stages.errors import StageError
 from stages.results import grids
@@ -46,7 +47,7 @@ def killed_after(step: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
                 raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):  # noqa: PT012  # the block is the caller's
-        patch.setattr(stages.train, "play", played)
+        patch.setattr(stages.game, "train", played)
         yield
 
 

@@ -1,0 +1,73 @@
+"""What a training draws, each by name: batches of real images, latents, and the randomness of masks."""
+
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import torch
+from torch import Generator, Tensor
+
+from gan_core.config import NetworkConfig, TrainConfig
+from gan_core.images import take, to_unit_range
+from gan_core.randomness import stream
+from gan_core.sampling import draw_z
+
+Name = tuple[str, tuple[int, ...]]
+"""What is drawn, and where training stands: the step and, where a step draws several, their number."""
+
+
+class Draws:
+    """The draws of one training in O(batch), however many images there are.
+
+    Which images a batch holds is drawn on the CPU, so it is the same on every device and wherever the images are;
+    latents and masks are drawn where they are used.
+    """
+
+    def __init__(self, config: TrainConfig, images: Tensor, device: torch.device | None = None) -> None:
+        self.config, self.images = config, images
+        self.device = images.device if device is None else device
+
+    def rng(self, purpose: str, *counters: int) -> Generator:
+        """Return the generator for one draw, on the device where training computes."""
+        return stream(self.config.seed, purpose, *counters, device=self.device)
+
+    def z(self, network: NetworkConfig, purpose: str, *counters: int) -> Tensor:
+        """Return a batch of latents (B, Z)."""
+        return draw_z(network, self.config.batch_size, self.rng(purpose, *counters))
+
+    def real(self, purpose: str, *counters: int) -> Tensor:
+        """Return a batch drawn with replacement: images (B, C, H, W) in [-1, 1], points (B, D) as they are."""
+        batch = self.batch(purpose, *counters)
+        return to_unit_range(batch) if batch.dtype == torch.uint8 else batch
+
+    def batch(self, purpose: str, *counters: int) -> Tensor:
+        """Return the same as it is stored, on the device where training computes."""
+        return take(self.images, self.chosen(purpose, *counters), self.device)
+
+    def chosen(self, purpose: str, *counters: int) -> Tensor:
+        """Return the indices (B,) of a batch, on the CPU."""
+        rng = stream(self.config.seed, purpose, *counters)
+        return torch.randint(len(self.images), (self.config.batch_size,), generator=rng)
+
+
+class StreamedDraws(Draws):
+    """The same draws of images that stay outside of the device's memory.
+
+    While a step computes, a thread gathers what the next step will draw under the same name into pinned memory, from
+    which the device fetches it without anybody waiting.
+    """
+
+    def __init__(self, config: TrainConfig, images: Tensor, device: torch.device) -> None:
+        super().__init__(config, images, device)
+        self._thread = ThreadPoolExecutor(1)
+        self._ahead: dict[Name, Future[Tensor]] = {}
+
+    def batch(self, purpose: str, *counters: int) -> Tensor:
+        """Return what was gathered ahead, and have the next step's gathered."""
+        ahead = self._ahead.pop((purpose, counters), None)
+        gathered = self._gathered(purpose, *counters) if ahead is None else ahead.result()
+        following = (counters[0] + 1, *counters[1:])
+        self._ahead[purpose, following] = self._thread.submit(self._gathered, purpose, *following)
+        return gathered.to(self.device, non_blocking=True)
+
+    def _gathered(self, purpose: str, *counters: int) -> Tensor:
+        gathered = self.images[self.chosen(purpose, *counters)]
+        return gathered.pin_memory() if self.device.type == "cuda" else gathered
