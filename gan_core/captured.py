@@ -95,7 +95,7 @@ class _Places(Draws):
 
     def register(self, graph: torch.cuda.CUDAGraph) -> None:
         """Let a graph read the seeds of those generators from which a step draws anything."""
-        self._idle = {name: rng for name, rng in self._rngs.items() if not rng.get_offset()}
+        self._idle = {name: rng for name, rng in self._rngs.items() if _is_fresh(rng)}
         for name in self._idle:
             del self._rngs[name]
         for rng in self._rngs.values():
@@ -116,3 +116,8 @@ class _Places(Draws):
         if name not in self._rngs:
             self._rngs[name] = self._draws.rng(purpose, *counters)
         return self._rngs[name]
+
+
+def _is_fresh(rng: Generator) -> bool:
+    """Say whether nothing was drawn since the generator was seeded."""
+    return torch.equal(rng.get_state(), Generator(rng.device).manual_seed(rng.initial_seed()).get_state())

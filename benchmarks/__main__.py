@@ -1,0 +1,73 @@
+"""`python -m benchmarks NAME [ARGUMENTS]` prints one table; `python -m benchmarks --page PAGE [NAME...]` writes a page.
+
+The page gets the tables of all benchmarks, or of those that are named. Each runs in a process of its own, so that none
+inherits another's memory; one that fails leaves what the page said before, and the exit status is 1.
+"""
+
+import importlib
+import os
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+from benchmarks.machine import machine, measured
+from benchmarks.tables import Table, page_of, section, sections, show
+
+NAMES = (
+    "startup",
+    "overhead",
+    "training",
+)
+PICTURES = Path("docs/pictures")
+
+
+def table_of(name: str, *arguments: str) -> Table:
+    """Return the table of a benchmark, measured now."""
+    if name not in NAMES:
+        sys.exit(f"error: unknown benchmark '{name}'; the benchmarks are {', '.join(NAMES)}")
+    found: Table = importlib.import_module(f"benchmarks.{name}").table(*arguments)
+    return found
+
+
+def write(page: Path, name: str) -> None:
+    """Measure in a new process and put the section on the page, with the picture if one was drawn now."""
+    started = time.time()
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        found = process.submit(table_of, name).result()
+    drawn = PICTURES / f"{name}.png"
+    picture = os.path.relpath(drawn, page.parent) if drawn.exists() and drawn.stat().st_mtime >= started else None
+    said = sections(page.read_text()) if page.exists() else {}
+    if picture is not None:  # another machine's section must not show this machine's plot
+        said = {key: text.replace(f"\n![{name}]({picture})\n", "") for key, text in said.items()}
+    said[machine(), name] = section(name, found, measured=measured(), picture=picture)
+    page.write_text(page_of(said))
+
+
+def write_page(page: Path, names: tuple[str, ...]) -> list[str]:
+    """Write one section after the other and return the names of those that failed."""
+    failed = []
+    for number, name in enumerate(names, start=1):
+        print(f"benchmark {number} of {len(names)}: {name}", file=sys.stderr, flush=True)
+        try:
+            write(page, name)
+        except (Exception, SystemExit) as error:
+            print(f"benchmark {name} failed: {error!r}", file=sys.stderr, flush=True)
+            failed.append(name)
+    return failed
+
+
+def main(name: str = "", *arguments: str) -> None:
+    """Print one table, or write the page."""
+    if name != "--page":
+        return show(table_of(name, *arguments))
+    page, *names = arguments or ("docs/benchmarks.md",)
+    failed = write_page(Path(page), tuple(names) or NAMES)
+    if failed:
+        sys.exit(f"error: {page} keeps what it said before of what failed: {', '.join(failed)}")
+    return None
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

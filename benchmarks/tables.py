@@ -1,0 +1,78 @@
+"""A benchmark's table, on the terminal and as a section of the page that keeps the tables of all machines."""
+
+import re
+from dataclasses import dataclass
+
+from rich import table as terminal
+from rich.console import Console
+
+HEAD = """# Benchmarks
+
+`make bench` measures and rewrites what was measured before on the same machine; `python -m benchmarks NAME` prints one
+table. Sections of other machines stay. Times of two ways are taken in turns, and ratios are medians within a round.
+"""
+HEADING = re.compile(r"^(## .*|### [a-z_]+: .*)$", re.MULTILINE)
+Sections = dict[tuple[str, str], str]
+"""What the page says, by machine and benchmark, from the benchmark's heading on."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a benchmark found: rows of cells with their units, first the name of each; and what follows, in words."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    words: str
+
+
+def show(table: Table) -> None:
+    """Print a table and its words."""
+    shown = terminal.Table(title=table.title)
+    for index, column in enumerate(table.columns):
+        shown.add_column(column, justify="right" if index else "left")
+    for row in table.rows:
+        shown.add_row(*row)
+    console = Console(highlight=False, markup=False)
+    console.print(shown)
+    console.print(table.words)
+
+
+def section(name: str, table: Table, *, measured: str, picture: str | None = None) -> str:
+    """Return a benchmark's section in Markdown.
+
+    Args:
+        name: the benchmark.
+        table: what it found.
+        measured: when, and with which versions.
+        picture: where its plot is, seen from the page; None if it draws none.
+
+    Returns:
+        Heading, date, table, words and picture.
+    """
+    rules = ("---", *("---:" for _ in table.columns[1:]))
+    lines = ["| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |" for row in (table.columns, *table.rows)]
+    lines.insert(1, "|" + "|".join(rules) + "|")
+    parts = [f"### {name}: {table.title}", f"*{measured}*", "\n".join(lines), table.words]
+    return "\n\n".join([*parts, f"![{name}]({picture})"] if picture else parts) + "\n"
+
+
+def sections(page: str) -> Sections:
+    """Return the sections of a page that `page_of` wrote."""
+    found, machine = Sections(), ""
+    parts = HEADING.split(page)[1:]
+    for heading, text in zip(parts[::2], parts[1::2], strict=True):
+        if heading.startswith("## "):
+            machine = heading.removeprefix("## ")
+        else:
+            found[machine, heading[4:].split(":")[0]] = heading + text.rstrip() + "\n"
+    return found
+
+
+def page_of(found: Sections) -> str:
+    """Return the page with all sections, machine by machine."""
+    machines = dict.fromkeys(machine for machine, _ in found)
+    parts = [HEAD]
+    for machine in machines:
+        parts += [f"## {machine}\n", *(text for (where, _), text in found.items() if where == machine)]
+    return "\n".join(parts)

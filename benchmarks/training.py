@@ -1,0 +1,196 @@
+"""Training throughput beside the loop of pytorch/examples `dcgan`: the same networks, batch and images.
+
+`python -m benchmarks training [ROUNDS]`. Ours is the whole stage `train`: data, average, instruments, history, grids,
+checkpoints and MLflow. On a CPU with 28 pixels and all cores, on a GPU with 28, 32 and 64 pixels, beside a bare step.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.images import prepared_images
+from benchmarks.tables import Table
+from gan_core.config import ComputeConfig, ExecutionConfig, NetworkConfig, TrainConfig
+from gan_core.networks import build_discriminator, build_generator
+from stages import params
+from stages.prepared import load_images
+from stages.progress import progress
+from stages.train import train
+
+ROOT = Path(__file__).resolve().parent.parent
+IMAGES = 10_000
+PEER = "pytorch/examples, 2 loader workers"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A convolutional pair and how long it is measured."""
+
+    size: int
+    channels: int
+    network: NetworkConfig
+    batch_size: int
+    steps: int
+    peer_steps: int
+
+
+def dcgan(generator_width: int, discriminator_width: int) -> NetworkConfig:
+    """Return a convolutional pair with 100 latent dimensions."""
+    return NetworkConfig("dcgan", 100, "normal", generator_width, discriminator_width, 1, 0.0)
+
+
+ON_CPU = [Pair(28, 1, dcgan(46, 68), 64, 150, 150)]
+ON_GPU = [
+    Pair(28, 1, dcgan(46, 68), 64, 12_000, 300),
+    Pair(32, 3, dcgan(64, 64), 64, 12_000, 300),
+    Pair(64, 3, dcgan(64, 64), 128, 4_000, 300),
+]
+Ways = dict[str, Callable[[], float]]
+"""Images per second by the name of the loop."""
+
+
+def table(rounds: str = "7") -> Table:
+    """Measure every loop in turn, round after round."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    pairs = ON_GPU if device.type == "cuda" else ON_CPU
+    rows: list[tuple[str, ...]] = []
+    for pair in pairs:
+        with TemporaryDirectory() as name:
+            folder = Path(name)
+            prepared_images(folder / "prepared", IMAGES, size=pair.size, channels=pair.channels)
+            rows += compared(pair, ways(pair, folder, device), int(rounds))
+    where = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} threads of the CPU"
+    words = (
+        f"Ours is the whole stage `train`, from its first step to its last, with a report every 100 steps; the peer is "
+        f"timed after {WARM_UP} steps. Medians of {rounds} rounds on {where}; `relative` is the median over rounds of "
+        "the ratio to the peer with its 2 loader workers."
+    )
+    return Table("training beside pytorch/examples", COLUMNS, tuple(rows), words)
+
+
+COLUMNS = ("loop", "pixels", "batch", "images per second", "relative", "share of the bare step")
+WARM_UP = 20
+
+
+def compared(pair: Pair, loops: Ways, rounds: int) -> list[tuple[str, ...]]:
+    """Return the rows of a pair."""
+    found: dict[str, list[float]] = {name: [] for name in loops}
+    with progress(f"{pair.size} pixels: rounds", rounds) as line:
+        for done in range(rounds):
+            for name, loop in loops.items():
+                found[name].append(loop())
+            line.update(done + 1)
+    rows: list[tuple[str, ...]] = []
+    for name, speeds in found.items():
+        limit = found.get(BARE.format(precision=name.split()[-1]))
+        share = f"{median(a / b for a, b in zip(speeds, limit, strict=True)):.3f}" if limit and "ours" in name else ""
+        ratio = median(a / b for a, b in zip(speeds, found[PEER], strict=True))
+        rows.append((name, f"{pair.size}", f"{pair.batch_size}", f"{median(speeds):,.0f}", f"{ratio:.2f}", share))
+    return rows
+
+
+BARE = "bare step, one graph, {precision}"
+
+
+def ways(pair: Pair, folder: Path, device: torch.device) -> Ways:
+    """Return the loops to compare."""
+    pixels = torch.from_numpy(np.ascontiguousarray(load_images(folder / "prepared", "train")))
+    found: Ways = {
+        PEER: lambda: peer(pair, pixels, 2, device),
+        "pytorch/examples, no loader workers": lambda: peer(pair, pixels, 0, device),
+        "ours, fp32": lambda: ours(pair, folder, "fp32"),
+        "ours, bf16": lambda: ours(pair, folder, "bf16"),
+    }
+    if device.type == "cuda":
+        found |= {
+            "bare step, launch by launch, fp32": lambda: bare(pair, bf16=False, compiled=False, captured=False),
+            BARE.format(precision="fp32"): lambda: bare(pair, bf16=False, compiled=False, captured=True),
+            BARE.format(precision="bf16"): lambda: bare(pair, bf16=True, compiled=False, captured=True),
+            "bare step, compiled, one graph, bf16": lambda: bare(pair, bf16=True, compiled=True, captured=True),
+        }
+    return found
+
+
+def peer(pair: Pair, pixels: Tensor, workers: int, device: torch.device) -> float:
+    """Return the images per second of the peer's loop."""
+    from benchmarks.peer import peer_speed
+
+    build = {"size": pair.size, "channels": pair.channels, "seed": 0}
+    torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = True, False  # as the peer has it
+    try:
+        return peer_speed(
+            build_discriminator(pair.network, **build),
+            build_generator(pair.network, **build),
+            pixels,
+            z_dim=pair.network.z_dim,
+            batch_size=pair.batch_size,
+            steps=pair.peer_steps,
+            warm_up=WARM_UP,
+            workers=workers,
+            device=device,
+        )
+    finally:
+        torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
+
+
+def bare(pair: Pair, *, bf16: bool, compiled: bool, captured: bool) -> float:
+    """Return the images per second of the bare step."""
+    from benchmarks.bare import bare_milliseconds
+
+    milliseconds = bare_milliseconds(
+        pair.network,
+        size=pair.size,
+        channels=pair.channels,
+        batch_size=pair.batch_size,
+        bf16=bf16,
+        compiled=compiled,
+        captured=captured,
+    )
+    return pair.batch_size * 1e3 / milliseconds
+
+
+def ours(pair: Pair, folder: Path, precision: str) -> float:
+    """Return the images per second that the stage `train` says of itself."""
+    committed = params.load(ROOT / "params.yaml")
+    every = {"report_every": 100, "sample_every": 5000, "checkpoint_every": 5000}
+    config = TrainConfig(
+        seed=0,
+        steps=pair.steps,
+        batch_size=pair.batch_size,
+        discriminator_steps=1,
+        loss="non_saturating",
+        r1_gamma=0.0,
+        r2_gamma=0.0,
+        generator_learning_rate=2e-4,
+        discriminator_learning_rate=2e-4,
+        learning_rate_decay="none",
+        beta1=0.5,
+        beta2=0.999,
+        ema_decay=0.999,
+        ema_warmup=10.0,
+        **every,
+    )
+    with TemporaryDirectory(dir=folder) as name, (folder / "log").open("w") as log:
+        os.environ |= {"DVC_ROOT": name, "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
+        with redirect_stdout(log), redirect_stderr(log):
+            train(
+                folder / "prepared",
+                Path(name) / "generator.safetensors",
+                Path(name) / "training",
+                compute=ComputeConfig("auto", os.cpu_count() or 1),
+                execution=ExecutionConfig(precision, 1, 1),  # type: ignore[arg-type]
+                network=pair.network,
+                train=config,
+                doctor=committed.doctor,
+            )
+        speed: float = json.loads((Path(name) / "training" / "speed.json").read_text())["images_per_second"]
+    return speed
