@@ -19,6 +19,7 @@ NAMES = (
     "startup",
     "overhead",
     "training",
+    "scale",
 )
 PICTURES = Path("docs/pictures")
 

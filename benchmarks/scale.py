@@ -1,0 +1,136 @@
+"""What more images cost a training: time to the first step, memory and throughput from 1,000 images to 1,000,000.
+
+`python -m benchmarks scale [ROUNDS] [LARGEST]`. The stage `train` as a process of its own, as DVC starts it, on images
+of 32 pixels in colour that `prepare` has left: 3 kB each, 3 GB in all. Sizes take turns, round after round.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+import yaml
+
+from benchmarks.images import prepared_images
+from benchmarks.tables import Table
+from stages.progress import progress
+
+ROOT = Path(__file__).resolve().parent.parent
+SIZES = (1_000, 10_000, 100_000, 1_000_000)
+STEPS, WARM_UP = 220, 20
+PARAMS = {
+    "compute": {"device": "auto", "threads": 1},
+    "network": {"family": "dcgan", "z_dim": 64, "generator_width": 16, "discriminator_width": 16},
+    "train": {"steps": STEPS, "loss": "non_saturating", "r1_gamma": 0.0, "r2_gamma": 0.0},
+}
+Reading = tuple[float, float, float]
+"""Seconds to the first step, anonymous memory in MB, images per second."""
+
+
+def table(rounds: str = "3", largest: str = "1000000") -> Table:
+    """Measure every size in turn."""
+    sizes = [size for size in SIZES if size <= int(largest)]
+    found: dict[int, list[Reading]] = {size: [] for size in sizes}
+    with TemporaryDirectory() as name, progress("scale: trainings", len(sizes) * int(rounds)) as line:
+        for size in sizes:
+            set_up(Path(name) / str(size), size)
+        for done in range(int(rounds)):
+            for place, size in enumerate(sizes):
+                found[size].append(measured(Path(name) / str(size)))
+                line.update(done * len(sizes) + place + 1)
+    rows = []
+    for size, readings in found.items():
+        first, memory, speed = (median(column) for column in zip(*readings, strict=True))
+        ratio = median(own[2] / base[2] for own, base in zip(readings, found[sizes[0]], strict=True))
+        rows.append(
+            (
+                f"{size:,}",
+                f"{size * 3072 / 1e6:,.0f}",
+                f"{first:.1f}",
+                f"{memory:,.0f}",
+                f"{speed:,.0f}",
+                f"{ratio:.2f}",
+            )
+        )
+    draw(sizes, found)
+    words = (
+        f"Medians of {rounds} rounds. The first step is counted from the start of the process. Memory is anonymous, at "
+        "the end: pages of the images' file, which the system takes back when it needs them, are not in it."
+    )
+    return Table("training on more images", COLUMNS, tuple(rows), words)
+
+
+COLUMNS = ("images", "MB of pixels", "first step after, s", "memory, MB", "images per second", "relative")
+
+
+def set_up(folder: Path, count: int) -> None:
+    """Write prepared images, parameters, and what DVC wrote when it hashed the images."""
+    prepared_images(folder / "prepared", count, size=32, channels=3)
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for section, changes in PARAMS.items():
+        values[section] |= changes
+    (folder / "params.yaml").write_text(yaml.safe_dump(values))
+    size = sum(path.stat().st_size for path in (folder / "prepared").iterdir())
+    outs = [{"path": "prepared", "md5": f"{count:032x}.dir", "size": size}]
+    (folder / "dvc.lock").write_text(yaml.safe_dump({"stages": {"prepare": {"outs": outs}}}))
+
+
+def measured(folder: Path) -> Reading:
+    """Run the stage as a process and return what it noted."""
+    with TemporaryDirectory(dir=folder) as name:
+        surroundings = {"DVC_STAGE": "train", "DVC_ROOT": name, "PYTHONPATH": str(ROOT)}
+        started = time.time()
+        subprocess.run(
+            [sys.executable, "-m", "benchmarks.scale", name],
+            cwd=folder,
+            env=os.environ | surroundings,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=True,
+        )
+        first, memory, speed = (float(word) for word in (Path(name) / "noted").read_text().split())
+    return first - started, memory, speed
+
+
+def run(folder: Path) -> None:
+    """Train as `python -m stages train` does, and note when steps end."""
+    import stages.__main__
+    import stages.game
+    from gan_core.training import train
+
+    times: list[float] = []
+
+    def noting(*arguments):  # type: ignore[no-untyped-def]
+        for report in train(*arguments):
+            times.append(time.time())
+            yield report
+
+    stages.game.train = noting  # type: ignore[attr-defined]  # where the stage looks it up
+    stages.__main__.main("train", "prepared", str(folder / "generator.safetensors"), str(folder / "training"))
+    (anonymous,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon"))
+    speed = 64 * (STEPS - WARM_UP) / (times[-1] - times[WARM_UP - 1])
+    (folder / "noted").write_text(f"{times[0]} {int(anonymous.split()[1]) / 1e3} {speed}")
+
+
+def draw(sizes: list[int], found: dict[int, list[Reading]]) -> None:
+    """Draw the three columns against the number of images."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 3, figsize=(10, 3), layout="constrained")
+    for place, (axis, title) in enumerate(
+        zip(axes, ("seconds to the first step", "memory, MB", "images per second"), strict=True)
+    ):
+        axis.semilogx(sizes, [median(reading[place] for reading in found[size]) for size in sizes], "o-")
+        axis.set(title=title, xlabel="images", ylim=(0, None))
+    figure.savefig(ROOT / "docs" / "pictures" / "scale.png", dpi=120)
+    pyplot.close(figure)
+
+
+if __name__ == "__main__":
+    run(Path(sys.argv[1]))
