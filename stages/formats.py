@@ -1,16 +1,19 @@
-"""What `fetch` wrote, read image by image: four formats, one kind of record."""
+"""What `fetch` wrote, read chunk by chunk: four formats, one kind of record."""
 
 import math
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from itertools import islice
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from stages.errors import StageError
+from stages.packed import Member, Place, chunked, folder_of, layout, members
 from stages.pixels import RefusedError, decode
 from stages.prepared import Split
 from stages.published import (
@@ -24,6 +27,9 @@ from stages.published import (
     TRAIN_IMAGES,
     TRAIN_LABELS,
 )
+
+CHUNK = 256
+"""Most images that are decoded at one go."""
 
 
 @dataclass(frozen=True)
@@ -40,28 +46,39 @@ class Original:
     refused: str | None
 
 
+class Chunk(Protocol):
+    """Some source images in a row, not decoded yet; small enough to be sent to another process."""
+
+    def __len__(self) -> int: ...
+
+    def originals(self) -> Iterator[Original]:
+        """Decode them one by one."""
+
+
 @dataclass(frozen=True)
 class Originals:
     """All source images in a fixed order; `classes` in label order, or None where folders name them.
 
     `official_train` is the number of images in a published training split, whose order is random; 0 for others.
+    `chunks(first)` are those from number `first` on, cut into chunks.
     """
 
     total: int
+    raw_bytes: int
     official_train: int
     classes: tuple[str, ...] | None
-    images: Iterable[Original]
+    chunks: Callable[[int], Iterator[Chunk]]
 
 
 def read(raw: Path, name: str) -> Originals:
-    """Return the images of a data set; each is decoded when the iterator reaches it.
+    """Return the images of a data set; each is decoded when the iterator over its chunk reaches it.
 
     Args:
         raw: what `fetch` wrote.
         name: of the data set.
 
     Returns:
-        All of them; they can be iterated over once.
+        All of them.
 
     Raises:
         StageError: a file is missing or is not what `fetch` writes.
@@ -83,42 +100,64 @@ def read(raw: Path, name: str) -> Originals:
 
 
 @dataclass(frozen=True)
-class _Batch:
-    """One published file: images (N, H, W) or (N, H, W, 3) and labels (N,)."""
+class Arrays:
+    """A published file or a part of it: images (N, H, W) or (N, H, W, 3) and labels (N,), from number `first` on."""
 
     file: str
     split: Split | None
     images: NDArray[np.uint8]
     labels: NDArray[np.integer]
+    classes: tuple[str, ...]
+    first: int = 0
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def originals(self) -> Iterator[Original]:
+        """See `Chunk`."""
+        for number, (image, label) in enumerate(zip(self.images, self.labels, strict=True), self.first):
+            yield Original(f"{self.file}#{number}", self.split, self.classes[label], Image.fromarray(image), None)
+
+    def cut(self, first: int) -> Iterator[Chunk]:
+        """Yield the images from `first` on in chunks."""
+        for start in range(first, len(self.images), CHUNK):
+            part = slice(start, start + CHUNK)
+            yield Arrays(self.file, self.split, self.images[part], self.labels[part], self.classes, start)
 
 
-def _originals(batches: list[_Batch], classes: tuple[str, ...]) -> Originals:
-    for batch in batches:
-        if len(batch.images) != len(batch.labels):
-            raise ValueError(f"{batch.file}: {len(batch.images)} images, but {len(batch.labels)} labels")
-        if batch.labels.max(initial=0) >= len(classes):
-            raise ValueError(f"{batch.file}: label {batch.labels.max()}, but {len(classes)} classes")
-    images = (original for batch in batches for original in _labelled(batch, classes))
-    official_train = sum(len(batch.images) for batch in batches if batch.split == "train")
-    return Originals(sum(len(batch.images) for batch in batches), official_train, classes, images)
+def _published(files: list[Arrays]) -> Originals:
+    for file in files:
+        if len(file.images) != len(file.labels):
+            raise ValueError(f"{file.file}: {len(file.images)} images, but {len(file.labels)} labels")
+        if file.labels.max(initial=0) >= len(file.classes):
+            raise ValueError(f"{file.file}: label {file.labels.max()}, but {len(file.classes)} classes")
 
+    def chunks(first: int) -> Iterator[Chunk]:
+        for file in files:
+            yield from file.cut(min(first, len(file.images)))
+            first = max(0, first - len(file.images))
 
-def _labelled(batch: _Batch, classes: tuple[str, ...]) -> Iterator[Original]:
-    for number, (image, label) in enumerate(zip(batch.images, batch.labels, strict=True)):
-        yield Original(f"{batch.file}#{number}", batch.split, classes[label], Image.fromarray(image), None)
+    official_train = sum(len(file.images) for file in files if file.split == "train")
+    total, raw_bytes = sum(len(file) for file in files), sum(file.images.nbytes for file in files)
+    return Originals(total, raw_bytes, official_train, files[0].classes, chunks)
 
 
 def _digits(path: Path) -> Originals:
     """Rows of 64 intensities from 0 to 16 and a label."""
     rows = np.loadtxt(path, delimiter=",", dtype=np.int64, ndmin=2)
     images = np.rint(rows[:, :64] * 255 / 16).astype(np.uint8).reshape(-1, 8, 8)
-    return _originals([_Batch(path.name, None, images, rows[:, 64])], tuple("0123456789"))
+    return _published([Arrays(path.name, None, images, rows[:, 64], tuple("0123456789"))])
 
 
 def _idx(raw: Path, classes: tuple[str, ...]) -> Originals:
-    train = _Batch(TRAIN_IMAGES, "train", _idx_array(raw / TRAIN_IMAGES, 3), _idx_array(raw / TRAIN_LABELS, 1))
-    test = _Batch(TEST_IMAGES, "test", _idx_array(raw / TEST_IMAGES, 3), _idx_array(raw / TEST_LABELS, 1))
-    return _originals([train, test], classes)
+    train, test = _idx_array(raw / TRAIN_IMAGES, 3), _idx_array(raw / TEST_IMAGES, 3)
+    train_labels, test_labels = _idx_array(raw / TRAIN_LABELS, 1), _idx_array(raw / TEST_LABELS, 1)
+    return _published(
+        [
+            Arrays(TRAIN_IMAGES, "train", train, train_labels, classes),
+            Arrays(TEST_IMAGES, "test", test, test_labels, classes),
+        ]
+    )
 
 
 def _idx_array(path: Path, dimensions: int) -> NDArray[np.uint8]:
@@ -134,57 +173,53 @@ def _idx_array(path: Path, dimensions: int) -> NDArray[np.uint8]:
 def _cifar(raw: Path, classes: tuple[str, ...]) -> Originals:
     """Records of a label and 3 x 32 x 32 bytes."""
     record = np.dtype([("label", np.uint8), ("pixels", np.uint8, (3, 32, 32))])
-    batches = []
+    files = []
     for file in (*CIFAR_TRAIN, CIFAR_TEST):
         records = np.asarray(np.memmap(raw / file, record, "r"))
         split: Split = "test" if file == CIFAR_TEST else "train"
-        batches.append(_Batch(file, split, records["pixels"].transpose(0, 2, 3, 1), records["label"]))
-    return _originals(batches, classes)
+        files.append(Arrays(file, split, records["pixels"].transpose(0, 2, 3, 1), records["label"], classes))
+    return _published(files)
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Some members of `images.tar` and what their folders say; `official` if these tell the split."""
+
+    path: Path
+    members: list[Member]
+    places: list[Place]
+    official: bool
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def originals(self) -> Iterator[Original]:
+        """See `Chunk`."""
+        with self.path.open("rb") as file:
+            for member, (split, class_name) in zip(self.members, self.places, strict=True):
+                file.seek(member.offset)
+                content = file.read(member.size)
+                try:
+                    image = decode(content)
+                    if self.official and split is None:
+                        raise RefusedError("outside of train/ and test/")
+                except RefusedError as reason:
+                    yield Original(member.name, split, class_name, None, str(reason))
+                else:
+                    yield Original(member.name, split, class_name, image, None)
 
 
 def _folder(path: Path) -> Originals:
-    with tarfile.open(path, "r:") as tar:
-        members = [(member.name, member.offset_data, member.size) for member in tar]
-    return Originals(len(members), 0, None, _decoded(path, members))
-
-
-def _decoded(path: Path, members: list[tuple[str, int, int]]) -> Iterator[Original]:
-    places = layout([name for name, _, _ in members])
+    """List the tar twice: first what all folders are, then the files; so memory holds a chunk of them, not millions."""
+    total, folders = 0, set[str]()
+    for member in members(path):
+        total += 1
+        folders.add(folder_of(member.name))
+    places = layout(folders)
     official = any(split is not None for split, _ in places.values())
-    with path.open("rb") as file:
-        for name, offset, size in members:
-            split, class_name = places[name]
-            file.seek(offset)
-            content = file.read(size)
-            try:
-                image = decode(content)
-                if official and split is None:
-                    raise RefusedError("outside of train/ and test/")
-            except RefusedError as reason:
-                yield Original(name, split, class_name, None, str(reason))
-            else:
-                yield Original(name, split, class_name, image, None)
 
+    def chunks(first: int) -> Iterator[Chunk]:
+        for some in chunked(islice(members(path), first, None), CHUNK):
+            yield Packed(path, some, [places[folder_of(member.name)] for member in some], official)
 
-HELD_OUT = ("test", "val", "valid", "validation")
-
-
-def layout(names: list[str]) -> dict[str, tuple[Split | None, str | None]]:
-    """Return the official split and the class of each file, as its folders tell them.
-
-    As long as everything that lies in folders lies in one, that one says nothing and is skipped (archives often have
-    such a root). If the folders are then `train` and one or more of `test`, `val`, `valid` and `validation`, they are
-    the split, and what is held out is the test split. The next folder is the class.
-    """
-    folders = {name: PurePosixPath(name).parent.parts for name in names}
-    depth = 0
-    while len(here := {parts[depth] for parts in folders.values() if len(parts) > depth}) == 1:
-        depth += 1
-    official = "train" in here and {"train"} < here <= {"train", *HELD_OUT}
-    places: dict[str, tuple[Split | None, str | None]] = {}
-    for name, parts in folders.items():
-        split: Split | None = None
-        if official and len(parts) > depth:
-            split = "train" if parts[depth] == "train" else "test"
-        places[name] = (split, next(iter(parts[depth + official :]), None))
-    return places
+    return Originals(total, path.stat().st_size, 0, None, chunks)

@@ -1,6 +1,5 @@
 """The table behind prepared data: one row for each source image, and what can be counted in it."""
 
-from dataclasses import dataclass, fields
 from typing import get_args
 
 import pandas as pd
@@ -22,45 +21,29 @@ COLUMN_TYPES = {
 """Of manifest.parquet, in order; every column but `source` may be null."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """What is known of one image when it has been looked at.
-
-    `index` is its position in the array of its split, `width` and `height` are those of the upright original,
-    `sha256` is that of the prepared pixels. All of these are None if the image was refused.
-    """
-
-    source: str
-    split: Split | None
-    index: int | None
-    class_name: str | None
-    width: int | None
-    height: int | None
-    sha256: str | None
-    refused: str | None
-
-
-def manifest(rows: list[Row], published: tuple[str, ...] | None) -> tuple[pd.DataFrame, list[str] | None]:
+def manifest(rows: pd.DataFrame, published: tuple[str, ...] | None) -> tuple[pd.DataFrame, list[str] | None]:
     """Return the table of all images, in the order of `rows`, and the names of the classes in label order.
 
     Without published classes they are the class folders, sorted; but only if each accepted image is in one and there
     are two or more: otherwise there are no labels.
 
     Args:
-        rows: every source image.
+        rows: every source image, with the columns of `stages.decoding.Row`.
         published: the classes of a published data set, None for a user's folder.
 
     Returns:
-        A table with the columns of `COLUMN_TYPES`, and the classes or None.
+        A table with the columns of `COLUMN_TYPES`, and the classes or None. `index` is the position in the array of
+        the split.
     """
-    frame = pd.DataFrame({field.name: [getattr(row, field.name) for row in rows] for field in fields(Row)})
-    accepted = frame[frame["refused"].isna()]
+    accepted = rows[rows["refused"].isna()]
     classes = list(published) if published is not None else _folder_classes(accepted["class_name"])
     codes = {name: label for label, name in enumerate(classes or [])}
-    frame["label"] = accepted["class_name"].map(codes)  # null where refused
-    firsts = accepted.drop_duplicates("sha256").set_index("sha256")["source"]
-    frame["duplicate_of"] = accepted.loc[accepted.duplicated("sha256"), "sha256"].map(firsts)
-    return frame[list(COLUMN_TYPES)].astype(COLUMN_TYPES), classes
+    # What is refused has neither index nor label.
+    found = {"index": accepted.groupby("split").cumcount(), "label": accepted["class_name"].map(codes)}
+    copies = accepted[accepted.duplicated("sha256")]
+    originals = accepted[accepted["sha256"].isin(copies["sha256"])].drop_duplicates("sha256").set_index("sha256")
+    found["duplicate_of"] = copies["sha256"].map(originals["source"])
+    return rows.assign(**found)[list(COLUMN_TYPES)].astype(COLUMN_TYPES), classes
 
 
 def _folder_classes(names: pd.Series) -> list[str] | None:

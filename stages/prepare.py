@@ -1,26 +1,40 @@
 """The stage `prepare`: checked uint8 arrays, a manifest of every source image, and what is odd about them."""
 
 import hashlib
-from contextlib import ExitStack
-from dataclasses import replace
+import json
+import shutil
+import sys
+from contextlib import suppress
+from dataclasses import asdict
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
+import pandas as pd
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from stages.errors import StageError
-from stages.formats import Original, Originals, read
-from stages.manifest import Row, manifest, summarize
+from stages.decoding import SPLITS, Recipe, decoded, numbered
+from stages.errors import StageError, disk_errors
+from stages.formats import Originals, read
+from stages.intake import Intake
+from stages.lineage import code_sha256, project_root
+from stages.manifest import manifest, summarize
 from stages.outputs import new_folder
 from stages.params import DataConfig, PrepareConfig
-from stages.pixels import pixels
-from stages.prepared import MANIFEST, ImageFile, Split, Summary, images_path, labels_path, save_summary
+from stages.prepared import MANIFEST, Summary, images_path, labels_path, save_summary
+from stages.processes import cores, mapped
 from stages.progress import progress
+from stages.workspace import held
 
-SPLITS: tuple[Split, ...] = get_args(Split)
+PARALLEL_FROM = 32 << 20
+"""Bytes of raw files, about a second of decoding: below, starting processes costs more than they give."""
+MOST_PROCESSES = 16
+"""One process writes what the others decode, and each has some 50 MB."""
+CODE = ("decoding", "formats", "intake", "packed", "pixels", "prepared", "published")
+"""Modules on which decoded images depend."""
 SHOWN = 10
 """How many refused files and classes are named on the screen; the manifest has all."""
 
@@ -43,77 +57,75 @@ def prepare(raw: Path, prepared: Path, *, data: DataConfig, prepare: PrepareConf
             full. Then nothing is written.
     """
     originals = read(raw, data.name)
-    with new_folder(prepared) as folder:
-        rows = _write_images(originals, folder, prepare)
-        frame, classes = manifest(rows, originals.classes)
-        summary = summarize(frame, name=data.name, size=prepare.image_size, channels=prepare.channels, classes=classes)
-        refused = [(row.source, row.refused) for row in rows if row.refused is not None]
-        _check_refused(refused, len(rows), prepare.max_refused_share)
-        _check_splits(summary, prepare)
-        if classes is not None:
+    recipe = _recipe(prepare, originals)
+    place = project_root() / ".checkpoints" / f"prepare-{_key(raw, data.name, recipe)}"
+    work, remedy = "prepares the same data with the same parameters", "what it has decoded is kept"
+    with held(place, work, remedy), disk_errors(prepared):
+        _forget_others(place)
+        with new_folder(prepared) as folder:
+            frame, classes = manifest(_decode(originals, recipe, place), originals.classes)
+            size, channels = prepare.image_size, prepare.channels
+            summary = summarize(frame, name=data.name, size=size, channels=channels, classes=classes)
+            refused = frame.loc[frame["refused"].notna(), ["source", "refused"]]
+            _check_refused(refused, len(frame), prepare.max_refused_share)
+            _check_splits(summary, prepare)
+            if classes is not None:
+                for split in SPLITS:
+                    labels = frame.loc[frame["split"].eq(split), "label"]
+                    np.save(labels_path(folder, split), labels.to_numpy(np.int64))
+            frame.to_parquet(folder / MANIFEST, engine="pyarrow", index=False)
+            save_summary(folder, summary)
             for split in SPLITS:
-                labels = frame.loc[frame["split"].eq(split) & frame["refused"].isna(), "label"]
-                np.save(labels_path(folder, split), labels.to_numpy(np.int64))
-        frame.to_parquet(folder / MANIFEST, engine="pyarrow", index=False)
-        save_summary(folder, summary)
+                shutil.move(images_path(place, split), images_path(folder, split))
+        shutil.rmtree(place)
     _report(summary, refused)
 
 
-def drawn_split(content: bytes, *, seed: int, test_share: float, validation_share: float) -> Split:
-    """Return the split of an image by a hash of seed and pixels, read as a number in [0, 1).
-
-    Below `test_share` it is test; of what is above, the lowest `validation_share` is validation. Images with equal
-    pixels are therefore never on two sides, and adding or removing images moves no other.
-
-    Args:
-        content: the prepared pixels.
-        seed: of the split.
-        test_share: expected share of the test split, in [0, 1).
-        validation_share: expected share of what is not in the test split, in (0, 1).
-
-    Returns:
-        `train`, `validation` or `test`.
-    """
-    digest = hashlib.sha256(f"{seed}:".encode() + content).digest()
-    number = (int.from_bytes(digest[:8]) >> 11) / 2**53  # as many bits as a float holds, so never 1
-    if number < test_share:
-        return "test"
-    return "validation" if number < test_share + (1 - test_share) * validation_share else "train"
+def _recipe(config: PrepareConfig, originals: Originals) -> Recipe:
+    return Recipe(
+        size=config.image_size,
+        channels=config.channels,
+        fit=config.fit,
+        seed=config.seed,
+        test_share=config.test_share,
+        validation_share=config.validation_share,
+        official_train=originals.official_train,
+    )
 
 
-def _write_images(originals: Originals, folder: Path, config: PrepareConfig) -> list[Row]:
-    shape = (config.channels, config.image_size, config.image_size)
-    kept = originals.official_train - round(originals.official_train * config.validation_share)
-    rows: list[Row] = []
-    with ExitStack() as stack:
-        files = {split: stack.enter_context(ImageFile(images_path(folder, split), shape)) for split in SPLITS}
-        line = stack.enter_context(progress("prepare: images", originals.total))
-        for original in originals.images:
-            if len(rows) < originals.official_train:
-                original = replace(original, split="train" if len(rows) < kept else "validation")
-            rows.append(_write_image(original, files, config, published=originals.official_train > 0))
-            line.update(len(rows))
-    return rows
+def _key(raw: Path, name: str, recipe: Recipe) -> str:
+    """Name what decoded images depend on; of the raw files not their bytes, which take as long to read as to decode."""
+    files = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(raw.absolute().iterdir())]
+    made_by = [code_sha256(Path(__file__).parent, CODE), *(version(name) for name in ("numpy", "pillow", "pyarrow"))]
+    named = json.dumps([name, asdict(recipe), files, made_by])
+    return hashlib.sha256(named.encode()).hexdigest()[:16]
 
 
-def _write_image(original: Original, files: dict[Split, ImageFile], config: PrepareConfig, *, published: bool) -> Row:
-    if original.image is None:
-        return Row(original.source, None, None, original.class_name, None, None, None, original.refused)
-    image = pixels(original.image, size=config.image_size, channels=config.channels, fit=config.fit)
-    content = image.tobytes()
-    split = original.split
-    if split is None or (split == "train" and not published):
-        test_share = config.test_share if split is None else 0.0
-        shares = {"test_share": test_share, "validation_share": config.validation_share}
-        split = drawn_split(content, seed=config.seed, **shares)
-    index = files[split].append(image)
-    sha256 = hashlib.sha256(content).hexdigest()
-    return Row(original.source, split, index, original.class_name, *original.image.size, sha256, None)
+def _forget_others(place: Path) -> None:
+    """Delete what stopped runs of other data or parameters have kept: it can be gigabytes."""
+    for other in place.parent.glob("prepare-*"):
+        if other != place:
+            with suppress(StageError), held(other, "", ""):
+                shutil.rmtree(other)
 
 
-def _check_refused(refused: list[tuple[str, str]], total: int, bound: float) -> None:
+def _decode(originals: Originals, recipe: Recipe, place: Path) -> pd.DataFrame:
+    """Decode what `place` lacks; return the rows of all images."""
+    with Intake(place, (recipe.channels, recipe.size, recipe.size)) as intake:
+        if intake.done:
+            print(f"prepare: goes on behind {intake.done:,} images of a stopped run", file=sys.stderr)
+        processes = min(cores(), MOST_PROCESSES) if originals.raw_bytes >= PARALLEL_FROM else 1
+        tasks = numbered(originals.chunks(intake.done), intake.done)
+        with progress("prepare: images", originals.total, intake.done) as line:
+            for chunk in mapped(partial(decoded, recipe=recipe), tasks, processes=processes):
+                intake.add(chunk)
+                line.update(intake.done)
+    return intake.table()
+
+
+def _check_refused(refused: pd.DataFrame, total: int, bound: float) -> None:
     if len(refused) > bound * total:
-        listed = [f"  {source}: {reason}" for source, reason in refused[:SHOWN]]
+        listed = [f"  {source}: {reason}" for source, reason in refused.head(SHOWN).itertuples(index=False)]
         more = [f"  and {len(refused) - SHOWN:,} more"] if len(refused) > SHOWN else []
         message = (
             f"{len(refused):,} of {total:,} files ({len(refused) / total:.2%}) were refused, and "
@@ -134,7 +146,7 @@ def _check_splits(summary: Summary, config: PrepareConfig) -> None:
             )
 
 
-def _report(summary: Summary, refused: list[tuple[str, str]]) -> None:
+def _report(summary: Summary, refused: pd.DataFrame) -> None:
     shape = f"{summary.channels} x {summary.size} x {summary.size}"
     table = Table("", *SPLITS, title=f"prepared: {summary.name}, {shape}", title_justify="left")
     duplicates = (summary.duplicates_train, summary.duplicates_validation, summary.duplicates_test)
@@ -145,7 +157,7 @@ def _report(summary: Summary, refused: list[tuple[str, str]]) -> None:
     console.print(f"classes: {escape(_class_list(summary.classes))}")
     console.print(f"held out, but with the pixels of a training image: {summary.leaks:,}")
     console.print(f"refused: {summary.refused:,}")
-    for source, reason in refused[:SHOWN]:
+    for source, reason in refused.head(SHOWN).itertuples(index=False):
         console.print(f"  {escape(source)}: {escape(reason)}")
     if len(refused) > SHOWN:
         console.print(f"  and {len(refused) - SHOWN:,} more, see `refused` in {MANIFEST}")

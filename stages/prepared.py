@@ -1,6 +1,8 @@
 """The folder that `prepare` writes and later stages read."""
 
 import json
+import math
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -73,23 +75,26 @@ def labels_path(prepared: Path, split: Split) -> Path:
 
 
 class ImageFile:
-    """An .npy file of images that grows by one at a time, so that memory holds one, however many come.
+    """An .npy file of images that grows, so that memory holds some of them, however many come.
 
     NumPy pads headers so that the first dimension can be corrected in place; until the block ends, it says 0. A full
     disk shows as OSError here; in a memory map it would be a bus error.
     """
 
-    def __init__(self, path: Path, shape: tuple[int, int, int]) -> None:
+    def __init__(self, path: Path, shape: tuple[int, int, int], *, keep: int = 0) -> None:
         self._shape = shape
-        self._count = 0
-        self._file = path.open("wb")
+        self._size = math.prod(shape)
+        self._count = keep
+        self._file = path.open("r+b" if keep else "wb")
         self._write_header()
+        self._file.seek(keep * self._size, os.SEEK_CUR)
+        self._file.truncate()
 
-    def append(self, image: NDArray[np.uint8]) -> int:
-        """Write one image, (C, H, W); return its index."""
-        self._file.write(image.tobytes())
-        self._count += 1
-        return self._count - 1
+    def append(self, images: bytes) -> None:
+        """Write the pixels of some images, one behind the other; they are in the file when this returns."""
+        self._file.write(images)
+        self._file.flush()
+        self._count += len(images) // self._size
 
     def __enter__(self) -> "ImageFile":
         return self
@@ -99,9 +104,9 @@ class ImageFile:
     ) -> None:
         with self._file:
             if kind is None:
-                self._file.seek(0)
-                self._write_header()
+                self._write_header(self._count)
 
-    def _write_header(self) -> None:
-        header = {"descr": "|u1", "fortran_order": False, "shape": (self._count, *self._shape)}
+    def _write_header(self, count: int = 0) -> None:
+        self._file.seek(0)
+        header = {"descr": "|u1", "fortran_order": False, "shape": (count, *self._shape)}
         np.lib.format.write_array_header_1_0(self._file, header)

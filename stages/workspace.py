@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Self
 
 from stages.errors import StageError
@@ -30,6 +31,38 @@ def training_key(parameters: dict[str, Any], data_md5: str, made_by: dict[str, s
     return hashlib.sha256(named.encode()).hexdigest()[:16]
 
 
+@contextmanager
+def held(folder: Path, work: str, remedy: str) -> Iterator[None]:
+    """Hold a folder, made where it is missing: one process at a time; a killed one lets go of it, an orphan does not.
+
+    Args:
+        folder: to hold.
+        work: what its holder does, for others to read.
+        remedy: what happens to the work when the holder is ended.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        StageError: another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            owner = lock.read()
+            raise StageError(
+                f"process {owner} {work} already ({folder}); wait for it, or end it with `kill {owner}` and run again: "
+                f"{remedy}"
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
 class Workspace:
     """`.checkpoints/KEY/`, held by one process at a time; a killed process lets go of it, an orphan does not."""
 
@@ -41,24 +74,13 @@ class Workspace:
 
     def __enter__(self) -> Self:
         self.samples.mkdir(parents=True, exist_ok=True)
-        self._lock = (self.folder / "lock").open("a+")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._lock.seek(0)
-            owner = self._lock.read()
-            self._lock.close()
-            raise StageError(
-                f"process {owner} trains with the same parameters and data already ({self.folder}); wait for it, or "
-                f"end it with `kill {owner}` and run again: training goes on from its last checkpoint"
-            ) from None
-        self._lock.truncate(0)
-        self._lock.write(str(os.getpid()))
-        self._lock.flush()
+        work = "trains with the same parameters and data"
+        self._lock = held(self.folder, work, "training goes on from its last checkpoint")
+        self._lock.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._lock.close()
+        self._lock.__exit__(None, None, None)
 
     @contextmanager
     def open_history(self, columns: Sequence[str], *, keep_to: int) -> Iterator["csv.DictWriter[str]"]:

@@ -1,4 +1,5 @@
 import io
+import pickle
 import struct
 import tarfile
 from pathlib import Path
@@ -10,11 +11,9 @@ from PIL import Image
 
 from stages.errors import StageError
 from stages.fetch import fetch
-from stages.formats import Original, layout, read
+from stages.formats import CHUNK, Original, Originals, read
 from stages.params import DataConfig
 from stages.published import CIFAR_TEST, CIFAR_TRAIN, TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS
-
-Place = tuple[str | None, str | None]
 
 
 def idx(array: NDArray[np.uint8]) -> bytes:
@@ -33,6 +32,13 @@ def write_idx(folder: Path, train: int = 7, test: int = 3) -> tuple[NDArray[np.u
     return images, labels
 
 
+def all_of(originals: Originals, first: int = 0) -> list[Original]:
+    """Return all images as other processes get them."""
+    chunks = [pickle.loads(pickle.dumps(chunk)) for chunk in originals.chunks(first)]
+    assert sum(len(chunk) for chunk in chunks) == originals.total - first
+    return [original for chunk in chunks for original in chunk.originals()]
+
+
 def pixels_of(original: Original) -> NDArray[np.uint8]:
     assert original.image is not None
     return np.asarray(original.image)
@@ -41,7 +47,7 @@ def pixels_of(original: Original) -> NDArray[np.uint8]:
 def test_idx_files_are_read_image_by_image(tmp_path: Path) -> None:
     images, labels = write_idx(tmp_path)
     originals = read(tmp_path, "mnist")
-    found = list(originals.images)
+    found = all_of(originals)
     assert originals.total == len(found) == 10
     assert [original.source for original in found[5:9]] == [
         f"{TRAIN_IMAGES}#5",
@@ -54,13 +60,24 @@ def test_idx_files_are_read_image_by_image(tmp_path: Path) -> None:
     assert all(np.array_equal(pixels_of(original), image) for original, image in zip(found, images, strict=True))
 
 
+@pytest.mark.parametrize("first", [0, 1, CHUNK, 299, 300, 301, 350])
+def test_images_can_be_read_from_any_of_them_on(tmp_path: Path, first: int) -> None:
+    write_idx(tmp_path, train=300, test=50)
+    originals = read(tmp_path, "mnist")
+    everything, rest = all_of(originals), all_of(originals, first)
+    assert [original.source for original in rest] == [original.source for original in everything[first:]]
+    assert all(
+        np.array_equal(pixels_of(one), pixels_of(other)) for one, other in zip(rest, everything[first:], strict=True)
+    )
+
+
 def test_fashion_has_names_for_its_classes(tmp_path: Path) -> None:
     _, labels = write_idx(tmp_path)
     originals = read(tmp_path, "fashion_mnist")
     assert originals.classes is not None
     assert originals.classes[0] == "T-shirt/top"
     assert originals.classes[9] == "Ankle boot"
-    assert next(iter(originals.images)).class_name == originals.classes[labels[0]]
+    assert all_of(originals)[0].class_name == originals.classes[labels[0]]
 
 
 @pytest.mark.parametrize(
@@ -91,7 +108,7 @@ def test_cifar_records_are_a_label_and_planes_of_colour(tmp_path: Path) -> None:
         pair = planes[2 * number : 2 * number + 2]
         (tmp_path / file).write_bytes(b"".join(bytes([number]) + image.tobytes() for image in pair))
     originals = read(tmp_path, "cifar10")
-    found = list(originals.images)
+    found = all_of(originals)
     assert originals.total == 12
     assert [original.split for original in found] == ["train"] * 10 + ["test"] * 2
     assert [original.class_name for original in found[::2]] == ["airplane", "automobile", "bird", "cat", "deer", "dog"]
@@ -102,33 +119,12 @@ def test_cifar_records_are_a_label_and_planes_of_colour(tmp_path: Path) -> None:
 def test_digits_are_scaled_from_16_to_255(tmp_path: Path) -> None:
     fetch(tmp_path / "raw", data=DataConfig("digits", None))
     originals = read(tmp_path / "raw", "digits")
-    found = list(originals.images)
+    found = all_of(originals)
     assert originals.total == len(found) == 1797
     assert {original.split for original in found} == {None}
     assert [original.class_name for original in found[:12]] == list("012345678901")
     assert pixels_of(found[0])[0].tolist() == [0, 0, 80, 207, 143, 16, 0, 0]  # 0, 0, 5, 13, 9, 1, 0, 0
     assert max(pixels_of(original).max() for original in found) == 255
-
-
-@pytest.mark.parametrize(
-    ("names", "places"),
-    [
-        (["a.png", "b.png"], [(None, None), (None, None)]),
-        (["cat/a.png", "dog/b.png", "c.png"], [(None, "cat"), (None, "dog"), (None, None)]),
-        (["cat/x/a.png", "dog/y/b.png"], [(None, "cat"), (None, "dog")]),
-        (["pets/cat/a.png", "pets/dog/b.png", "README"], [(None, "cat"), (None, "dog"), (None, None)]),
-        (["cat/a.png", "cat/b.png"], [(None, None), (None, None)]),
-        (["train/cat/a.png", "test/dog/b.png"], [("train", "cat"), ("test", "dog")]),
-        (["train/a.png", "test/b.png", "c.png"], [("train", None), ("test", None), (None, None)]),
-        (["pets/train/cat/a.png", "pets/test/cat/b.png"], [("train", "cat"), ("test", "cat")]),
-        (["train/a.png", "test/b.png", "val/c.png"], [("train", None), ("test", None), ("test", None)]),
-        (["train/a.png", "tested/b.png"], [(None, "train"), (None, "tested")]),
-        (["train/cat/a.png", "train/dog/b.png"], [(None, "cat"), (None, "dog")]),
-        ([], []),
-    ],
-)
-def test_folders_tell_the_split_and_the_class(names: list[str], places: list[Place]) -> None:
-    assert layout(names) == dict(zip(names, places, strict=True))
 
 
 def test_a_folder_is_decoded_or_refused_file_by_file(tmp_path: Path) -> None:
@@ -141,8 +137,9 @@ def test_a_folder_is_decoded_or_refused_file_by_file(tmp_path: Path) -> None:
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
     originals = read(tmp_path, "folder")
-    stray, test, train = originals.images
+    stray, test, train = all_of(originals)
     assert (originals.total, originals.classes) == (3, None)
+    assert [original.source for original in all_of(originals, 1)] == ["test/b.png", "train/a.png"]
     assert (stray.refused, stray.split) == ("outside of train/ and test/", None)
     assert test.refused == "not an image (PNG, JPEG, WEBP, BMP)"
     assert (train.source, train.split, train.refused) == ("train/a.png", "train", None)

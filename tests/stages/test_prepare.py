@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,12 +19,20 @@ from stages.fetch import fetch
 from stages.params import DataConfig, PrepareConfig
 from stages.prepare import prepare
 from stages.prepared import ImageFile, load_images, load_labels, load_summary
+from stages.processes import mapped
+from stages.progress import progress
 
-MNIST = Path(__file__).parents[3] / "shared" / "data" / "mnist"
+ROOT = Path(__file__).parents[2]
+MNIST = ROOT.parent / "shared" / "data" / "mnist"
 CONFIG = PrepareConfig(
     image_size=8, channels=1, fit="crop", test_share=0.25, validation_share=0.1, max_refused_share=0.01, seed=0
 )
 FOLDER = DataConfig("folder", None)
+
+
+@pytest.fixture(autouse=True)
+def _own_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "project"))
 
 
 def encoded(image: Image.Image, file_format: str) -> bytes:
@@ -146,6 +155,93 @@ def test_the_same_input_gives_the_same_bytes_elsewhere(tmp_path: Path) -> None:
     assert all((one / name).read_bytes() == (other / name).read_bytes() for name in names)
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def mixed(count: int) -> dict[str, bytes]:
+    """Return JPEG files in two classes with a bad one, a copy and a colourful long name among them."""
+    files = {f"{'ab'[number % 2]}/{number:05}.jpg": jpeg(number % 50) for number in range(count)}
+    return files | {"a/bad.txt": b"x", f"b/{'é' * 60}.jpg": jpeg(51)}
+
+
+def test_the_number_of_processes_changes_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[int] = []
+
+    def counted(*arguments: Any, processes: int) -> Any:
+        started.append(processes)
+        return mapped(*arguments, processes=processes)
+
+    config = replace(CONFIG, channels=3, max_refused_share=0.5)
+    monkeypatch.setattr("stages.prepare.mapped", counted)
+    monkeypatch.setattr("stages.formats.CHUNK", 7)
+    alone = contents(run(tmp_path, mixed(90), config, "alone"))
+    monkeypatch.setattr("stages.prepare.PARALLEL_FROM", 0)
+    for number in (1, 3):
+        monkeypatch.setattr("stages.prepare.cores", lambda number=number: number)
+        assert contents(run(tmp_path, mixed(90), config, f"with-{number}")) == alone
+    assert started == [1, 1, 3]
+    assert list((tmp_path / "project" / ".checkpoints").iterdir()) == []
+
+
+def test_arrays_are_the_same_from_any_number_of_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetch(tmp_path / "raw", data=DataConfig("digits", None))
+    monkeypatch.setattr("stages.prepare.cores", lambda: 3)
+    for name, parallel_from in (("alone", 1 << 30), ("three", 0)):
+        monkeypatch.setattr("stages.prepare.PARALLEL_FROM", parallel_from)
+        prepare(tmp_path / "raw", tmp_path / name, data=DataConfig("digits", None), prepare=CONFIG)
+    assert contents(tmp_path / "alone") == contents(tmp_path / "three")
+
+
+SLOW_STAGE = """
+import os, signal, sys, time
+from pathlib import Path
+from dataclasses import replace
+from stages import formats, intake
+from stages import prepare as stage
+from tests.stages.test_prepare import CONFIG, FOLDER
+
+if __name__ == "__main__":
+    formats.CHUNK = 10
+    stage.PARALLEL_FROM, stage.cores = 0, lambda: int(sys.argv[3])
+    add = intake.Intake.add
+
+    def add_and_die(self, chunk):
+        add(self, chunk)
+        if self.done == 50:
+            with (self.folder / "images_train.npy").open("ab") as file:
+                file.write(b"half an image")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    intake.Intake.add = add_and_die
+    stage.prepare(Path(sys.argv[1]), Path(sys.argv[2]), data=FOLDER, prepare=replace(CONFIG, max_refused_share=0.5))
+"""
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_killed_run_goes_on_where_it_was(
+    tmp_path: Path, processes: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[tuple[int, int]] = []
+
+    def spied(description: str, total: int, first: int) -> Any:
+        begun.append((total, first))
+        return progress(description, total, first)
+
+    config = replace(CONFIG, max_refused_share=0.5)
+    whole = contents(run(tmp_path, mixed(118), config, "whole"))
+    raw, out = tmp_path / "whole" / "raw", tmp_path / "again"
+    command = [sys.executable, "-c", SLOW_STAGE, str(raw), str(out), str(processes)]
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == -9
+    assert not out.exists()
+    monkeypatch.setattr("stages.prepare.progress", spied)
+    prepare(raw, out, data=FOLDER, prepare=config)
+    assert begun == [(120, 50)]
+    assert "prepare: goes on behind 50 images of a stopped run" in capsys.readouterr().err
+    assert contents(out) == whole
+    assert list((tmp_path / "project" / ".checkpoints").iterdir()) == []
+
+
 def test_too_many_refused_files_stop_the_pipeline_and_leave_nothing(tmp_path: Path) -> None:
     files = {f"{number:03}.jpg": jpeg(number) for number in range(88)} | {f"bad{n:02}.jpg": b"" for n in range(12)}
     with pytest.raises(StageError) as caught:
@@ -179,16 +275,10 @@ def test_an_empty_split_is_an_error(tmp_path: Path, files: dict[str, bytes], spl
 
 
 def test_a_full_disk_leaves_nothing_that_looks_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    append, calls = ImageFile.append, 0
+    def fail(self: ImageFile, images: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    def fail_later(self: ImageFile, image: np.ndarray) -> int:
-        nonlocal calls
-        calls += 1
-        if calls == 5:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return append(self, image)
-
-    monkeypatch.setattr(ImageFile, "append", fail_later)
+    monkeypatch.setattr(ImageFile, "append", fail)
     with pytest.raises(StageError, match=r"the disk is full: .*out could not be written; free some space"):
         run(tmp_path, {f"{number}.jpg": jpeg(number) for number in range(20)})
     assert sorted(path.name for path in (tmp_path / "prepared").iterdir()) == ["raw", "source"]

@@ -1,0 +1,188 @@
+"""What `prepare` takes for 1,000 to 1,000,000 images, in time on one and on two cores, and in memory. Prints one table.
+
+`python -m benchmarks prepare [LARGEST] [ROUNDS]` makes up PNG files of 32 x 32 pixels in colour, packed as `fetch`
+packs a folder, and runs the whole stage as a process that may use one core or two. The numbers of images go up to
+LARGEST in steps of ten. The memory is the sum over all processes of the stage. About 8 minutes and 8 GB of disk; of
+100,000 images and less, ROUNDS alternating rounds (3) are timed.
+"""
+
+import os
+import struct
+import subprocess
+import sys
+import tarfile
+import time
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import rmtree
+from statistics import median
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import yaml
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from benchmarks.tables import Table
+from stages.plots import BLUE, GREY, ORANGE, png_of
+from stages.processes import cores, mapped
+from stages.progress import progress
+from stages.published import IMAGES_TAR
+
+ROOT = Path(__file__).resolve().parent.parent
+PICTURE = ROOT / "docs" / "pictures" / "prepare.png"
+SIDE = 32
+AT_ONCE = 1000
+COUNTS = (1_000, 10_000, 100_000, 1_000_000)
+BOUND = 2.0
+"""GB that the stage may take whatever the number of images."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one process with its own processes: wall time, and the largest sum of their proportional set sizes, in GB."""
+
+    seconds: float
+    memory: float
+
+
+def _png(image: NDArray[np.uint8]) -> bytes:
+    """Return an image (H, W, 3) as a PNG file; Pillow takes three times as long."""
+    height, width, _ = image.shape
+    header = struct.pack(">2I5B", width, height, 8, 2, 0, 0, 0)
+    lines = np.zeros((height, 1 + 3 * width), np.uint8)  # each with filter 0 before it
+    lines[:, 1:] = image.reshape(height, -1)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(lines.tobytes(), 1)), (b"IEND", b""))
+    packed = (
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
+
+
+def packed(number: int) -> bytes:
+    """Return the tar members of 1,000 images: 4 x 4 patches of random colours under some noise, in ten classes."""
+    rng = np.random.default_rng(number)
+    patches = rng.integers(16, 240, (AT_ONCE, 4, 4, 3)).repeat(8, axis=1).repeat(8, axis=2)
+    images = (patches + rng.integers(-8, 9, patches.shape)).astype(np.uint8)
+    members = []
+    for index, image in enumerate(images, start=number * AT_ONCE):
+        content = _png(image)
+        member = tarfile.TarInfo(f"class-{index % 10}/{index:07}.png")
+        member.size = len(content)
+        members.append(member.tobuf(tarfile.PAX_FORMAT) + content + bytes(-len(content) % tarfile.BLOCKSIZE))
+    return b"".join(members)
+
+
+def make_project(folder: Path, count: int) -> None:
+    """Write the parameters, and what `fetch` leaves of a folder of images."""
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    values["data"] = {"name": "folder", "path": "."}
+    values["prepare"] |= {"image_size": SIDE, "channels": 3}
+    (folder / "raw").mkdir(parents=True)
+    (folder / "params.yaml").write_text(yaml.safe_dump(values))
+    parts = mapped(packed, range(count // AT_ONCE), processes=cores())
+    with (folder / "raw" / IMAGES_TAR).open("wb") as tar, progress("images made up", count) as line:
+        for done, part in enumerate(parts, start=1):
+            tar.write(part)
+            line.update(done * AT_ONCE)
+        tar.write(bytes(tarfile.RECORDSIZE))
+
+
+def cost(folder: Path, count: int) -> Cost:
+    """Run the stage on `count` cores."""
+    rmtree(folder / "prepared", ignore_errors=True)
+    chosen = set(sorted(os.sched_getaffinity(0))[:count])
+    command = [sys.executable, "-m", "stages", "prepare", "raw", "prepared"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "DVC_ROOT": str(folder)}
+    own = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, chosen)  # inherited
+    started = time.perf_counter()
+    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
+    os.sched_setaffinity(0, own)
+    memory = 0
+    while process.poll() is None:
+        memory = max(memory, sum(_pss(one) for one in _tree(process.pid)))
+        time.sleep(0.05)
+    seconds = time.perf_counter() - started
+    if process.returncode != 0:
+        raise SystemExit(f"the stage ended with {process.returncode}")
+    return Cost(seconds, memory / 1e6)
+
+
+def _tree(pid: int) -> Iterator[int]:
+    yield pid
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:  # it has just ended
+        return
+    for child in children:
+        yield from _tree(int(child))
+
+
+def _pss(pid: int) -> int:
+    """Return the proportional set size of a process in kB: shared pages are divided by those who share them."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
+
+
+def measured(count: int, rounds: int) -> list[tuple[Cost, Cost]]:
+    """Return what some rounds cost on one core and on two, after a round that reads the files for the first time."""
+    with TemporaryDirectory(prefix="prepare-") as name:
+        folder = Path(name)
+        make_project(folder, count)
+        if count < COUNTS[-1]:
+            cost(folder, 2)
+        return [(cost(folder, 1), cost(folder, 2)) for _ in range(rounds)]
+
+
+def draw(found: dict[int, list[tuple[Cost, Cost]]]) -> bytes:
+    """Return time and memory over the number of images as a PNG file."""
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    times, memories = figure.subplots(1, 2)
+    for place, (label, colour) in enumerate((("one core", BLUE), ("two cores", ORANGE))):
+        seconds = [median(pair[place].seconds for pair in pairs) for pairs in found.values()]
+        memory = [max(pair[place].memory for pair in pairs) for pairs in found.values()]
+        times.plot(list(found), seconds, "o-", color=colour, label=label)
+        memories.plot(list(found), memory, "o-", color=colour, label=label)
+    memories.axhline(BOUND, color=GREY, linestyle="--", linewidth=1, label="bound")
+    times.set_yscale("log")
+    memories.set_ylim(0, None)
+    for axes, title in ((times, "seconds"), (memories, "peak memory of all processes, GB")):
+        axes.set_xscale("log")
+        axes.set_xlabel(f"images of {SIDE} x {SIDE} pixels")
+        axes.set_title(title, loc="left", fontsize=11)
+        axes.legend(frameon=False, fontsize=9)
+        axes.spines[["top", "right"]].set_visible(False)
+    return png_of(figure)
+
+
+def table(largest: str = "1000000", rounds: str = "3") -> Table:
+    """Measure and draw.
+
+    Args:
+        largest: number of images.
+        rounds: of 100,000 images and less; a million has one.
+
+    Returns:
+        One row for each number of images.
+    """
+    found, rows = {}, []
+    for count in (count for count in COUNTS if count <= int(largest)):
+        found[count] = pairs = measured(count, 1 if count == COUNTS[-1] else int(rounds))
+        one, two = (median(pair[place].seconds for pair in pairs) for place in (0, 1))
+        ratio = median(pair[0].seconds / pair[1].seconds for pair in pairs)
+        memory = max(each.memory for pair in pairs for each in pair)
+        rows.append((f"{count:,}", f"{one:.1f}", f"{two:.1f}", f"{ratio:.2f}", f"{memory:.2f}"))
+    PICTURE.write_bytes(draw(found))
+    words = (
+        f"The stage as a process that may use one core or two; PNG files of {SIDE} x {SIDE} pixels in colour, in a tar "
+        "that is in the page cache. Medians of the rounds; a million images have one round. Memory is the largest sum "
+        "of the proportional set sizes of all its processes. Few images are decoded without processes of their own."
+    )
+    columns = ("images", "one core, s", "two cores, s", "ratio", "peak memory, GB")
+    return Table("prepare: time and memory", columns, tuple(rows), words)

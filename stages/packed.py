@@ -1,0 +1,102 @@
+"""The tar of images that `fetch` packs: listed once, then read member by member wherever somebody needs some."""
+
+import os
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from stages.prepared import Split
+
+CHUNK_BYTES = 4 << 20
+"""Encoded images that are decoded at one go: a moment's work, whether they are many small ones or one photograph."""
+
+Place = tuple[Split | None, str | None]
+"""Official split and class."""
+HELD_OUT = ("test", "val", "valid", "validation")
+_BLOCK = tarfile.BLOCKSIZE
+
+
+class Member(NamedTuple):
+    """One file in a tar: its name, and where its bytes are."""
+
+    name: str
+    offset: int
+    size: int
+
+
+def members(path: Path) -> Iterator[Member]:
+    """Yield the files of an uncompressed tar in their order.
+
+    `tarfile` takes six times as long and keeps all that it has seen; it reads the headers that are not plain.
+
+    Args:
+        path: of the tar.
+
+    Yields:
+        One member at a time.
+    """
+    with tarfile.open(path, "r:") as tar, path.open("rb") as file:
+        found = tar.next()
+        while found is not None:
+            yield Member(found.name, found.offset_data, found.size)
+            tar.members = []  # type: ignore[attr-defined]  # where tarfile keeps all
+            offset = tar.offset
+            while _is_plain(header := os.pread(file.fileno(), _BLOCK, offset)):
+                size = int(header[124:135], 8)
+                yield Member(header[:100].rstrip(b"\0").decode("ascii"), offset + _BLOCK, size)
+                offset += _BLOCK + -(-size // _BLOCK) * _BLOCK
+            tar.offset = offset
+            found = tar.next()
+
+
+def _is_plain(header: bytes) -> bool:
+    """Return whether a header is that of a regular file with a short ASCII name, as `stages.archives.pack` writes."""
+    regular = header[156:157] == b"0" and header[257:263] == b"ustar\0"
+    return regular and header[345:346] == b"\0" and header[:100].isascii()
+
+
+def folder_of(name: str) -> str:
+    """Return the folder of a member; empty where it is in none."""
+    return name.rpartition("/")[0]
+
+
+def chunked(found: Iterator[Member], largest: int) -> Iterator[list[Member]]:
+    """Yield members in lists of at most `largest`, and of few bytes unless one alone has more."""
+    chunk: list[Member] = []
+    free = CHUNK_BYTES
+    for member in found:
+        if chunk and (len(chunk) == largest or member.size > free):
+            yield chunk
+            chunk, free = [], CHUNK_BYTES
+        chunk.append(member)
+        free -= member.size
+    if chunk:
+        yield chunk
+
+
+def layout(folders: set[str]) -> dict[str, Place]:
+    """Return the official split and the class of the files in each folder, as the folders' names tell them.
+
+    As long as everything that lies in folders lies in one, that one says nothing and is skipped (archives often have
+    such a root). If the folders are then `train` and one or more of `test`, `val`, `valid` and `validation`, they are
+    the split, and what is held out is the test split. The next folder is the class.
+
+    Args:
+        folders: of all files.
+
+    Returns:
+        A place for each of them.
+    """
+    parts_of = {folder: PurePosixPath(folder).parts for folder in folders}
+    depth = 0
+    while len(here := {parts[depth] for parts in parts_of.values() if len(parts) > depth}) == 1:
+        depth += 1
+    official = "train" in here and {"train"} < here <= {"train", *HELD_OUT}
+    places: dict[str, Place] = {}
+    for folder, parts in parts_of.items():
+        split: Split | None = None
+        if official and len(parts) > depth:
+            split = "train" if parts[depth] == "train" else "test"
+        places[folder] = (split, next(iter(parts[depth + official :]), None))
+    return places
