@@ -1,10 +1,18 @@
+import json
 import os
+import warnings
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
+from mlflow import MlflowClient
+from mlflow.data.pandas_dataset import from_pandas
+from mlflow.entities import DatasetInput, Run
+from mlflow.types import Schema
 
 from stages.errors import StageError
-from stages.tracking import EXPERIMENT, connect, flatten
+from stages.tracking import EXPERIMENT, RunWriter, connect, flatten
 
 
 def test_a_server_that_does_not_answer_is_said_soon_with_its_address(
@@ -27,6 +35,47 @@ def test_an_experiment_that_was_deleted_comes_back(root: Path) -> None:
     client.delete_experiment(experiment)
     assert connect()[1] == experiment
     assert [found.name for found in client.search_experiments()].count(EXPERIMENT) == 1
+
+
+def datasets(client: MlflowClient, run: Run) -> list[DatasetInput]:
+    inputs = client.get_run(run.info.run_id).inputs
+    return list(inputs.dataset_inputs) if inputs is not None else []
+
+
+def test_a_run_names_its_data_as_mlflow_would_without_reading_them(root: Path, prepared: Path) -> None:
+    """The table may have millions of rows; MLflow's own way reads it and sees the same."""
+    client, experiment = connect()
+    run = client.create_run(experiment)
+    RunWriter(client, run).write_dataset(prepared, "abc.dir")
+    (found,) = datasets(client, run)
+    manifest = pd.read_parquet(prepared / "manifest.parquet")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of names for sources, and of whole numbers
+        theirs: Any = from_pandas(manifest, source=str(prepared), name="digits", digest="abc.dir")._to_mlflow_entity()
+    ours: Any = found.dataset
+    assert (ours.name, ours.digest, ours.source) == (theirs.name, theirs.digest, theirs.source)
+    assert (ours.source_type, ours.profile) == (theirs.source_type, theirs.profile)
+    columns = Schema.from_json(json.dumps(json.loads(ours.schema)["mlflow_colspec"]))
+    theirs_by_name = {column["name"]: column["type"] for column in json.loads(theirs.schema)["mlflow_colspec"]}
+    assert columns.input_names() == list(theirs_by_name) == list(manifest.columns)
+    # Where no row of digits has a value, MLflow cannot tell the type; the file can.
+    assert {kind.name for kind, name in zip(columns.input_types(), theirs_by_name, strict=True)} == {"string", "long"}
+    assert all(
+        theirs_by_name[name] in (kind.name, "any")
+        for kind, name in zip(columns.input_types(), theirs_by_name, strict=True)
+    )
+
+
+def test_naming_the_data_reads_no_row(root: Path, prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*_: object, **__: object) -> None:
+        raise AssertionError("rows are read")
+
+    for name in ("read", "read_row_group", "read_row_groups", "iter_batches"):
+        monkeypatch.setattr(f"pyarrow.parquet.ParquetFile.{name}", forbidden)
+    client, experiment = connect()
+    run = client.create_run(experiment)
+    RunWriter(client, run).write_dataset(prepared, "abc.dir")
+    assert datasets(client, run)
 
 
 def test_names_are_dotted() -> None:
