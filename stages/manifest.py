@@ -65,17 +65,17 @@ def summarize(frame: pd.DataFrame, *, name: str, size: int, channels: int, class
     Returns:
         What `summary.json` holds.
     """
-    train, validation, test = (
-        frame.loc[frame["split"].eq(split) & frame["refused"].isna(), "sha256"] for split in get_args(Split)
-    )
+    copies = frame.loc[frame["duplicate_of"].notna(), "sha256"]
+    repeated = frame[frame["sha256"].isin(copies)]  # nothing else can be a duplicate or a leak
+    train, validation, test = (repeated.loc[repeated["split"].eq(split), "sha256"] for split in get_args(Split))
     return Summary(
         name=name,
         size=size,
         channels=channels,
         classes=classes,
-        train=len(train),
-        validation=len(validation),
-        test=len(test),
+        train=int(frame["split"].eq("train").sum()),
+        validation=int(frame["split"].eq("validation").sum()),
+        test=int(frame["split"].eq("test").sum()),
         refused=int(frame["refused"].notna().sum()),
         duplicates_train=int(train.duplicated().sum()),
         duplicates_validation=int(validation.duplicated().sum()),

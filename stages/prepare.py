@@ -44,7 +44,8 @@ def prepare(raw: Path, prepared: Path, *, data: DataConfig, prepare: PrepareConf
 
     Official test splits stay as they are. Of a published training split the last images are held out for validation, as
     is the custom for MNIST (50,000 and 10,000). Other images go to a split by a hash of their own pixels, see
-    `drawn_split`. Files that are no readable image are left out and listed, up to a bound.
+    `drawn_split`. Files that are no readable image are left out and listed, up to a bound. A run that was stopped goes
+    on where it was.
 
     Args:
         raw: what `fetch` wrote.
@@ -53,8 +54,8 @@ def prepare(raw: Path, prepared: Path, *, data: DataConfig, prepare: PrepareConf
         prepare: size, channels, fit, split and the bound.
 
     Raises:
-        StageError: too many files were refused, a split is empty, `raw` is not what `fetch` writes, or the disk is
-            full. Then nothing is written.
+        StageError: too many files were refused, a split is empty, `raw` is not what `fetch` writes, a process died,
+            or the disk is full. Then `prepared` is not written; what was decoded is kept for the next run.
     """
     originals = read(raw, data.name)
     recipe = _recipe(prepare, originals)
