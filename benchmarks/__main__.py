@@ -18,8 +18,6 @@ from benchmarks.tables import Table, page_of, section, sections, show
 NAMES = (
     "startup",
     "overhead",
-    "training",
-    "scale",
 )
 PICTURES = Path("docs/pictures")
 
