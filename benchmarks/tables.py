@@ -18,7 +18,7 @@ Sections = dict[tuple[str, str], str]
 
 @dataclass(frozen=True)
 class Table:
-    """What a benchmark found: rows of cells with their units, the first of each its name; and what follows, in words."""
+    """What a benchmark found: rows of cells with their units, first the name of each; and what follows, in words."""
 
     title: str
     columns: tuple[str, ...]
