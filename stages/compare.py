@@ -20,7 +20,6 @@ from stages.comparison import (
     sentences,
     verdict_table,
 )
-from stages.comparison_page import page
 from stages.errors import StageError
 from stages.evidence import LOWER_IS_BETTER, Noise
 
@@ -45,6 +44,8 @@ def main(arguments: Sequence[str]) -> None:
             models.append(load_model(configured.model_name, wanted, target))
         comparison = compare_models(models, metric, noise=noise, rate=configured.false_promotion_rate)
         if given.html:
+            from stages.comparison_page import page  # only here: a table needs no matplotlib
+
             given.html.parent.mkdir(parents=True, exist_ok=True)
             given.html.write_text(page(comparison), encoding="utf-8")
     width = shutil.get_terminal_size((120, 24)).columns

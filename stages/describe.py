@@ -10,7 +10,6 @@ from PIL import Image
 from stages import pages, registry
 from stages.card import Facts, card, model_card, plain, shortened
 from stages.comparison import PICTURES, Model, compare_models, explanation, load_model, sentences
-from stages.comparison_page import page
 from stages.errors import StageError
 from stages.evidence import read_evidence
 from stages.params import RegisterConfig
@@ -95,6 +94,8 @@ def _judge(writer: RunWriter, model: Model, against: str | None, register: Regis
                 "\n\n".join(lines),
                 f"not comparable with {against}",
             )
+        from stages.comparison_page import page  # only here: without a champion nothing needs matplotlib
+
         writer.write_file(page(comparison).encode(), PAGE)
     (verdict,), short = sentences(comparison), comparison.outcomes[0][register.metric].verdict
     reason = f"{plain(explanation(comparison))} `{PAGE}` of the run has all scores and pictures side by side."

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import mlflow
 import pyarrow.parquet as pq
@@ -16,11 +16,13 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-from PIL import Image
 
 from stages.errors import StageError
 from stages.lineage import file_digest, identity_tags, project_root
 from stages.prepared import MANIFEST, load_summary
+
+if TYPE_CHECKING:  # pictures come from those who draw them; promoting and rebuilding need none
+    from PIL.Image import Image
 
 EXPERIMENT = "gan-training"
 KEY_TAG = "training.key"
@@ -138,7 +140,7 @@ class RunWriter:
         missing = {name: value for name, value in scores.items() if self.run.data.metrics.get(name) != value}
         self.client.log_batch(self.id, metrics=[Metric(name, value, now, step) for name, value in missing.items()])
 
-    def write_grid(self, picture: Image.Image, step: int) -> None:
+    def write_grid(self, picture: "Image", step: int) -> None:
         """Write a sample grid under the key whose steps the UI shows with a slider."""
         if step not in self.known_grids:
             self.client.log_image(self.id, picture, key=GRID_KEY, step=step)
@@ -274,7 +276,7 @@ class LiveRun:
             self._flush()
             self.cost = time.monotonic() - now
 
-    def log_grid(self, picture: Image.Image, step: int) -> None:
+    def log_grid(self, picture: "Image", step: int) -> None:
         """Write a sample grid."""
         self._try(lambda: self.writer.write_grid(picture, step))
 
