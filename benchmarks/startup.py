@@ -18,12 +18,14 @@ from tests.project import environment
 
 ROOT = Path(__file__).parents[1]
 ROUNDS = 5
-PARAMS = "pydantic.dataclasses pydantic.type_adapter ruamel.yaml"
+PARAMS = "pydantic.dataclasses pydantic.type_adapter ruamel.yaml json inspect"
 """What reads and checks params.yaml; pydantic's own name alone imports next to nothing."""
-DOWNLOAD = "rich.progress urllib.request tarfile zipfile"
+LINEAGE = "subprocess importlib.metadata hashlib"
+DOWNLOAD = f"{LINEAGE} rich.progress urllib.request"
+ARCHIVES = "tarfile zipfile gzip bz2 lzma"
 LIBRARIES = {
-    "fetch": f"{PARAMS} {DOWNLOAD}",
-    "prepare": f"{PARAMS} rich.progress pandas PIL.Image tarfile zipfile",
+    "fetch": f"{PARAMS} {DOWNLOAD} {ARCHIVES}",
+    "prepare": f"{PARAMS} rich.progress pandas PIL.Image {ARCHIVES}",
     "extractor": f"{PARAMS} {DOWNLOAD} torch torch_fidelity safetensors.torch",
     "train": f"{PARAMS} rich.progress torch safetensors.torch mlflow PIL.Image",
     "retrain": f"{PARAMS} rich.progress torch safetensors.torch",
