@@ -4,16 +4,16 @@ The page gets the tables of all benchmarks, or of those that are named. Each run
 inherits another's memory; one that fails leaves what the page said before, and the exit status is 1.
 """
 
-import importlib
 import os
 import sys
 import time
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
 from benchmarks.machine import machine, measured
-from benchmarks.tables import Table, page_of, section, sections, show
+from benchmarks.tables import page_of, section, sections, show, table_of
 
 NAMES = (
     "startup",
@@ -22,12 +22,11 @@ NAMES = (
 PICTURES = Path("docs/pictures")
 
 
-def table_of(name: str, *arguments: str) -> Table:
-    """Return the table of a benchmark, measured now."""
-    if name not in NAMES:
-        sys.exit(f"error: unknown benchmark '{name}'; the benchmarks are {', '.join(NAMES)}")
-    found: Table = importlib.import_module(f"benchmarks.{name}").table(*arguments)
-    return found
+def require_known(names: Iterable[str]) -> None:
+    """End with an error that names all benchmarks where one is none of them."""
+    for name in names:
+        if name not in NAMES:
+            sys.exit(f"error: unknown benchmark '{name}'; the benchmarks are {', '.join(NAMES)}")
 
 
 def write(page: Path, name: str) -> None:
@@ -59,13 +58,15 @@ def write_page(page: Path, names: tuple[str, ...]) -> list[str]:
 
 def main(name: str = "", *arguments: str) -> None:
     """Print one table, or write the page."""
-    if name != "--page":
-        return show(table_of(name, *arguments))
-    page, *names = arguments or ("docs/benchmarks.md",)
-    failed = write_page(Path(page), tuple(names) or NAMES)
-    if failed:
-        sys.exit(f"error: {page} keeps what it said before of what failed: {', '.join(failed)}")
-    return None
+    if name == "--page":
+        page, *names = arguments or ("docs/benchmarks.md",)
+        require_known(names)
+        failed = write_page(Path(page), tuple(names) or NAMES)
+        if failed:
+            sys.exit(f"error: {page} keeps what it said before of what failed: {', '.join(failed)}")
+    else:
+        require_known([name])
+        show(table_of(name, *arguments))
 
 
 if __name__ == "__main__":

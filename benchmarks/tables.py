@@ -1,5 +1,6 @@
 """A benchmark's table, on the terminal and as a section of the page that keeps the tables of all machines."""
 
+import importlib
 import re
 from dataclasses import dataclass
 
@@ -24,6 +25,12 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     words: str
+
+
+def table_of(name: str, *arguments: str) -> Table:
+    """Return the table of the benchmark in `benchmarks/NAME.py`, measured now."""
+    found: Table = importlib.import_module(f"benchmarks.{name}").table(*arguments)
+    return found
 
 
 def show(table: Table) -> None:

@@ -15,7 +15,6 @@ import pyarrow.parquet as pq
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
-from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 from stages.errors import StageError
 from stages.lineage import file_digest, identity_tags, project_root
@@ -247,6 +246,9 @@ class LiveRun:
     """A training's run while it trains: metrics in batches, grids, system metrics, and how it ended."""
 
     def __init__(self, facts: dict[str, Any], prepared: Path) -> None:
+        # Only here: it brings the library that asks GPUs, and no other use of MLflow watches the machine.
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
         self.writer = open_run(facts, prepared)
         self.rows: list[dict[str, float]] = []
         self.lost = False

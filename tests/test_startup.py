@@ -11,7 +11,7 @@ from tests.project import ROOT, environment
 HEAVY = {
     *("torch", "torch._dynamo", "torch.distributed.fsdp", "torchvision", "torch_fidelity", "safetensors"),
     *("mlflow", "pandas", "pyarrow", "scipy.special", "scipy.stats", "sklearn", "matplotlib", "matplotlib.pyplot"),
-    *("PIL", "prefect", "dvc", "optuna"),
+    *("PIL", "prefect", "dvc", "optuna", "pynvml"),
 }
 """What costs a tenth of a second or more to import, or would say that something is where it does not belong."""
 
@@ -29,7 +29,8 @@ BROUGHT = {
     "mlflow": {"pandas", "pyarrow"},
     "pandas": {"pyarrow"},
     "matplotlib": {"PIL"},
-    "torch_fidelity": {"torchvision", "torch._dynamo", "torch.distributed.fsdp", "PIL"},
+    "torch": {"pynvml"},
+    "torch_fidelity": {"torch", "torchvision", "torch._dynamo", "torch.distributed.fsdp", "PIL"},
     "scipy.stats": {"scipy.special"},
 }
 """What these libraries import themselves."""

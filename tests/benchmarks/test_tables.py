@@ -111,6 +111,13 @@ def test_only_the_machine_that_drew_a_picture_shows_it(measure: Callable[..., li
     assert "![speed](pictures/speed.png)" in said[machine(), "speed"]
 
 
+def test_each_benchmark_has_a_process_of_its_own_that_finds_its_module(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert benchmarks.write_page(tmp_path / "page.md", ("machine",)) == ["machine"]
+    assert "module 'benchmarks.machine' has no attribute 'table'" in capsys.readouterr().err
+
+
 def test_a_failed_benchmark_ends_with_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(benchmarks, "write_page", lambda page, names: [names[0]])
     with pytest.raises(SystemExit, match=r"x\.md keeps what it said before of what failed: startup"):
@@ -120,3 +127,5 @@ def test_a_failed_benchmark_ends_with_an_error(monkeypatch: pytest.MonkeyPatch) 
 def test_an_unknown_benchmark_is_an_error_that_names_all() -> None:
     with pytest.raises(SystemExit, match="unknown benchmark 'warp'; the benchmarks are startup, "):
         benchmarks.main("warp")
+    with pytest.raises(SystemExit, match="unknown benchmark 'warp'"):
+        benchmarks.main("--page", "page.md", "startup", "warp")
