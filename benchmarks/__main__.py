@@ -18,6 +18,10 @@ from benchmarks.tables import page_of, section, sections, show, table_of
 NAMES = (
     "startup",
     "overhead",
+    "training",
+    "scale",
+    "prepare",
+    "scoring",
 )
 PICTURES = Path("docs/pictures")
 

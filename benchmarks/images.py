@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from stages.manifest import Row, manifest, summarize
-from stages.prepared import MANIFEST, images_path, save_summary
+from stages.decoding import Row
+from stages.manifest import manifest, summarize
+from stages.prepared import MANIFEST, Split, images_path, save_summary
 
 HELD_OUT = 500
 
@@ -32,12 +34,13 @@ def prepared_images(folder: Path, count: int, *, size: int, channels: int) -> No
     """
     folder.mkdir(parents=True)
     images = digits(size, channels)
-    rows = []
-    for split, number in (("train", count), ("validation", HELD_OUT), ("test", HELD_OUT)):
-        array = np.lib.format.open_memmap(images_path(folder, split), "w+", np.uint8, (number, *images.shape[1:]))  # type: ignore[arg-type]
+    rows: list[Row] = []
+    counts: dict[Split, int] = {"train": count, "validation": HELD_OUT, "test": HELD_OUT}
+    for split, number in counts.items():
+        array = np.lib.format.open_memmap(images_path(folder, split), "w+", np.uint8, (number, *images.shape[1:]))
         for start in range(0, number, len(images)):
             array[start : start + len(images)] = images[: number - start]
-        rows.append(Row(split, split, 0, None, size, size, split, None))  # type: ignore[arg-type]
-    frame, classes = manifest(rows, None)
+        rows += [Row(f"{split}/{index}", split, None, size, size, f"{split}{index}", None) for index in range(number)]
+    frame, classes = manifest(pd.DataFrame(rows), None)
     frame.to_parquet(folder / MANIFEST, engine="pyarrow", index=False)
     save_summary(folder, summarize(frame, name="digits", size=size, channels=channels, classes=classes))

@@ -9,7 +9,7 @@ from statistics import median
 from stages.progress import progress
 
 Times = dict[str, list[float]]
-"""Seconds of each way, a value per round."""
+"""Of each way a figure per round: seconds, or a speed."""
 
 
 def seconds(command: Sequence[str], folder: Path, environment: Mapping[str, str], *, says: str = "") -> float:
@@ -37,7 +37,7 @@ def seconds(command: Sequence[str], folder: Path, environment: Mapping[str, str]
 
 
 def in_turns(what: str, ways: Mapping[str, Callable[[], float]], rounds: int) -> Times:
-    """Return the times of several ways, each taken once in every round, after a round that does not count."""
+    """Return what several ways take or give, each once in every round, after a round that does not count."""
     times: Times = {name: [] for name in ways}
     with progress(f"{what}: rounds", rounds + 1) as line:
         for number in range(rounds + 1):
@@ -50,7 +50,7 @@ def in_turns(what: str, ways: Mapping[str, Callable[[], float]], rounds: int) ->
 
 
 def ratio(times: Times, way: str, other: str) -> float:
-    """Return the median over rounds of how many times as long one way takes as another."""
+    """Return the median over rounds of one way's figure divided by another's."""
     return median(mine / theirs for mine, theirs in zip(times[way], times[other], strict=True))
 
 

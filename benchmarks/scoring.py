@@ -1,14 +1,15 @@
-"""What scoring costs beside torch-fidelity's command line, as whole processes side by side. Prints one table.
+"""What scoring costs beside torch-fidelity's command line, as whole processes side by side.
 
-`python -m benchmarks.scoring MNIST [ROUNDS]` scores 10,000 images of 28 pixels against 50,000 by the features of one
-classifier. The folder MNIST holds its files. torch-fidelity computes FID alone, on images that are in memory already,
-which is faster than its usual folders of PNG files; with its own loader processes, and without them. About 6 minutes.
+`python -m benchmarks scoring [ROUNDS]` scores 10,000 images of 28 pixels against 50,000 by the features of one
+classifier. torch-fidelity computes FID alone, on images that are in memory already, which is faster than its usual
+folders of PNG files; with its own loader processes, and without them. About 6 minutes.
 """
 
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -18,6 +19,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from benchmarks.rounds import in_turns, ratio
+from benchmarks.tables import Table
 from gan_core.classifier import Classifier
 from gan_core.features import Extractor, Features, classifier_extractor, extract
 from gan_core.fidelity import Reference, Settings, fid, scores
@@ -107,19 +110,14 @@ def kept(folder: Path) -> Reference:
     return Reference(tensors["features"], tensors["radii"], None, 0)
 
 
-def set_up(mnist: str, folder: Path) -> None:
+def set_up(folder: Path) -> None:
     """Write both sets of images, a classifier, and what is kept of the reference."""
-    from stages.fetch import fetch  # here, so that no measured process imports it
-    from stages.params import DataConfig, PrepareConfig
-    from stages.prepare import prepare
-    from stages.prepared import load_images
+    from benchmarks.images import digits  # here, so that no measured process imports it
 
-    data = DataConfig("mnist", mnist)
-    options = PrepareConfig(28, 1, "crop", 0.25, 1 / 6, 0.01, 0)
-    fetch(folder / "raw", data=data)
-    prepare(folder / "raw", folder / "prepared", data=data, prepare=options)
-    np.save(folder / "reference.npy", load_images(folder / "prepared", "train")[:REFERENCE])
-    np.save(folder / "generated.npy", load_images(folder / "prepared", "test")[:GENERATED])
+    pictures = digits(28, 1)
+    for name, count in (("reference", REFERENCE), ("generated", GENERATED)):
+        noise = np.random.default_rng(count).integers(0, 32, (count, 1, 28, 28), np.uint8)  # no two images are equal
+        np.save(folder / f"{name}.npy", pictures[np.arange(count) % len(pictures)] // 2 + noise)
     classifier = Classifier(size=28, channels=1, classes=10)
     save_tensors(
         folder / "classifier.safetensors", dict(classifier.state_dict()), {"size": 28, "channels": 1, "classes": 10}
@@ -132,7 +130,7 @@ def set_up(mnist: str, folder: Path) -> None:
 
 def measured(folder: Path, arguments: Sequence[str]) -> tuple[float, float]:
     """Return wall time in seconds and peak memory in GB of one process; loader processes have memory of their own."""
-    command = [sys.executable, "-m", "benchmarks.scoring", "--run", str(folder), *arguments]
+    command = [sys.executable, "-m", "benchmarks.scoring", str(folder), *arguments]
     started = time.perf_counter()
     subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
     seconds = time.perf_counter() - started
@@ -145,37 +143,34 @@ def note_peak(folder: Path) -> None:
     (folder / "peak").write_text(line.split()[1])
 
 
-def main(mnist: str, rounds: str = "7") -> None:
-    """Measure every kind in turn, round after round, and show the medians."""
-    from rich.console import Console
-    from rich.table import Table
+def table(rounds: str = "7") -> Table:
+    """Measure every kind in turn, round after round."""
+    memory: dict[str, float] = {}
 
-    from stages.progress import progress
+    def way(kind: str, arguments: Sequence[str], folder: Path) -> float:
+        seconds, memory[kind] = measured(folder, arguments)
+        return seconds
 
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in KINDS}
-    with TemporaryDirectory() as name, progress("rounds", int(rounds)) as line:
-        folder = Path(name)
-        set_up(mnist, folder)
-        for done in range(int(rounds)):
-            for kind, arguments in KINDS.items():
-                found[kind].append(measured(folder, arguments))
-            line.update(done + 1)
-    title = f"{GENERATED:,} images against {REFERENCE:,}, medians of {rounds} rounds"
-    table = Table("process", "seconds", "relative", "peak memory, GB", title=title)
-    for kind, runs in found.items():
-        ratio = median(own[0] / base[0] for own, base in zip(runs, found[THEIRS], strict=True))
-        seconds, memory = (median(run[place] for run in runs) for place in (0, 1))
-        table.add_row(kind, f"{seconds:.1f}", f"{ratio:.2f}", f"{memory:.2f}")
-    Console(width=120, highlight=False).print(table)
+    with TemporaryDirectory() as name:
+        set_up(Path(name))
+        ways = {kind: partial(way, kind, arguments, Path(name)) for kind, arguments in KINDS.items()}
+        found = in_turns("scoring", ways, int(rounds))
+    rows = tuple(
+        (kind, f"{median(times):.1f}", f"{ratio(found, kind, THEIRS):.2f}", f"{memory[kind]:.2f}")
+        for kind, times in found.items()
+    )
+    words = (
+        f"{GENERATED:,} images against {REFERENCE:,}, whole processes with their imports, medians of {rounds} rounds. "
+        "`kept` reads the features of the reference from a file, as the stage `evaluate` does. Loader processes of "
+        "torch-fidelity have memory of their own, which is not counted."
+    )
+    return Table("scoring beside torch-fidelity", ("process", "seconds", "relative", "peak memory, GB"), rows, words)
 
 
 if __name__ == "__main__":
-    if sys.argv[1] != "--run":
-        main(*sys.argv[1:])
+    place, kind, *options = sys.argv[1:]
+    if kind == "theirs":
+        theirs(Path(place), options)
     else:
-        place, kind, *options = sys.argv[2:]
-        if kind == "theirs":
-            theirs(Path(place), options)
-        else:
-            ours(Path(place), kind)
-        note_peak(Path(place))
+        ours(Path(place), kind)
+    note_peak(Path(place))

@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from benchmarks.images import prepared_images
+from benchmarks.rounds import in_turns, ratio
 from benchmarks.tables import Table
 from gan_core.config import ComputeConfig, ExecutionConfig, NetworkConfig, TrainConfig
 from gan_core.networks import build_discriminator, build_generator
 from stages import params
 from stages.prepared import load_images
-from stages.progress import progress
 from stages.train import train
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -83,18 +83,13 @@ WARM_UP = 20
 
 def compared(pair: Pair, loops: Ways, rounds: int) -> list[tuple[str, ...]]:
     """Return the rows of a pair."""
-    found: dict[str, list[float]] = {name: [] for name in loops}
-    with progress(f"{pair.size} pixels: rounds", rounds) as line:
-        for done in range(rounds):
-            for name, loop in loops.items():
-                found[name].append(loop())
-            line.update(done + 1)
+    found = in_turns(f"{pair.size} pixels", loops, rounds)
     rows: list[tuple[str, ...]] = []
     for name, speeds in found.items():
-        limit = found.get(BARE.format(precision=name.split()[-1]))
-        share = f"{median(a / b for a, b in zip(speeds, limit, strict=True)):.3f}" if limit and "ours" in name else ""
-        ratio = median(a / b for a, b in zip(speeds, found[PEER], strict=True))
-        rows.append((name, f"{pair.size}", f"{pair.batch_size}", f"{median(speeds):,.0f}", f"{ratio:.2f}", share))
+        limit = BARE.format(precision=name.split()[-1])
+        share = f"{ratio(found, name, limit):.3f}" if limit in found and "ours" in name else ""
+        relative = f"{ratio(found, name, PEER):.2f}"
+        rows.append((name, f"{pair.size}", f"{pair.batch_size}", f"{median(speeds):,.0f}", relative, share))
     return rows
 
 
