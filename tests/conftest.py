@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import settings
 
+from tests.offline import offline
 from tests.project import Project, clone
 from tests.servers import Deployment, FlowRun, deployment
 
@@ -36,8 +37,13 @@ def project(tmp_path: Path) -> Callable[[], Project]:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """Return a clone in which the whole pipeline has run once; nobody may change it."""
-    project = clone(tmp_path_factory.mktemp("finished") / "project")
+    """Return a clone in which the whole pipeline has run once, the network cut off; nobody may change it.
+
+    Its model is the champion, and whatever runs there has no network either; its copies have.
+    """
+    folder = tmp_path_factory.mktemp("finished")
+    project = clone(folder / "project", variables=offline(folder / "project", folder / "hook"))
+    project.set(register={"max_fid_ratio_to_real": 1e9, "max_fid_ratio_to_noise": 1e9})
     project.dvc("repro")
     return project
 
@@ -51,8 +57,14 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
 
 
 @pytest.fixture(scope="session")
-def flow_run(deployed: Deployment) -> FlowRun:
-    """Return the first run of the deployment: every stage ran in it."""
+def first_flow_run(deployed: Deployment) -> tuple[FlowRun, dict[str, bytes]]:
+    """Return the first run of the deployment, in which every stage ran, and the bytes that it wrote."""
     run = deployed.watch()
     assert run.returncode == 0, deployed.state(run)["message"]
-    return run
+    return run, deployed.project.results()
+
+
+@pytest.fixture(scope="session")
+def flow_run(first_flow_run: tuple[FlowRun, dict[str, bytes]]) -> FlowRun:
+    """Return the first run of the deployment."""
+    return first_flow_run[0]

@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,8 @@ class Project:
     """A clean clone with tiny parameters and a DVC cache of its own."""
 
     root: Path
+    variables: dict[str, str] = field(default_factory=dict)
+    """What all its commands find in their environment."""
 
     def dvc(self, *arguments: str) -> str:
         """Run dvc and return what it printed; an error of its is an error of the test."""
@@ -55,12 +57,17 @@ class Project:
         return subprocess.run(
             command,
             cwd=self.root,
-            env=environment(**variables),
+            env=environment(**self.variables | variables),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
         )
+
+    def results(self) -> dict[str, bytes]:
+        """Return the bytes of a training's results, without how long it took."""
+        names = ["models/generator.safetensors", "reports/training/history.csv", "reports/evaluation/scores.json"]
+        return {name: (self.root / name).read_bytes() for name in names}
 
     def set(self, **sections: dict[str, Any]) -> None:
         """Change values in params.yaml."""
@@ -71,7 +78,7 @@ class Project:
         path.write_text(yaml.safe_dump(values, sort_keys=False))
 
 
-def clone(target: Path) -> Project:
+def clone(target: Path, variables: dict[str, str] | None = None) -> Project:
     """Copy what git has, and what it would take, to an empty folder and commit it there; nothing was decided yet."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
@@ -84,7 +91,7 @@ def clone(target: Path) -> Project:
         if (ROOT / name).is_file() and Path(name).name not in ("dvc.lock", "ledger.jsonl"):
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, target / name)
-    project = Project(target)
+    project = Project(target, variables or {})
     project.set(**TINY)
     git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.org"]
     for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "clone"]):

@@ -54,7 +54,7 @@ def running(project: Project, log: Path, *command: str, **variables: str) -> Ite
         process = subprocess.Popen(
             command,
             cwd=project.root,
-            env=environment(**QUIET, **variables),
+            env=environment(**QUIET, **project.variables | variables),
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,

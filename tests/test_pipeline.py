@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from tests.project import Project, environment
+from tests.project import Project, clone, environment
+from tests.servers import FlowRun
 
 ROOT = Path(__file__).resolve().parent.parent
 MNIST = ROOT.parent / "shared" / "data" / "mnist"
@@ -34,6 +36,11 @@ for path in outputs:
     pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
     pathlib.Path(path).write_text(hashlib.sha256("".join(words).encode()).hexdigest())
 """
+PRESETS = {
+    "mnist-dcgan": {"generator_width": 8, "discriminator_width": 8},
+    "goodfellow2014-mnist": {"generator_width": 64, "discriminator_width": 24},
+}
+"""Of MNIST's, each with the widths of tiny players."""
 READERS = {
     "compute": {"extractor", "train", "retrain", "diagnose", "evaluate", "register"},
     "data": {"fetch", "prepare", "extractor", "train", "retrain", "diagnose", "evaluate", "register"},
@@ -79,21 +86,21 @@ def copied(finished: Project, project: Callable[[], Project]) -> Project:
     return Project(root)
 
 
-def results(place: Project) -> dict[str, bytes]:
-    """Return the bytes of a training's results, without how long it took."""
-    names = ["models/generator.safetensors", "reports/training/history.csv", "reports/evaluation/scores.json"]
-    return {name: (place.root / name).read_bytes() for name in names}
+def test_two_clean_clones_write_the_same_bytes(
+    finished: Project, first_flow_run: tuple[FlowRun, dict[str, bytes]]
+) -> None:
+    """One runs its stages by `dvc repro`, the other one by one from a flow."""
+    _, by_a_flow = first_flow_run
+    assert by_a_flow == finished.results()
 
 
-def test_two_clean_clones_write_the_same_bytes(project: Callable[[], Project], finished: Project) -> None:
-    second = project()
-    second.dvc("repro")
-    assert results(second) == results(finished)
-
-
-def test_killing_the_pipeline_and_running_it_again_equals_never_stopping(project: Callable[[], Project]) -> None:
-    place, steps = project(), {"steps": 1500, "checkpoint_every": 100, "report_every": 1}
-    place.set(train=steps)
+def test_killing_the_pipeline_and_running_it_again_equals_never_stopping(
+    project: Callable[[], Project], finished: Project
+) -> None:
+    steps = {"steps": 1500, "checkpoint_every": 100, "report_every": 1}
+    place, whole = copied(finished, project), copied(finished, project)
+    for copy in (place, whole):
+        copy.set(train=steps)
     command = [sys.executable, "-m", "dvc", "repro"]
     process = subprocess.Popen(
         command, cwd=place.root, env=environment(), stdout=subprocess.DEVNULL, start_new_session=True
@@ -102,11 +109,9 @@ def test_killing_the_pipeline_and_running_it_again_equals_never_stopping(project
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not (place.root / "models" / "generator.safetensors").exists()
-    assert "train: going on from step " in place.dvc("repro")
-    whole = project()
-    whole.set(train=steps)
-    whole.dvc("repro")
-    assert results(place) == results(whole)
+    assert "train: going on from step " in place.dvc("repro", "evaluate")
+    whole.dvc("repro", "evaluate")
+    assert place.results() == whole.results()
 
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
@@ -146,32 +151,40 @@ def test_a_local_remote_gives_a_clone_everything_but_mlflow(
     place.dvc("push")
     second = project()
     second.dvc("remote", "add", "-d", "local", str(remote))
-    shutil.copy(place.root / "dvc.lock", second.root / "dvc.lock")
+    for name in ("dvc.lock", "params.yaml"):
+        shutil.copy(place.root / name, second.root / name)
     second.dvc("pull", "--allow-missing")
-    assert results(second) == results(finished)
+    assert second.results() == finished.results()
     assert ran(second.dvc("repro")) == {"register"}
 
 
-@pytest.mark.parametrize(
-    ("preset", "network"),
-    [
-        ("mnist-dcgan", {"generator_width": 8, "discriminator_width": 8}),
-        ("goodfellow2014-mnist", {"generator_width": 64, "discriminator_width": 24}),
-    ],
-)
-def test_mnist_from_a_folder(preset: str, network: dict[str, int], project: Callable[[], Project]) -> None:
+@pytest.fixture(scope="module")
+def mnist(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Project]:
+    """Return a project for each preset of MNIST's, by its name; both pipelines ran side by side, in one thread each."""
     if not MNIST.is_dir():
         pytest.skip(f"MNIST's files are not at {MNIST}")
-    place = project()
+    places = {preset: clone(tmp_path_factory.mktemp("mnist") / preset) for preset in PRESETS}
+    with ThreadPoolExecutor(len(places)) as pool:
+        list(pool.map(train_tiny_mnist, places, places.values()))
+    return places
+
+
+def train_tiny_mnist(preset: str, place: Project) -> None:
+    """Apply a preset, make it tiny, and run the pipeline."""
     assert place.run(sys.executable, "-m", "stages.preset", preset, str(MNIST)).returncode == 0
     place.set(
         compute={"threads": 1},
         extractor={"epochs": 1},
-        network=network,
+        network=PRESETS[preset],
         train={"steps": 30, "report_every": 10, "sample_every": 30},
         evaluate={"max_images": 500},
     )
     place.dvc("repro")
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_mnist_from_a_folder(preset: str, mnist: dict[str, Project]) -> None:
+    place = mnist[preset]
     scores = json.loads((place.root / "reports/evaluation/scores.json").read_text())
     assert scores["fid_mnist_of_real"] < min(scores["fid_mnist"], scores["fid_mnist_of_noise"])
     accuracy = json.loads((place.root / "models/extractor/metrics.json").read_text())["test_accuracy"]

@@ -4,7 +4,6 @@ import base64
 import io
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,30 +12,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from tests.project import Project, clone
+from tests.project import Project
 from tests.servers import BIN, answers, free_port, running, wait_for
 
 pytestmark = pytest.mark.slow
-# Every Python process reads this first; an audit hook sees each use of a socket and cannot be taken off again.
-CUT = """
-import errno, socket, sys
-
-LOOPBACK = {"127.0.0.1", "::1", "localhost", "", None}
-
-def cut(event, arguments):
-    if event in ("socket.connect", "socket.sendto", "socket.sendmsg"):
-        there, address = arguments[0].family in (socket.AF_INET, socket.AF_INET6), arguments[1]
-        host = address[0] if there and address else None
-    elif event in ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr"):
-        host = arguments[0]
-    else:
-        return
-    if (host.decode() if isinstance(host, bytes) else host) not in LOOPBACK:
-        raise OSError(errno.ENETUNREACH, f"the network is cut off: {event} {host}")
-
-sys.addaudithook(cut)
-"""
-PROXIES = [f"{kind}_proxy" for kind in ("http", "https", "all")]
 LOAD = """
 import hashlib, mlflow, pandas as pd
 model = mlflow.pyfunc.load_model("models:/gan-generator@champion")
@@ -45,54 +24,30 @@ print(*[hashlib.sha256(png).hexdigest() for png in images.png])
 """
 
 
-@dataclass(frozen=True)
-class Place:
-    """A project that trained and registered a champion without network, and how to go on there without it."""
-
-    project: Project
-    variables: dict[str, str]
-
-    def python(self, *arguments: str) -> str:
-        """Run Python in the project and return what it printed."""
-        ended = self.project.run(sys.executable, *arguments, **self.variables)
-        assert ended.returncode == 0, ended.stdout
-        return ended.stdout
+def python(project: Project, *arguments: str) -> str:
+    """Run Python in a project and return what it printed."""
+    ended = project.run(sys.executable, *arguments)
+    assert ended.returncode == 0, ended.stdout
+    return ended.stdout
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    """Run the pipeline in a clean clone."""
-    folder = tmp_path_factory.mktemp("serving")
-    (folder / "cut").mkdir()
-    (folder / "cut" / "sitecustomize.py").write_text(CUT)
-    project = clone(folder / "project")
-    project.set(register={"max_fid_ratio_to_real": 1e9, "max_fid_ratio_to_noise": 1e9})
-    variables = {
-        "PYTHONPATH": str(folder / "cut"),
-        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-        "MLFLOW_TRACKING_URI": f"sqlite:///{project.root}/.mlflow/mlflow.db",
-    } | {name: "" for proxy in PROXIES for name in (proxy, proxy.upper())}
-    place = Place(project, variables)
-    place.python("-m", "dvc", "repro")
-    return place
-
-
-@pytest.fixture(scope="module")
-def served(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def served(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Serve the champion; yield where to ask."""
     address, log = f"http://127.0.0.1:{free_port()}", tmp_path_factory.mktemp("served") / "server.log"
     model = ("-m", "models:/gan-generator@champion", "--env-manager", "local")
     port = ("--host", "127.0.0.1", "-p", address.rsplit(":", 1)[1])
-    with running(place.project, log, str(BIN / "mlflow"), "models", "serve", *model, *port, **place.variables):
+    with running(finished, log, str(BIN / "mlflow"), "models", "serve", *model, *port):
         wait_for(lambda: answers(f"{address}/health"), f"the model is not served; see {log}")
         yield f"{address}/invocations"
 
 
 @pytest.fixture(scope="module")
-def images(place: Place) -> Path:
+def images(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder of generated images."""
-    place.python("-m", "stages.generate", "5", "images", "--seed", "7")
-    return place.project.root / "images"
+    folder = tmp_path_factory.mktemp("generated") / "images"
+    python(finished, "-m", "stages.generate", "5", str(folder), "--seed", "7")
+    return folder
 
 
 def asked(address: str, *rows: dict[str, Any]) -> list[bytes]:
@@ -110,15 +65,15 @@ def asked(address: str, *rows: dict[str, Any]) -> list[bytes]:
         "import asyncio; asyncio.run(asyncio.open_connection('192.0.2.1', 80))",
     ],
 )
-def test_the_network_is_cut_off(place: Place, code: str) -> None:
-    ended = place.project.run(sys.executable, "-c", code, **place.variables)
+def test_the_network_is_cut_off(finished: Project, code: str) -> None:
+    ended = finished.run(sys.executable, "-c", code)
     assert ended.returncode == 1
     assert "the network is cut off" in ended.stdout
 
 
-def test_the_champion_loads(place: Place, images: Path) -> None:
+def test_the_champion_loads(finished: Project, images: Path) -> None:
     rows = pd.read_csv(images / "manifest.csv")
-    assert place.python("-c", LOAD).split()[-5:] == list(rows.sha256)
+    assert python(finished, "-c", LOAD).split()[-5:] == list(rows.sha256)
 
 
 def test_served_images_are_those_that_are_generated(served: str, images: Path) -> None:
@@ -131,9 +86,12 @@ def test_served_images_are_those_that_are_generated(served: str, images: Path) -
         assert (picture.format, picture.size, picture.mode) == ("PNG", (8, 8), "L")
 
 
-def test_truncated_images_are_served_as_they_are_generated(place: Place, served: str, images: Path) -> None:
-    place.python("-m", "stages.generate", "3", "truncated", "--seed", "7", "--truncation", "0.5")
-    files = [path.read_bytes() for path in sorted((place.project.root / "truncated" / "images").iterdir())]
+def test_truncated_images_are_served_as_they_are_generated(
+    finished: Project, served: str, images: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "truncated"
+    python(finished, "-m", "stages.generate", "3", str(folder), "--seed", "7", "--truncation", "0.5")
+    files = [path.read_bytes() for path in sorted((folder / "images").iterdir())]
     assert asked(served, {"seed": 7, "count": 3, "truncation": 0.5}) == files
     assert files[0] != (images / "images" / "000000.png").read_bytes()
 
@@ -158,13 +116,16 @@ def test_a_bad_request_is_answered_with_what_is_wrong(served: str, row: dict[str
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["1", "images"], "error: images exists and is not empty; remove it"),
-        (["0", "none"], "error: COUNT must be at least 1, got 0"),
-        (["1", "none", "--model=models:/gan-generator@king"], "error: models:/gan-generator@king: "),
+        (["1", "{images}"], "error: {images} exists and is not empty; remove it"),
+        (["0", "{new}"], "error: COUNT must be at least 1, got 0"),
+        (["1", "{new}", "--model=models:/gan-generator@king"], "error: models:/gan-generator@king: "),
     ],
 )
-def test_the_command_says_what_is_wrong(place: Place, images: Path, words: list[str], message: str) -> None:
-    ended = place.project.run(sys.executable, "-m", "stages.generate", *words, **place.variables)
+def test_the_command_says_what_is_wrong(
+    finished: Project, images: Path, tmp_path: Path, words: list[str], message: str
+) -> None:
+    folders = {"images": images, "new": tmp_path / "new"}
+    ended = finished.run(sys.executable, "-m", "stages.generate", *(word.format(**folders) for word in words))
     assert ended.returncode == 1
-    assert ended.stdout.splitlines()[-1].startswith(message)
-    assert not (place.project.root / "none").exists()
+    assert ended.stdout.splitlines()[-1].startswith(message.format(**folders))
+    assert not folders["new"].exists()

@@ -10,6 +10,7 @@ import yaml
 import flows.promotion
 from flows.promotion import gan_promotion, gan_rollback
 from tests.project import ROOT, Project
+from tests.servers import Deployment
 
 
 @pytest.fixture
@@ -68,14 +69,14 @@ ROLLBACK = "from flows.promotion import gan_rollback; gan_rollback(reason='b has
 
 
 @pytest.mark.slow
-def test_a_rollback_runs_as_a_flow(project: Callable[[], Project]) -> None:
-    made = project()
+def test_a_rollback_runs_as_a_flow(project: Callable[[], Project], deployed: Deployment) -> None:
+    made, server = project(), f"{deployed.address}/api"
     assert made.run(sys.executable, "-c", PREPARE).returncode == 0
-    ended: subprocess.CompletedProcess[str] = made.run(sys.executable, "-c", ROLLBACK)
+    ended: subprocess.CompletedProcess[str] = made.run(sys.executable, "-c", ROLLBACK, PREFECT_API_URL=server)
     assert ended.returncode == 0, ended.stdout
     assert "gan-generator: version 1 is champion, rolled back: b has artefacts (before: version 2)" in ended.stdout
     last = json.loads((made.root / "ledger.jsonl").read_bytes().splitlines()[-1])
     assert (last["action"], last["reason"]) == ("rolled back", "b has artefacts")
-    failed = made.run(sys.executable, "-c", ROLLBACK)
+    failed = made.run(sys.executable, "-c", ROLLBACK, PREFECT_API_URL=server)
     assert failed.returncode == 1
     assert "stage promotion failed (exit 1): ledger.jsonl names no champion of gan-generator" in failed.stdout
