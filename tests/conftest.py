@@ -14,6 +14,18 @@ settings.register_profile("equilibrium", derandomize=True, deadline=None, max_ex
 settings.load_profile("equilibrium")
 
 
+CLONES = {"project", "finished", "deployed", "mnist"}
+"""Fixtures whose tests run in clones of the project, and mostly wait for other processes."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest selects by marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what `make test` runs in a process of its own, beside all other tests."""
+    for item in items:
+        if CLONES & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.pipeline)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> Iterator[None]:
     threads = torch.get_num_threads()
