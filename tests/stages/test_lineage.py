@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import stages.lineage
 from stages.lineage import (
     code_sha256,
     dvc_md5,
@@ -34,6 +35,36 @@ def test_dvc_md5_changes_with_a_name_and_with_a_byte(tmp_path: Path) -> None:
     second = dvc_md5(tmp_path)
     (tmp_path / "c").write_bytes(b"onf")
     assert len({first, second, dvc_md5(tmp_path)}) == 3
+
+
+@pytest.mark.parametrize(
+    ("runs", "large", "recorded", "read"),
+    [
+        ("train", 1, 3, True),
+        ("train", 10**6, 3, False),  # hashing it costs nothing
+        ("train", 1, 4, False),  # another folder, or another time
+        (None, 1, 3, False),  # nobody hashed it a moment ago
+    ],
+)
+def test_the_md5_of_a_large_folder_is_read_where_dvc_has_just_hashed_it(
+    runs: str | None, large: int, recorded: int, read: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(stages.lineage, "LARGE", large)
+    monkeypatch.delenv("DVC_STAGE", raising=False)
+    if runs:
+        monkeypatch.setenv("DVC_STAGE", runs)
+    folder = Path("data/prepared")
+    folder.mkdir(parents=True)
+    (folder / "a").write_bytes(b"one")
+    outs = [
+        {"path": "data/raw", "md5": "raw.dir", "size": 3},
+        {"path": "data/prepared", "md5": "known.dir", "size": recorded},
+    ]
+    Path("dvc.lock").write_text(yaml.safe_dump({"stages": {"prepare": {"outs": outs}, "none": {}}}))
+    assert (dvc_md5(folder) == "known.dir") == read
+    Path("dvc.lock").unlink()
+    assert dvc_md5(folder) != "known.dir"
 
 
 def test_another_line_of_code_is_another_digest(tmp_path: Path) -> None:

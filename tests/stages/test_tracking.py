@@ -2,6 +2,7 @@ import json
 import os
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -12,7 +13,7 @@ from mlflow.entities import DatasetInput, Run
 from mlflow.types import Schema
 
 from stages.errors import StageError
-from stages.tracking import EXPERIMENT, RunWriter, connect, flatten
+from stages.tracking import EXPERIMENT, LiveRun, RunWriter, connect, flatten
 
 
 def test_a_server_that_does_not_answer_is_said_soon_with_its_address(
@@ -80,3 +81,25 @@ def test_naming_the_data_reads_no_row(root: Path, prepared: Path, monkeypatch: p
 
 def test_names_are_dotted() -> None:
     assert flatten({"a": {"b": 1, "c": {"d": None}}, "e": 2}) == {"a.b": 1, "a.c.d": None, "e": 2}
+
+
+@pytest.mark.parametrize("cost", [0.001, 0.05, 1.0])
+def test_writing_rows_takes_a_hundredth_of_the_time_at_most(cost: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, written = 0.0, []
+    live = LiveRun.__new__(LiveRun)
+    live.rows, live.lost, live.flushed, live.cost = [], False, 0.0, 0.0
+
+    def write_rows(rows: list[dict[str, float]]) -> None:
+        nonlocal now
+        now += cost
+        written.append(len(rows))
+
+    live.writer = SimpleNamespace(write_rows=write_rows)  # type: ignore[assignment]
+    monkeypatch.setattr("stages.tracking.time.monotonic", lambda: now)
+    for step in range(20_000):
+        now += 0.05
+        live.log_row({"step": step})
+        live.flush()
+    assert len(written) * cost <= 0.011 * now
+    assert len(written) >= now / max(3, 120 * cost)  # and no less often than that allows
+    assert sum(written) + len(live.rows) == 20_000
