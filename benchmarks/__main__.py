@@ -19,6 +19,7 @@ NAMES = (
     "startup",
     "overhead",
     "training",
+    "precision",
     "scale",
     "prepare",
     "scoring",
