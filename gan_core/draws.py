@@ -8,6 +8,7 @@ from torch import Generator, Tensor
 from gan_core.config import NetworkConfig, TrainConfig
 from gan_core.images import take, to_unit_range
 from gan_core.randomness import stream
+from gan_core.ranks import part
 from gan_core.sampling import draw_z
 
 Name = tuple[str, tuple[int, ...]]
@@ -18,7 +19,7 @@ class Draws:
     """The draws of one training in O(batch), however many images there are.
 
     Which images a batch holds is drawn on the CPU, so it is the same on every device and wherever the images are;
-    latents and masks are drawn where they are used.
+    latents and masks are drawn where they are used. Of several ranks each gets its rows.
     """
 
     def __init__(self, config: TrainConfig, images: Tensor, device: torch.device | None = None) -> None:
@@ -31,7 +32,7 @@ class Draws:
 
     def z(self, network: NetworkConfig, purpose: str, *counters: int) -> Tensor:
         """Return a batch of latents (B, Z)."""
-        return draw_z(network, self.config.batch_size, self.rng(purpose, *counters))
+        return part(draw_z(network, self.config.batch_size, self.rng(purpose, *counters)))
 
     def real(self, purpose: str, *counters: int) -> Tensor:
         """Return a batch drawn with replacement: images (B, C, H, W) in [-1, 1], points (B, D) as they are."""
@@ -45,7 +46,7 @@ class Draws:
     def chosen(self, purpose: str, *counters: int) -> Tensor:
         """Return the indices (B,) of a batch, on the CPU."""
         rng = stream(self.config.seed, purpose, *counters)
-        return torch.randint(len(self.images), (self.config.batch_size,), generator=rng)
+        return part(torch.randint(len(self.images), (self.config.batch_size,), generator=rng))
 
 
 class StreamedDraws(Draws):

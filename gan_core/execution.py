@@ -9,6 +9,7 @@ from gan_core.captured import Captured
 from gan_core.config import ComputeConfig, ExecutionConfig, NetworkConfig, TrainConfig
 from gan_core.device import Arithmetic, pick_arithmetic, pick_device
 from gan_core.draws import Draws, StreamedDraws
+from gan_core.ranks import count
 from gan_core.state import TrainState
 from gan_core.training import Player, play_step
 
@@ -43,8 +44,8 @@ class Execution:
         return kind(config, images, self.device)
 
     def player(self) -> Player:
-        """Return how a step is played: as one CUDA graph, or launch by launch."""
-        return Captured() if self.device.type == "cuda" else play_step
+        """Return how a step is played: as one CUDA graph, or, by several ranks and on the CPU, launch by launch."""
+        return Captured() if self.device.type == "cuda" and count() == 1 else play_step
 
     def words(self, images: Tensor) -> str:
         """Return a sentence about device, precision and images, for the log."""
@@ -53,7 +54,8 @@ class Execution:
             place = "in the GPU's memory" if images.device.type == "cuda" else "streamed to the GPU"
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"
         precision = "bf16 inside the networks" if self.arithmetic.bf16 else "fp32"
-        return f"{name}, {precision}; {len(images):,} images ({images.nbytes / 1e6:,.1f} MB) {place}"
+        ranks = f"{count()} ranks, launch by launch; " if count() > 1 else ""
+        return f"{name}, {precision}; {ranks}{len(images):,} images ({images.nbytes / 1e6:,.1f} MB) {place}"
 
 
 def execution_of(compute: ComputeConfig, execution: ExecutionConfig, network: NetworkConfig) -> Execution:

@@ -8,6 +8,7 @@ from gan_core.images import draw_batch
 from gan_core.losses import OBJECTIVES, Objective, game_logits
 from gan_core.networks import frozen_statistics
 from gan_core.randomness import stream
+from gan_core.ranks import apart
 from gan_core.sampling import z_bank
 from gan_core.state import TrainState
 from gan_core.theory import jsd_estimate, value
@@ -72,7 +73,8 @@ class Instruments:
         """
         objective = OBJECTIVES[self._config.loss]
         real, unseen = self._draw("instruments real", self._images, state), self._draw("unseen", self._unseen, state)
-        with state.arithmetic_of_networks(), frozen_statistics(state.generator), frozen_statistics(state.discriminator):
+        frozen = frozen_statistics(state.generator), frozen_statistics(state.discriminator)
+        with apart(), state.arithmetic_of_networks(), frozen[0], frozen[1]:
             fake = state.generated(self._bank)
             logits = [state.judged(batch) for batch in (real, fake, unseen)]
         seen_game = _game(objective, logits[0], logits[1])

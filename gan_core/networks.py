@@ -13,6 +13,7 @@ from torch import Generator, Tensor, nn
 
 from gan_core.config import LARGEST_SIZE, SMALLEST_SIZE, NetworkConfig
 from gan_core.randomness import stream
+from gan_core.ranks import count, part, total
 
 MEAN_OF = 60_000
 """Images, at most, whose mean a generator starts around: a mean's error is then 1 grey level of 255 at most."""
@@ -76,12 +77,14 @@ def dropped(x: Tensor, share: float, rng: Generator) -> Tensor:
     Args:
         x: any shape.
         share: probability of a zero, in [0, 1).
-        rng: where the mask is drawn from, on the device of x; torch's own dropout cannot be told.
+        rng: where the mask is drawn from, on the device of x; torch's own dropout cannot be told. Of several ranks each
+            draws the mask of the whole batch, and takes its rows.
 
     Returns:
         A tensor of the shape of x, with the same mean over masks.
     """
-    keep = torch.rand(x.shape, generator=rng, device=x.device) >= share
+    whole = (len(x) * count(), *x.shape[1:])
+    keep = part(torch.rand(whole, generator=rng, device=x.device)) >= share
     return x * keep / (1 - share)
 
 
@@ -125,6 +128,36 @@ def _channels(width: int, level: int) -> int:
     return width << (level - 1)
 
 
+class BatchNorm(nn.BatchNorm2d):
+    """Batch normalisation by the whole batch: Ioffe and Szegedy 2015, arXiv:1502.03167, Algorithm 1.
+
+    One rank does what torch does. Several take mean and variance over all of them; torch's SyncBatchNorm works on GPUs
+    alone, and cannot be differentiated twice, as the gradient penalties must.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, C, H, W) for x of this shape, by the batch in training and by running statistics otherwise."""
+        if not self.training or count() == 1:
+            return super().forward(x)
+        wide, number = x.float(), x.numel() // x.shape[1] * count()
+        mean = total(wide.sum(dim=(0, 2, 3))) / number
+        centred = wide - mean[:, None, None]
+        variance = total(centred.square().sum(dim=(0, 2, 3))) / number
+        if self.track_running_stats:
+            self._record(mean.detach(), variance.detach() * (number / (number - 1)))
+        scale = self.weight * (variance + self.eps).rsqrt()
+        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
+
+    def _record(self, mean: Tensor, variance: Tensor) -> None:
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        assert self.momentum is not None
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(variance, self.momentum)
+        self.num_batches_tracked.add_(1)
+
+
 class DcganGenerator(nn.Module):
     """Transposed convolutions with batch normalisation and rectifiers up to a tanh: Radford et al. 2015, section 3."""
 
@@ -134,13 +167,13 @@ class DcganGenerator(nn.Module):
         top = len(sides) - 1
         self.base = (_channels(width, top), sides[-1], sides[-1])
         self.project = nn.Linear(config.z_dim, self.base[0] * sides[-1] ** 2, bias=False)
-        layers: list[nn.Module] = [nn.BatchNorm2d(self.base[0]), nn.ReLU()]
+        layers: list[nn.Module] = [BatchNorm(self.base[0]), nn.ReLU()]
         for level in range(top, 1, -1):
             outputs = _channels(width, level - 1)
             kernel = _kernel(sides[level - 1])
             layers += [
                 nn.ConvTranspose2d(_channels(width, level), outputs, kernel, stride=2, padding=1, bias=False),
-                nn.BatchNorm2d(outputs),
+                BatchNorm(outputs),
                 nn.ReLU(),
             ]
         layers += [nn.ConvTranspose2d(width, channels, _kernel(size), stride=2, padding=1), nn.Tanh()]
@@ -163,7 +196,7 @@ class DcganDiscriminator(nn.Module):
             outputs = _channels(width, level + 1)
             layers += [
                 nn.Conv2d(_channels(width, level), outputs, _kernel(side), stride=2, padding=1, bias=False),
-                nn.BatchNorm2d(outputs),
+                BatchNorm(outputs),
                 nn.LeakyReLU(0.2),
             ]
         self.layers = nn.Sequential(*layers)

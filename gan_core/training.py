@@ -10,6 +10,7 @@ from gan_core.config import TrainConfig
 from gan_core.draws import Draws
 from gan_core.losses import OBJECTIVES, gradient_penalty
 from gan_core.networks import frozen_statistics
+from gan_core.ranks import average, average_gradients
 from gan_core.state import TrainState
 
 
@@ -74,7 +75,7 @@ def train(
     while state.step < config.steps:
         step = state.step + 1
         set_learning_rates(config, state, step)
-        losses = (play or play_step)(config, state, draws, step)
+        losses = average((play or play_step)(config, state, draws, step))
         note_non_finite(state, losses, step)
         update_ema(config, state, step)
         state.step = step
@@ -132,6 +133,7 @@ def step_discriminator(config: TrainConfig, state: TrainState, draws: Draws, ste
         (penalised / state.arithmetic.micro_batches).backward()
         losses.append(loss.detach())
 
+    average_gradients(state.discriminator)
     state.d_optimizer.step()
     return mean(losses)
 
@@ -164,6 +166,7 @@ def step_generator(config: TrainConfig, state: TrainState, draws: Draws, step: i
         (loss / state.arithmetic.micro_batches).backward()
         losses.append(loss.detach())
 
+    average_gradients(state.generator)
     state.g_optimizer.step()
     state.discriminator.requires_grad_(True)
     return mean(losses)

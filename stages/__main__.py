@@ -6,9 +6,11 @@ the function is the section of that name.
 
 import importlib
 import inspect
+import os
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from stages import params
@@ -38,8 +40,30 @@ def main(name: str = "", *paths: str) -> None:
     expected = len(inspect.signature(function).parameters) - len(sections(function))
     if len(paths) != expected:
         raise StageError(f"stage {name} takes {expected} paths, got {len(paths)}; `dvc repro {name}` gives them")
+    if "execution" in sections(function):
+        run_ranks(name, paths, function, values)
+    else:
+        run(function, paths, values)
+
+
+def run(function: Callable[..., None], paths: tuple[str, ...], values: params.Params) -> None:
+    """Run a stage in this process."""
     with disk_errors(Path.cwd()):
         function(*map(Path, paths), **{section: getattr(values, section) for section in sections(function)})
+
+
+def run_ranks(name: str, paths: tuple[str, ...], function: Callable[..., None], values: params.Params) -> None:
+    """Run a stage that several processes may share: as one of them, as their launcher, or alone."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun started this process
+        from stages.rank import play_rank
+
+        play_rank(partial(run, function, paths), values)
+    elif values.execution.processes > 1:
+        from stages.launch import launch
+
+        launch(name, paths, values)
+    else:
+        run(function, paths, values)
 
 
 if __name__ == "__main__":

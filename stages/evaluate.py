@@ -11,9 +11,10 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from gan_core.config import ComputeConfig
+from gan_core.config import ComputeConfig, ExecutionConfig
 from gan_core.neighbours import Neighbours, closeness
 from gan_core.parzen import SAMPLES, VALIDATION, ParzenScore, parzen
+from gan_core.ranks import gathered, own
 from gan_core.sampling import between, generate, z_bank
 from gan_core.weights import load_generator
 from stages.evidence import Evidence, suffix
@@ -37,6 +38,7 @@ def evaluate(
     evaluation: Path,
     *,
     compute: ComputeConfig,
+    execution: ExecutionConfig,
     evaluate: EvaluateConfig,
 ) -> None:
     """Write the scores of generated images beside those of as many real test images and of noise.
@@ -57,6 +59,7 @@ def evaluate(
             beside real images), `neighbours.png` (the generated images closest to a training image, and it) and
             `interpolation.png` (images between two z).
         compute: device and threads.
+        execution: among how many processes the banks are shared; scores do not depend on it.
         evaluate: seed and number of the banks of z, number of images, how IS and KID average.
 
     Raises:
@@ -66,6 +69,8 @@ def evaluate(
     scorer = Scorer(prepared, extractor, compute, evaluate)
     trainings = [generator, *sorted(retrained.glob("*.safetensors"), key=lambda path: int(path.stem))]
     table, pixels, neighbours = _measure(scorer, trainings)
+    if own() > 0:
+        return
     papers = scorer.passport()
     table = table.rename(columns={name: f"{name}{suffix(papers)}" for name in table.columns[2:]})
     evidence = Evidence("the generator", {}, papers, table)
@@ -82,17 +87,25 @@ def evaluate(
 
 
 def _measure(scorer: Scorer, trainings: list[Path]) -> tuple[pd.DataFrame, Tensor, Neighbours]:
-    """Return a row of scores for every training and bank, and the images and neighbours of the first."""
+    """Return a row of scores for every training and bank of all ranks, and the images and neighbours of the first."""
     rows: list[dict[str, float]] = []
     firsts: list[tuple[Tensor, Neighbours]] = []
-    with progress("evaluate: banks", len(trainings) * scorer.config.banks) as line:
+    with progress("evaluate: banks", len(trainings) * len(scorer.own_banks())) as line:
         for training, path in enumerate(trainings):
-            for bank, (found, pixels, neighbours) in enumerate(scorer.banks(path)):
+            for bank, found, pixels, neighbours in scorer.banks(path):
                 rows.append({"training": training, "bank": bank} | found)
                 if not firsts:
                     firsts = [(pixels, neighbours)]
                 line.update(len(rows))
-    return pd.DataFrame(rows), *firsts[0]
+    return _of_all_ranks(pd.DataFrame(rows)), *firsts[0]
+
+
+def _of_all_ranks(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of every rank in their order, each bank's once; numbers keep their bits."""
+    rows = torch.cat(gathered(torch.tensor(table.to_numpy(dtype=np.float64)))).numpy()
+    every = pd.DataFrame(rows, columns=table.columns).astype({"training": int, "bank": int})
+    places = ["training", "bank"]
+    return every.sort_values(places).drop_duplicates(places, ignore_index=True)
 
 
 def _summary(evidence: Evidence) -> dict[str, float]:

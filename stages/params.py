@@ -112,7 +112,7 @@ def load(path: Path = PARAMS) -> Params:
         StageError: what `load_as` complains of, or two values that do not go together.
     """
     params = load_as(Params, path)
-    _check_together(path, params)
+    check_together(path, params)
     return params
 
 
@@ -155,7 +155,16 @@ def _complaint(path: Path, details: Any) -> str:
             return f"{path}: {key}: {message}{shown}"
 
 
-def _check_together(path: Path, params: Params) -> None:
+def check_together(path: Path, params: Params) -> None:
+    """Refuse values that do not go together.
+
+    Args:
+        path: of the file, for the message.
+        params: all sections.
+
+    Raises:
+        StageError: it names the keys.
+    """
     if params.data.name == "folder" and params.data.path is None:
         raise StageError(f"{path}: data.path must name a folder, zip or tar of images where data.name is folder")
     if params.data.name == "digits" and params.data.path is not None:

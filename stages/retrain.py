@@ -5,6 +5,7 @@ from pathlib import Path
 
 from gan_core.checkpoints import save_checkpoint
 from gan_core.config import ComputeConfig, ExecutionConfig, NetworkConfig, TrainConfig
+from gan_core.ranks import own
 from gan_core.state import TrainState
 from gan_core.training import NonFiniteLossError, Report
 from gan_core.weights import save_generator
@@ -47,10 +48,15 @@ def retrain(
     works = []
     for seed in range(train.seed + 1, train.seed + 1 + retrain.seeds):
         config = replace(train, seed=seed)
+        if own() > 0:
+            game.follow(config, retrain="yes")
+            continue
         with Workspace(game.key(config, retrain="yes")) as work:
             state = game.state(config, work)
             _play(config, state, game, work)
             works.append((work, seed, state.ema_generator))
+    if own() > 0:
+        return
     save_json(retrained / "seeds.json", {"seeds": [seed for _, seed, _ in works]})
     for work, seed, generator in works:
         path = retrained / f"{seed}.safetensors"

@@ -15,6 +15,7 @@ from gan_core.features import Features, extract
 from gan_core.fidelity import Settings, fid, scores, uniform_noise
 from gan_core.neighbours import COPY_NEIGHBOURS, COPY_RATIO, LOST_CLASS, NEIGHBOURHOOD, Neighbours
 from gan_core.randomness import stream
+from gan_core.ranks import count, own
 from gan_core.sampling import generate, z_bank
 from gan_core.weights import load_generator
 from stages.errors import StageError
@@ -71,22 +72,31 @@ class Scorer:
             self.features(uniform_noise(shape, stream(self.config.seed, "noise images"))).features, self.reference
         )
 
-    def banks(self, generator: Path) -> Iterator[tuple[dict[str, float], Tensor, Neighbours]]:
-        """Score a generator on every bank of z.
+    def own_banks(self) -> list[int]:
+        """Return the banks of z that this rank scores: all ranks together every bank, and each as many as the others.
+
+        So where ranks do not divide the banks, some score one that another scores too, in time that they have.
+        """
+        each = -(-self.config.banks // count())
+        return [(own() + index * count()) % self.config.banks for index in range(each)]
+
+    def banks(self, generator: Path) -> Iterator[tuple[int, dict[str, float], Tensor, Neighbours]]:
+        """Score a generator on this rank's banks of z.
 
         Args:
             generator: safetensors.
 
         Yields:
-            For each bank the scores, the images (N, C, H, W) uint8, and the training images nearest to them.
+            For each bank its number, the scores, the images (N, C, H, W) uint8, and the training images nearest to
+            them.
         """
         network, config = load_generator(generator)
         network.to(self.device)
-        for bank in range(self.config.banks):
+        for bank in self.own_banks():
             z = z_bank(config, seed=self.config.seed, count=self.count, first=bank * self.count)
             pixels = generate(network, z)
             found, neighbours = scores(self.features(pixels), self.reference, self.settings)
-            yield found, pixels, neighbours
+            yield bank, found, pixels, neighbours
 
     def features(self, pixels: Tensor) -> Features:
         """Return the features of images (N, C, H, W) uint8."""

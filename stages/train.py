@@ -13,6 +13,7 @@ from gan_core.checkpoints import save_checkpoint
 from gan_core.config import ComputeConfig, DoctorConfig, ExecutionConfig, NetworkConfig, TrainConfig
 from gan_core.doctor import BREAKING, Diagnosis, Doctor, non_finite
 from gan_core.instruments import NAMES, Instruments
+from gan_core.ranks import own
 from gan_core.sampling import generate, z_bank
 from gan_core.state import TrainState
 from gan_core.tensor_files import write_atomically
@@ -64,6 +65,9 @@ def train(
             training runs already.
     """
     game = Game(prepared, compute, execution, network)
+    if own() > 0:
+        game.follow(train)
+        return
     print(f"train: {game.how.words(game.images)}")
     key = game.key(train)
     with Workspace(key) as work:

@@ -15,6 +15,8 @@ from stages.errors import StageError
 from stages.lineage import project_root
 from stages.results import HISTORY, SAMPLES
 
+CHECKPOINT = "state.safetensors"
+
 
 def training_key(parameters: dict[str, Any], data_md5: str, made_by: dict[str, str]) -> str:
     """Return 16 hexadecimal digits that name a training: the start of sha256 over all that its bits depend on.
@@ -63,12 +65,22 @@ def held(folder: Path, work: str, remedy: str) -> Iterator[None]:
         yield
 
 
+def last_step(process: int) -> int | None:
+    """Return the step of the last checkpoint of the training that a process held last; None where it has none."""
+    from gan_core.tensor_files import load_tensors  # only here: `prepare`, which holds its folder too, needs no torch
+
+    locks = [lock for lock in (project_root() / ".checkpoints").glob("*/lock") if lock.read_text() == str(process)]
+    newest = max(locks, key=lambda lock: lock.stat().st_mtime, default=Path())
+    checkpoint = newest.with_name(CHECKPOINT) if locks else None
+    return load_tensors(checkpoint)[1]["step"] if checkpoint is not None and checkpoint.exists() else None
+
+
 class Workspace:
     """`.checkpoints/KEY/`, held by one process at a time; a killed process lets go of it, an orphan does not."""
 
     def __init__(self, key: str) -> None:
         self.folder = project_root() / ".checkpoints" / key
-        self.checkpoint = self.folder / "state.safetensors"
+        self.checkpoint = self.folder / CHECKPOINT
         self.history = self.folder / HISTORY
         self.samples = self.folder / SAMPLES
 

@@ -126,9 +126,9 @@ def test_the_convolutional_pair_has_the_parts_of_its_paper() -> None:
         player: [type(module).__name__ for module in build(DCGAN, size=28, channels=1, seed=0).modules()][2:]
         for player, build in (("generator", build_generator), ("discriminator", build_discriminator))
     }
-    normalised = ["BatchNorm2d", "ReLU", "ConvTranspose2d"]
+    normalised = ["BatchNorm", "ReLU", "ConvTranspose2d"]
     assert kinds["generator"] == ["Sequential", *normalised * 3, "Tanh"]
-    assert kinds["discriminator"] == ["Conv2d", "LeakyReLU", *["Conv2d", "BatchNorm2d", "LeakyReLU"] * 2, "Linear"]
+    assert kinds["discriminator"] == ["Conv2d", "LeakyReLU", *["Conv2d", "BatchNorm", "LeakyReLU"] * 2, "Linear"]
     discriminator = build_discriminator(DCGAN, size=28, channels=1, seed=0)
     assert {module.negative_slope for module in discriminator.modules() if isinstance(module, nn.LeakyReLU)} == {0.2}
     widths = [module.out_channels for module in discriminator.modules() if isinstance(module, nn.Conv2d)]

@@ -39,7 +39,7 @@ def score(
     def run(name: str, **changes: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         config = replace(committed.evaluate, **{"banks": 3} | changes)
         inputs = (prepared, root / "extractor", generator, root / "retrained")
-        evaluate(*inputs, root / name, compute=CPU, evaluate=config)
+        evaluate(*inputs, root / name, compute=CPU, execution=committed.execution, evaluate=config)
         scores, passport = (json.loads((root / name / f"{file}.json").read_text()) for file in ("scores", "passport"))
         return scores, passport
 

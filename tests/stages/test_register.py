@@ -47,7 +47,7 @@ def register_tiny(root: Path, prepared: Path, committed: Params, train_tiny: Cal
             diagnose(training, diagnosis, doctor=committed.doctor)
             few = replace(committed.evaluate, banks=4)
             inputs = prepared, root / "extractor", generator, root / "retrained"
-            evaluate(*inputs, evaluation, compute=CPU, evaluate=few)
+            evaluate(*inputs, evaluation, compute=CPU, execution=committed.execution, evaluate=few)
         wide: dict[str, Any] = {"max_fid_ratio_to_noise": 1e9, "max_excess_near_copies": 1.0}
         config = replace(committed.register, model_name=name, max_fid_ratio_to_real=bounds, **wide)
         names = ("data", "prepare", "extractor", "evaluate")

@@ -1,0 +1,83 @@
+"""What each of several ranks plays for `test_ranks`: `python -m tests.gan_core.one_rank FOLDER`, as torchrun would."""
+
+import sys
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from gan_core.checkpoints import restore_checkpoint, save_checkpoint
+from gan_core.config import NetworkConfig, TrainConfig
+from gan_core.device import Arithmetic
+from gan_core.draws import Draws
+from gan_core.instruments import Instruments
+from gan_core.ranks import average, count, join, leave, own
+from gan_core.state import TrainState, initial_state
+from gan_core.training import step_discriminator, step_generator, train
+from tests.gan_core.examples import CPU, IMAGES, NETWORKS, TRAIN, everything
+
+LOSSES: tuple[Literal["non_saturating", "relativistic"], ...] = ("non_saturating", "relativistic")
+CASES = [(network, replace(TRAIN, loss=loss), parts) for network, loss, parts in product(NETWORKS, LOSSES, (1, 2))]
+"""Both families, unpaired and paired, with R1 and R2, whole and in parts."""
+HALF = TRAIN.steps // 2
+
+
+def state_of_case(network: NetworkConfig, config: TrainConfig, parts: int) -> TrainState:
+    return initial_state(config, network, IMAGES, Arithmetic(bf16=False, micro_batches=parts))
+
+
+def gradients(case: tuple[NetworkConfig, TrainConfig, int]) -> dict[str, Tensor]:
+    """Return the gradients and losses of both players' first steps, and the statistics that these left."""
+    network, config, parts = case
+    found: dict[str, Tensor] = {}
+    for player, step in (("discriminator", step_discriminator), ("generator", step_generator)):
+        state = state_of_case(network, config, parts)
+        counters = (1, 0) if player == "discriminator" else (1,)
+        found[f"{player} loss"] = average(step(config, state, Draws(config, IMAGES), *counters))
+        named = getattr(state, player).named_parameters()
+        found |= {f"{player} {name}": parameter.grad for name, parameter in named}
+        found |= {f"{player} {name}": buffer for name, buffer in getattr(state, player).named_buffers()}
+    return found
+
+
+def played(case: tuple[NetworkConfig, TrainConfig, int], folder: Path, checkpoint: str) -> dict[str, Tensor]:
+    """Return everything after a training that leaves a checkpoint in the middle and is watched as it goes."""
+    network, config, parts = case
+    state = state_of_case(network, config, parts)
+    watch = Instruments(config, state, IMAGES, IMAGES)
+    for report in train(config, state, IMAGES):
+        if own() == 0:
+            watch.read(state)
+            if report.step == HALF:
+                save_checkpoint(folder / checkpoint, state, config)
+    return everything(state)
+
+
+def resumed(case: tuple[NetworkConfig, TrainConfig, int], path: Path) -> dict[str, Tensor]:
+    """Return everything after going on from a checkpoint to the end."""
+    network, config, parts = case
+    state = state_of_case(network, config, parts)
+    restore_checkpoint(path, state, config)
+    list(train(config, state, IMAGES))
+    return everything(state)
+
+
+def main(folder: Path) -> None:
+    """Play all cases and save what this rank holds."""
+    torch.set_num_threads(1)
+    join(CPU, f"file://{folder}/meeting")
+    found = []
+    for number, case in enumerate(CASES):
+        whole = played(case, folder, f"two-{number}.safetensors")
+        again = {name: resumed(case, folder / f"{name}-{number}.safetensors") for name in ("one", "two")}
+        found.append({"gradients": gradients(case), "whole": whole, **again})
+    torch.save(found, folder / f"rank-{own()}.pt")
+    assert count() == 2
+    leave()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
