@@ -79,10 +79,11 @@ def _config(count: int, folder: str) -> LaunchConfig:
 
 def _end(failures: dict[int, ProcessFailure], count: int) -> NoReturn:
     """End as the rank did that failed first; a rank that lost another, or was told to end, did not."""
-    for _, failure in sorted(failures.items()):
-        if Path(failure.error_file).is_file():
-            raise StageError(failure.message)
-    rank, failure = min(failures.items(), key=lambda item: (item[1].exitcode in ENDED, item[1].exitcode == LOST))
+    rank, failure = min(failures.items(), key=lambda item: (item[1].exitcode == LOST, item[1].exitcode in ENDED))
+    if failure.exitcode == LOST:
+        sys.exit(failure.message)
+    if Path(failure.error_file).is_file():
+        raise StageError(failure.message)
     if failure.exitcode > 0 and failure.exitcode not in ENDED:
         sys.exit(f"rank {rank} of {count} broke (exit {failure.exitcode}); its traceback is above")
     step = last_step(failures[0].pid) if 0 in failures else None

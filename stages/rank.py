@@ -49,11 +49,10 @@ def play_rank(stage: Callable[[Params], None], values: Params) -> None:
         if world > 1:
             leave()
     except StageError as error:
-        _tell(error)
+        _tell(str(error))
         _exit(1)
     except LostRankError as error:
-        reason = str(error).split(". ")[0]  # gloo goes on with advice
-        print(f"rank {rank} of {world} lost another: {reason}", file=sys.stderr)
+        _tell(f"rank {rank} of {world} lost another: {str(error).split('. ')[0]}")  # gloo goes on with advice
         _exit(LOST)
     except (SystemExit, KeyboardInterrupt) as error:
         _exit(130 if isinstance(error, KeyboardInterrupt) else int(error.code or 0))
@@ -69,13 +68,13 @@ def _with_processes(values: Params, world: int) -> Params:
     return found
 
 
-def _tell(error: StageError) -> None:
-    """Leave the message to the launcher, which says it once, however many ranks have met the error."""
+def _tell(message: str) -> None:
+    """Leave a message to the launcher, which says it once, however many ranks have met the error."""
     path = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if path:
-        Path(path).write_text(json.dumps({"message": str(error), "timestamp": int(time.time())}))
+        Path(path).write_text(json.dumps({"message": message, "timestamp": int(time.time())}))
     else:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {message}", file=sys.stderr)
 
 
 def _exit(status: int) -> NoReturn:
@@ -101,9 +100,9 @@ def _end_in_time(rank: int) -> None:
 
 
 def _watch(launcher: int, told: int) -> None:
-    while os.getppid() == launcher:
-        if select.select([told], [], [], 1.0)[0]:
-            status = 128 + os.read(told, 1)[0]
-            time.sleep(GRACE)
-            os._exit(status)
-    os._exit(128 + signal.SIGKILL)
+    while not select.select([told], [], [], 1.0)[0]:
+        if os.getppid() != launcher:
+            os.kill(os.getpid(), signal.SIGTERM)
+    status = 128 + os.read(told, 1)[0]
+    time.sleep(GRACE)
+    os._exit(status)
