@@ -1,6 +1,7 @@
 """What a training draws, each by name: batches of real images, latents, and the randomness of masks."""
 
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 import torch
 from torch import Generator, Tensor
@@ -58,7 +59,9 @@ class StreamedDraws(Draws):
 
     def __init__(self, config: TrainConfig, images: Tensor, device: torch.device) -> None:
         super().__init__(config, images, device)
-        self._thread = ThreadPoolExecutor(1)
+        # A thread starts on the first GPU, where a rank of another has nothing to do.
+        to_own_gpu = partial(torch.cuda.set_device, torch.cuda.current_device()) if device.type == "cuda" else None
+        self._thread = ThreadPoolExecutor(1, initializer=to_own_gpu)
         self._ahead: dict[Name, Future[Tensor]] = {}
 
     def batch(self, purpose: str, *counters: int) -> Tensor:

@@ -61,9 +61,11 @@ def train(
             depend on it.
 
     Raises:
-        StageError: a loss is not finite, the doctor stops the training, a batch does not fit into memory, or the same
-            training runs already.
+        StageError: a loss is not finite, the doctor stops the training, a batch does not fit into memory, the same
+            training runs already, or `training` is there.
     """
+    if training.exists():
+        raise StageError(f"{training} exists; remove it (`dvc repro` does so by itself)")
     game = Game(prepared, compute, execution, network)
     if own() > 0:
         game.follow(train)

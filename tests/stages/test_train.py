@@ -128,6 +128,12 @@ def test_a_second_trainer_is_told_who_holds_the_checkpoint(
             train_tiny("second")
 
 
+def test_outputs_that_are_there_are_refused_before_the_work(train_tiny: Train, root: Path) -> None:
+    (root / "twice" / "training").mkdir(parents=True)
+    with pytest.raises(StageError, match=r"twice/training exists; remove it"):
+        train_tiny("twice")
+
+
 def run_of(folder: Path) -> tuple[MlflowClient, Any]:
     key = json.loads((folder / "training" / "training.json").read_text())["key"]
     client, experiment = connect()
