@@ -40,9 +40,8 @@ def launch(name: str, paths: tuple[str, ...], values: Params) -> None:
     with TemporaryDirectory(prefix="ranks-") as folder:
         loopback = "lo0" if sys.platform == "darwin" else "lo"
         own = {MEETING: f"file://{folder}/meeting", "GLOO_SOCKET_IFNAME": loopback, "NCCL_SOCKET_IFNAME": loopback}
-        os.environ.update(
-            own
-        )  # and no OMP_NUM_THREADS, which torchrun would set: numpy's sums have other bits under it
+        # Without OMP_NUM_THREADS, which torchrun would set: under it numpy's sums, and so scores, have other bits.
+        os.environ.update(own)
         try:
             elastic_launch(_config(count, folder), sys.executable)("-m", "stages", name, *paths)
         except ChildFailedError as error:
