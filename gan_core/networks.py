@@ -139,14 +139,18 @@ class BatchNorm(nn.BatchNorm2d):
         """Return (B, C, H, W) for x of this shape, by the batch in training and by running statistics otherwise."""
         if not self.training or count() == 1:
             return super().forward(x)
-        wide, number = x.float(), x.numel() // x.shape[1] * count()
-        mean = total(wide.sum(dim=(0, 2, 3))) / number
-        centred = wide - mean[:, None, None]
-        variance = total(centred.square().sum(dim=(0, 2, 3))) / number
+        assert self.running_mean is not None
+        number = x.numel() // x.shape[1] * count()
+        shift = self.running_mean.clone()  # near the mean, so that the difference of squares below keeps its digits
+        shifted = x.float() - shift[:, None, None]
+        sums = torch.stack([shifted.sum(dim=(0, 2, 3)), shifted.square().sum(dim=(0, 2, 3))])
+        means = total(sums) / number  # one exchange for both
+        mean = means[0]
+        variance = means[1] - mean.square()
         if self.track_running_stats:
-            self._record(mean.detach(), variance.detach() * (number / (number - 1)))
+            self._record((mean + shift).detach(), variance.detach() * (number / (number - 1)))
         scale = self.weight * (variance + self.eps).rsqrt()
-        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
+        return ((shifted - mean[:, None, None]) * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
 
     def _record(self, mean: Tensor, variance: Tensor) -> None:
         assert self.running_mean is not None

@@ -19,8 +19,9 @@ ROOT = Path(__file__).parents[2]
 cases = pytest.mark.parametrize(
     "number", range(len(CASES)), ids=[f"{network.family}-{train.loss}-{parts}" for network, train, parts in CASES]
 )
-ROUNDING = 1e-5
-"""Of a tensor's largest number. Six steps of Adam made 1e-5 of the sums' 1e-7; longer games drift further apart."""
+ROUNDING = 1e-4
+"""Of a tensor's largest number. Adam divides a gradient by its size, so where parts cancel to nearly nothing a weight
+moves by their rounding: six steps make up to 5e-5 of the sums' 1e-7, and longer games drift further apart."""
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +67,7 @@ def test_every_rank_holds_the_same_bits(ranks: list[Found], number: int) -> None
 
 @cases
 def test_ranks_end_where_one_process_ends(ranks: list[Found], alone: list[dict[str, Tensor]], number: int) -> None:
-    assert distance(ranks[0][number]["whole"], alone[number]) < 2 * ROUNDING
+    assert distance(ranks[0][number]["whole"], alone[number]) < ROUNDING
 
 
 @cases
@@ -79,8 +80,8 @@ def test_as_many_ranks_go_on_bit_for_bit(ranks: list[Found], number: int) -> Non
 def test_another_number_goes_on_up_to_rounding(
     ranks: list[Found], alone: list[dict[str, Tensor]], folder: Path, number: int
 ) -> None:
-    assert distance(ranks[0][number]["one"], alone[number]) < 2 * ROUNDING
-    assert distance(resumed(CASES[number], folder / f"two-{number}.safetensors"), alone[number]) < 2 * ROUNDING
+    assert distance(ranks[0][number]["one"], alone[number]) < ROUNDING
+    assert distance(resumed(CASES[number], folder / f"two-{number}.safetensors"), alone[number]) < ROUNDING
 
 
 def test_alone_everything_is_the_identity() -> None:
