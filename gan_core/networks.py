@@ -146,7 +146,7 @@ class BatchNorm(nn.BatchNorm2d):
         sums = torch.stack([shifted.sum(dim=(0, 2, 3)), shifted.square().sum(dim=(0, 2, 3))])
         means = total(sums) / number  # one exchange for both
         mean = means[0]
-        variance = means[1] - mean.square()
+        variance = (means[1] - mean.square()).clamp(min=0)
         if self.track_running_stats:
             self._record((mean + shift).detach(), variance.detach() * (number / (number - 1)))
         scale = self.weight * (variance + self.eps).rsqrt()
