@@ -49,7 +49,7 @@ def test_the_key_names_what_moves_bits_and_not_how_many_share_the_work(
     assert len(set(keys.values())) == 5
 
 
-@pytest.mark.parametrize(("room", "remedy"), [(8, "execution.micro_batches to 2"), (3, "train.batch_size to that")])
+@pytest.mark.parametrize(("room", "remedy"), [(8, "execution.micro_batches to 2"), (3, "train.batch_size to 2")])
 def test_a_batch_that_does_not_fit_is_told_what_would(
     room: int, remedy: str, game: Callable[..., Game], config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
