@@ -13,10 +13,12 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalEx
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from gan_core.tensor_files import load_tensors
 from stages.errors import StageError
+from stages.lineage import project_root
 from stages.params import Params
 from stages.rank import GRACE, LOST, MEETING
-from stages.workspace import last_step
+from stages.workspace import CHECKPOINT
 
 ENDED = (128 + signal.SIGTERM, -signal.SIGTERM)
 """How ranks end that are told to, because another one has failed."""
@@ -85,7 +87,15 @@ def _end(failures: dict[int, ProcessFailure], count: int) -> NoReturn:
         raise StageError(failure.message)
     if failure.exitcode > 0 and failure.exitcode not in ENDED:
         sys.exit(f"rank {rank} of {count} broke (exit {failure.exitcode}); its traceback is above")
-    step = last_step(failures[0].pid) if 0 in failures else None
+    step = _last_step(failures[0].pid) if 0 in failures else None
     remedy = "run again" if step is None else f"run again: training goes on from step {step}"
     # Not as an `error:`, which only the user can mend: a flow tries again what died.
     sys.exit(f"rank {rank} of {count} died (signal {abs(failure.exitcode) % 128}); {remedy}")
+
+
+def _last_step(process: int) -> int | None:
+    """Return the step of the last checkpoint of the training that a process held last; None where it has none."""
+    locks = [lock for lock in (project_root() / ".checkpoints").glob("*/lock") if lock.read_text() == str(process)]
+    newest = max(locks, key=lambda lock: lock.stat().st_mtime, default=Path())
+    checkpoint = newest.with_name(CHECKPOINT) if locks else None
+    return load_tensors(checkpoint)[1]["step"] if checkpoint is not None and checkpoint.exists() else None

@@ -65,16 +65,6 @@ def held(folder: Path, work: str, remedy: str) -> Iterator[None]:
         yield
 
 
-def last_step(process: int) -> int | None:
-    """Return the step of the last checkpoint of the training that a process held last; None where it has none."""
-    from gan_core.tensor_files import load_tensors  # only here: `prepare`, which holds its folder too, needs no torch
-
-    locks = [lock for lock in (project_root() / ".checkpoints").glob("*/lock") if lock.read_text() == str(process)]
-    newest = max(locks, key=lambda lock: lock.stat().st_mtime, default=Path())
-    checkpoint = newest.with_name(CHECKPOINT) if locks else None
-    return load_tensors(checkpoint)[1]["step"] if checkpoint is not None and checkpoint.exists() else None
-
-
 class Workspace:
     """`.checkpoints/KEY/`, held by one process at a time; a killed process lets go of it, an orphan does not."""
 

@@ -45,6 +45,7 @@ def test_on_the_cpu_nothing_is_copied() -> None:
 def test_what_does_not_fit_on_a_gpu_is_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
     arithmetic = execution_of(ONE_CPU, ExecutionConfig("auto", 1, 1), MLP).arithmetic
     how = Execution(torch.device("cuda"), arithmetic)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (2 * IMAGES.nbytes - 2, 10**12))
     assert how.placed(IMAGES) is IMAGES
     assert type(how.draws(TRAIN, how.placed(IMAGES))) is StreamedDraws
