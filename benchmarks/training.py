@@ -48,7 +48,7 @@ def dcgan(generator_width: int, discriminator_width: int) -> NetworkConfig:
     return NetworkConfig("dcgan", 100, "normal", generator_width, discriminator_width, 1, 0.0)
 
 
-ON_CPU = [Pair(28, 1, dcgan(46, 68), 64, 150, 150)]
+ON_CPU = [Pair(28, 1, dcgan(47, 64), 64, 100, 80)]
 ON_GPU = [
     Pair(28, 1, dcgan(46, 68), 64, 12_000, 300),
     Pair(32, 3, dcgan(64, 64), 64, 12_000, 300),

@@ -107,15 +107,17 @@ def state_of(
         discriminator=discriminator,
         generator=generator,
         ema_generator=copy.deepcopy(generator).requires_grad_(False),
-        d_optimizer=_adam(config, discriminator, config.discriminator_learning_rate, device),
-        g_optimizer=_adam(config, generator, config.generator_learning_rate, device),
+        d_optimizer=_adam(config, discriminator, config.discriminator_learning_rate, device, arithmetic),
+        g_optimizer=_adam(config, generator, config.generator_learning_rate, device, arithmetic),
         first_non_finite_step=torch.zeros((), dtype=torch.int64, device=device),
     )
 
 
-def _adam(config: TrainConfig, player: nn.Module, learning_rate: float, device: torch.device) -> Adam:
+def _adam(
+    config: TrainConfig, player: nn.Module, learning_rate: float, device: torch.device, arithmetic: Arithmetic
+) -> Adam:
     betas = (config.beta1, config.beta2)
-    if device.type == "cpu":
-        return Adam(player.parameters(), learning_rate, betas)
+    if device.type == "cpu":  # fused, it would round differently in float32 too
+        return Adam(player.parameters(), learning_rate, betas, fused=arithmetic.bf16)
     rate = torch.tensor(learning_rate, device=device)  # where a captured step reads it
     return Adam(player.parameters(), rate, betas, fused=True, capturable=True)
