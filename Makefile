@@ -17,7 +17,7 @@ run: $(READY)
 
 test: $(READY)
 	@# two processes with about half of the work each; what the second says comes after what the first says
-	@said=$$(mktemp); $(BIN)/python -m pytest -m "not pipeline" >$$said 2>&1 & others=$$!; \
+	@said=$$(mktemp); trap 'kill $$others; rm -f $$said; exit 130' INT TERM; $(BIN)/python -m pytest -m "not pipeline" >$$said 2>&1 & others=$$!; \
 	$(BIN)/python -m pytest -m pipeline; failed=$$?; \
 	wait $$others || failed=$$?; cat $$said; rm $$said; exit $$failed
 

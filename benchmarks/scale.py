@@ -7,6 +7,7 @@ of 32 pixels in colour that `prepare` has left: 3 kB each, 3 GB in all. Sizes ta
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from statistics import median
@@ -27,7 +28,7 @@ PARAMS = {
     "train": {"steps": STEPS, "loss": "non_saturating", "r1_gamma": 0.0, "r2_gamma": 0.0},
 }
 Reading = tuple[float, float, float]
-"""Seconds to the first step, anonymous memory in MB, images per second."""
+"""Seconds to the first step, peak of anonymous memory in MB, images per second."""
 
 
 def table(rounds: str = "3", largest: str = "1000000") -> Table:
@@ -58,7 +59,7 @@ def table(rounds: str = "3", largest: str = "1000000") -> Table:
     draw(sizes, found)
     words = (
         f"Medians of {rounds} rounds. The first step is counted from the start of the process. Memory is anonymous, at "
-        "the end: pages of the images' file, which the system takes back when it needs them, are not in it."
+        "its peak: pages of the images' file, which the system takes back when it needs them, are not in it."
     )
     return Table("training on more images", COLUMNS, tuple(rows), words)
 
@@ -101,7 +102,8 @@ def run(folder: Path) -> None:
     import stages.game
     from gan_core.training import train
 
-    times: list[float] = []
+    times, memory = list[float](), [0.0]
+    threading.Thread(target=watch, args=(memory,), daemon=True).start()
 
     def noting(*arguments):  # type: ignore[no-untyped-def]
         for report in train(*arguments):
@@ -110,9 +112,17 @@ def run(folder: Path) -> None:
 
     stages.game.train = noting  # type: ignore[attr-defined]  # where the stage looks it up
     stages.__main__.main("train", "prepared", str(folder / "generator.safetensors"), str(folder / "training"))
-    (anonymous,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon"))
     speed = 64 * (STEPS - WARM_UP) / (times[-1] - times[WARM_UP - 1])
-    (folder / "noted").write_text(f"{times[0]} {int(anonymous.split()[1]) / 1e3} {speed}")
+    (folder / "noted").write_text(f"{times[0]} {max(memory)} {speed}")
+
+
+def watch(memory: list[float]) -> None:
+    """Append this process's anonymous memory, in MB, ten times a second."""
+    while True:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        (anonymous,) = (line for line in lines if line.startswith("RssAnon"))
+        memory.append(int(anonymous.split()[1]) / 1e3)
+        time.sleep(0.1)
 
 
 def draw(sizes: list[int], found: dict[int, list[Reading]]) -> None:

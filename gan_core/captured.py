@@ -4,6 +4,8 @@ PyTorch's documentation, "CUDA Graphs": everything inside of a graph is at a fix
 step to step (images, seeds, learning rates) is written to its place before the graph is replayed.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Generator, Tensor
 
@@ -17,14 +19,18 @@ WARM_UP = 3
 """Steps that are played one launch after another, before one is captured: libraries choose their algorithms in them."""
 
 
+_FAILED: list[torch.cuda.CUDAGraph] = []
+"""Graphs whose capture failed: torch's allocator may still point to them, and no other is tried."""
+
+
 class Captured:
-    """Plays steps as `play_step` does, from the fourth on by replaying one graph; `how` says it in words.
+    """Plays steps as `play_step` does, from the fourth on by replaying one graph.
 
     A step that cannot be captured goes on being played launch by launch.
     """
 
-    def __init__(self) -> None:
-        self.how = "launch by launch, for the first steps"
+    def __init__(self, say: Callable[[str], object]) -> None:
+        self._say = say
         self._graph: torch.cuda.CUDAGraph | None = None
         self._places: _Places | None = None
         self._losses = torch.empty(0)
@@ -32,7 +38,7 @@ class Captured:
         self._played = 0
 
     def __call__(self, config: TrainConfig, state: TrainState, draws: Draws, step: int) -> Tensor:
-        """Play one step.
+        """Play one step; of the fourth, say how it and the others are played.
 
         Args:
             config: as `play_step` takes it.
@@ -46,25 +52,31 @@ class Captured:
         if self._places is None:
             self._places = _Places(draws)
         if self._played == WARM_UP:
-            self._capture(config, state, self._places, step)
+            self._say(self._capture(config, state, self._places, step))
         self._played += 1
+        if self._graph is None and self._played > WARM_UP:
+            return play_step(config, state, draws, step)
         self._places.fill(step)
         if self._graph is None:
             return self._launched(config, state, self._places, step)
         self._graph.replay()
         return self._losses.clone()
 
-    def _capture(self, config: TrainConfig, state: TrainState, places: "_Places", step: int) -> None:
-        graph = torch.cuda.CUDAGraph()
+    def _capture(self, config: TrainConfig, state: TrainState, places: "_Places", step: int) -> str:
+        if _FAILED:
+            return "launch by launch: a step could not be captured before"
+        graph, main = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
         places.register(graph)
         try:
-            with torch.cuda.graph(graph, stream=self._stream):
+            # Only this thread: another may be gathering the next batch into pinned memory.
+            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
                 self._losses = play_step(config, state, places, step)
         except RuntimeError as error:
-            state.discriminator.requires_grad_(True)
-            self.how = f"launch by launch, because a step cannot be captured: {error}"
-        else:
-            self._graph, self.how = graph, "as one CUDA graph"
+            _FAILED.append(graph)
+            torch.cuda.set_stream(main)
+            return f"launch by launch: a step cannot be captured ({str(error).splitlines()[0]})"
+        self._graph = graph
+        return "as one CUDA graph"
 
     def _launched(self, config: TrainConfig, state: TrainState, draws: Draws, step: int) -> Tensor:
         """Play a step on the stream of the capture, as steps before it must be."""

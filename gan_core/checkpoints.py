@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from gan_core.config import NetworkConfig, TrainConfig
+from gan_core.config import TrainConfig
 from gan_core.state import TrainState
 from gan_core.tensor_files import load_tensors, save_tensors
 
@@ -30,7 +30,7 @@ def save_checkpoint(path: Path, state: TrainState, config: TrainConfig) -> None:
         tensors |= {f"{part}/{name}": tensor for name, tensor in getattr(state, part).state_dict().items()}
     for part in ("d_optimizer", "g_optimizer"):
         tensors |= {f"{part}/{name}": tensor for name, tensor in _moments(getattr(state, part)).items()}
-    save_tensors(path, tensors, {"step": state.step, "parameters": _parameters(config, state.network)})
+    save_tensors(path, tensors, {"step": state.step, "parameters": _parameters(config, state)})
 
 
 def restore_checkpoint(path: Path, state: TrainState, config: TrainConfig) -> None:
@@ -45,7 +45,7 @@ def restore_checkpoint(path: Path, state: TrainState, config: TrainConfig) -> No
         CheckpointMismatchError: it was made under other parameters; the message lists each difference.
     """
     tensors, metadata = load_tensors(path)
-    _refuse_other_parameters(path, metadata["parameters"], _parameters(config, state.network))
+    _refuse_other_parameters(path, metadata["parameters"], _parameters(config, state))
     for part in ("discriminator", "generator", "ema_generator"):
         getattr(state, part).load_state_dict(_below(part, tensors))
     for part in ("d_optimizer", "g_optimizer"):
@@ -54,8 +54,8 @@ def restore_checkpoint(path: Path, state: TrainState, config: TrainConfig) -> No
     state.step = metadata["step"]
 
 
-def _parameters(config: TrainConfig, network: NetworkConfig) -> dict[str, Any]:
-    sections = {"train": asdict(config), "network": asdict(network)}
+def _parameters(config: TrainConfig, state: TrainState) -> dict[str, Any]:
+    sections = {"train": asdict(config), "network": asdict(state.network), "arithmetic": asdict(state.arithmetic)}
     return {f"{section}.{key}": value for section, values in sections.items() for key, value in values.items()}
 
 

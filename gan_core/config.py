@@ -38,7 +38,7 @@ class ComputeConfig:
 
 @dataclass(frozen=True)
 class ExecutionConfig:
-    """How a training is carried out. Results differ by rounding, `micro_batches` under batch normalisation by more."""
+    """How a training is carried out: results differ by rounding; `micro_batches` may move them further, see the guide."""
 
     precision: Literal["auto", "fp32", "bf16"]
     processes: int

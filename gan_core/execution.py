@@ -1,5 +1,6 @@
 """How a training is carried out on the machine at hand: device, arithmetic, place of the images, play of a step."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -43,9 +44,16 @@ class Execution:
         kind = Draws if images.device.type == self.device.type else StreamedDraws
         return kind(config, images, self.device)
 
-    def player(self) -> Player:
-        """Return how a step is played: as one CUDA graph, or, by several ranks and on the CPU, launch by launch."""
-        return Captured() if self.device.type == "cuda" and count() == 1 else play_step
+    def player(self, say: Callable[[str], object]) -> Player:
+        """Return how a step is played: as one CUDA graph, or, by several ranks and on the CPU, launch by launch.
+
+        Args:
+            say: is told how, once a step was captured or could not be.
+
+        Returns:
+            What `train` calls for every step.
+        """
+        return Captured(say) if self.device.type == "cuda" and count() == 1 else play_step
 
     def words(self, images: Tensor) -> str:
         """Return a sentence about device, precision and images, for the log."""
@@ -85,11 +93,13 @@ def fitting_parts(config: TrainConfig, state: TrainState, draws: Draws) -> int |
         draws: of the training.
 
     Returns:
-        A power of two times the parts that were tried, or None where not even single images fit.
+        The smallest number of equal parts that fit, or None where not even single images do.
     """
-    parts = state.arithmetic.micro_batches
-    while (parts := parts * 2) <= config.batch_size:
-        state.arithmetic = Arithmetic(state.arithmetic.bf16, parts)
+    tried, share = state.arithmetic, config.batch_size // count()
+    for parts in range(tried.micro_batches + 1, share + 1):
+        if share % parts:
+            continue
+        state.arithmetic = Arithmetic(tried.bf16, parts)
         try:
             play_step(config, state, draws, state.step + 1)
         except torch.OutOfMemoryError:

@@ -50,7 +50,9 @@ class MlpGenerator(nn.Module):
             images: (N, C, H, W) uint8, on any device.
         """
         some = images[:: -(-len(images) // MEAN_OF)]
-        means = some.sum(dim=0, dtype=torch.int64).double() / (255 * len(some))
+        # Part by part, for torch converts all that it sums at once.
+        sums = torch.stack([part.sum(dim=0, dtype=torch.int64) for part in some.split(1000)]).sum(dim=0)
+        means = sums.double() / (255 * len(some))
         bias = means.clamp(1 / 510, 1 - 1 / 510).logit().flatten()
         outputs = self.layers[-1]
         assert isinstance(outputs, nn.Linear)

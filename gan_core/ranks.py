@@ -138,5 +138,7 @@ def _sum(values: Tensor) -> Tensor:
 def _noticing() -> Iterator[None]:
     try:
         yield
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError as error:
         raise LostRankError(str(error)) from error

@@ -111,6 +111,7 @@ def step_discriminator(config: TrainConfig, state: TrainState, draws: Draws, ste
     Returns:
         The loss without penalties, a detached scalar.
     """
+    state.discriminator.requires_grad_(True)  # a generator's step that ran out of memory may have left it frozen
     objective = OBJECTIVES[config.loss]
     real_rng, fake_rng = draws.rng("real dropout", step, k), draws.rng("fake dropout", step, k)
     state.d_optimizer.zero_grad()

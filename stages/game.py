@@ -90,7 +90,8 @@ class Game:
         """
         draws = self.how.draws(config, self.images)
         try:
-            yield from train(config, state, draws, self.how.player())
+            player = self.how.player(lambda how: print(f"steps are played {how}"))
+            yield from train(config, state, draws, player)
         except torch.OutOfMemoryError:
             too_large = True
         else:

@@ -41,18 +41,22 @@ def file_md5s(folder: Path) -> dict[str, str]:
 def dvc_md5(folder: Path) -> str:
     """Return the md5 under which DVC knows a folder: that of the sorted list of its files' md5s, with `.dir` behind.
 
-    Of a large folder it is read from `dvc.lock` in a stage that DVC runs: DVC has hashed it a moment ago.
+    Of a large folder it is read from `dvc.lock` in a stage that DVC runs, if no file was written after that: DVC has
+    hashed them before.
     """
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    if size > LARGE and "DVC_STAGE" in os.environ and (recorded := _recorded_md5(folder, size)):
+    if "DVC_STAGE" in os.environ and (recorded := _recorded_md5(folder)):
         return recorded
     entries = [{"md5": md5, "relpath": name} for name, md5 in file_md5s(folder).items()]
     return hashlib.md5(json.dumps(entries, sort_keys=True).encode()).hexdigest() + ".dir"
 
 
-def _recorded_md5(folder: Path, size: int) -> str | None:
-    lock = YAML(typ="safe").load(Path("dvc.lock").read_text(encoding="utf-8")) if Path("dvc.lock").exists() else {}
-    outs = [out for stage in lock.get("stages", {}).values() for out in stage.get("outs", [])]
+def _recorded_md5(folder: Path) -> str | None:
+    files, lock = [path.stat() for path in folder.rglob("*") if path.is_file()], Path("dvc.lock")
+    size, written = sum(file.st_size for file in files), max((file.st_mtime for file in files), default=0.0)
+    if size <= LARGE or not lock.exists() or lock.stat().st_mtime < written:
+        return None
+    stages = YAML(typ="safe").load(lock.read_text(encoding="utf-8")).get("stages", {}).values()
+    outs = [out for stage in stages for out in stage.get("outs", [])]
     known = [out["md5"] for out in outs if out["path"] == folder.as_posix() and out["size"] == size]
     return known[0] if known else None
 

@@ -43,7 +43,7 @@ class Recorder:
             monkeypatch.setattr(torch.cuda, name, lambda: SimpleNamespace(wait_stream=lambda _: None))
 
     @contextmanager
-    def graph(self, graph: object, stream: object) -> Iterator[None]:
+    def graph(self, graph: object, stream: object, capture_error_mode: str) -> Iterator[None]:
         self._capturing = True
         yield
         self._capturing = False
@@ -71,10 +71,12 @@ def test_what_is_replayed_draws_what_its_step_names(
     config = replace(TRAIN, loss=loss, steps=STEPS)
     launched, replayed = (initial_state(config, network, IMAGES) for _ in range(2))
     expected = [report.read() for report in train(config, launched, IMAGES)]
-    recorder, play = Recorder(monkeypatch), Captured()
+    recorder, said = Recorder(monkeypatch), list[str]()
+    play = Captured(said.append)
     assert [report.read() for report in train(config, replayed, IMAGES, play)] == expected
     assert same_bits(everything(launched), everything(replayed))
     assert recorder.replays == STEPS - WARM_UP
+    assert said == ["as one CUDA graph"]
     # z of every update and, where the network drops, the masks of real and generated images: nothing that draws nothing
     masks = (2 * config.discriminator_steps + (2 if loss == "relativistic" else 1)) if network == MLP else 0
     assert len(recorder.registered) == config.discriminator_steps + 1 + masks
@@ -99,9 +101,10 @@ def played(config: TrainConfig, state: TrainState, play: Player, draws: Draws | 
 @families
 def test_a_captured_step_has_the_bits_of_a_launched_one(network: NetworkConfig, loss: Any, bf16: bool) -> None:
     config = replace(TRAIN, loss=loss, steps=STEPS)
-    launched, captured, play = started(config, network, bf16), started(config, network, bf16), Captured()
+    launched, captured, said = started(config, network, bf16), started(config, network, bf16), list[str]()
+    play = Captured(said.append)
     assert played(config, launched, play_step) == played(config, captured, play)
-    assert play.how == "as one CUDA graph"
+    assert said == ["as one CUDA graph"]
     assert same_bits(everything(launched), everything(captured))
 
 
@@ -110,13 +113,13 @@ def test_a_captured_step_has_the_bits_of_a_launched_one(network: NetworkConfig, 
 def test_going_on_from_a_checkpoint_has_the_bits_of_never_stopping(network: NetworkConfig, tmp_path: Path) -> None:
     config = replace(TRAIN, steps=STEPS)
     whole, stopped, resumed = started(config, network), started(config, network), started(config, network)
-    played(config, whole, Captured())
-    for report in train(config, stopped, Draws(config, IMAGES.cuda(), cuda()), Captured()):
+    played(config, whole, Captured(print))
+    for report in train(config, stopped, Draws(config, IMAGES.cuda(), cuda()), Captured(print)):
         if report.step == WARM_UP + 2:
             break
     save_checkpoint(tmp_path / "state.safetensors", stopped, config)
     restore_checkpoint(tmp_path / "state.safetensors", resumed, config)
-    played(config, resumed, Captured())
+    played(config, resumed, Captured(print))
     assert same_bits(everything(whole), everything(resumed))
 
 
@@ -124,26 +127,34 @@ def test_going_on_from_a_checkpoint_has_the_bits_of_never_stopping(network: Netw
 def test_streamed_images_are_those_that_are_resident() -> None:
     config = replace(TRAIN, steps=STEPS)
     resident, streamed = started(config, DCGAN), started(config, DCGAN)
-    played(config, resident, Captured())
-    played(config, streamed, Captured(), StreamedDraws(config, IMAGES, cuda()))
+    played(config, resident, Captured(print))
+    played(config, streamed, Captured(print), StreamedDraws(config, IMAGES, cuda()))
     assert same_bits(everything(resident), everything(streamed))
 
 
-@needs_gpu
-def test_a_step_that_cannot_be_captured_is_launched(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("again", [False, True])
+def test_a_step_that_cannot_be_captured_is_launched(again: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     config = replace(TRAIN, steps=STEPS)
-    launched, fallen, play = started(config, MLP), started(config, MLP), Captured()
-    played(config, launched, play_step)
+    recorder, said = Recorder(monkeypatch), list[str]()
+    monkeypatch.setattr("gan_core.captured._FAILED", [recorder] if again else [])
+    monkeypatch.setattr(torch.cuda, "set_stream", lambda _: None)
 
-    def waiting(*arguments: Any) -> Tensor:
-        losses = play_step(*arguments)
-        losses.sum().item()  # nothing that is captured may be waited for
-        return losses
+    capture = recorder.graph
 
-    monkeypatch.setattr("gan_core.captured.play_step", waiting)
-    played(config, fallen, play)
-    assert "cannot be captured" in play.how
+    @contextmanager
+    def failing(*arguments: Any, **options: Any) -> Iterator[None]:
+        with capture(*arguments, **options):
+            yield
+        raise RuntimeError("operation not permitted when stream is capturing\nadvice")
+
+    monkeypatch.setattr(torch.cuda, "graph", failing)
+    launched, fallen = (initial_state(config, MLP, IMAGES) for _ in range(2))
+    expected = [report.read() for report in train(config, launched, IMAGES)]
+    assert [report.read() for report in train(config, fallen, IMAGES, Captured(said.append))] == expected
     assert same_bits(everything(launched), everything(fallen))
+    reason = "could not be captured before" if again else "(operation not permitted when stream is capturing)"
+    assert [how.startswith("launch by launch") and how.endswith(reason) for how in said] == [True]
+    assert recorder.replays == 0
 
 
 @needs_gpu
@@ -156,7 +167,7 @@ def test_a_batch_that_is_too_large_is_told_what_fits() -> None:
     draws = how.draws(config, how.placed(images))
     torch.cuda.set_per_process_memory_fraction(0.3)
     with pytest.raises(torch.OutOfMemoryError):
-        played(config, state, how.player(), draws)
+        played(config, state, how.player(print), draws)
     parts = fitting_parts(config, state, draws)
     torch.cuda.set_per_process_memory_fraction(1.0)
     assert parts is not None

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 import gan_core.execution
-from gan_core.config import ComputeConfig, ExecutionConfig, TrainConfig
+from gan_core.config import ComputeConfig, ExecutionConfig
 from gan_core.draws import Draws, StreamedDraws
 from gan_core.execution import Execution, execution_of, fitting_parts
 from gan_core.state import TrainState
@@ -39,7 +39,7 @@ def test_on_the_cpu_nothing_is_copied() -> None:
     how = execution_of(ONE_CPU, ExecutionConfig("auto", 1, 1), MLP)
     assert how.placed(IMAGES) is IMAGES
     assert type(how.draws(TRAIN, IMAGES)) is Draws
-    assert how.player() is play_step
+    assert how.player(print) is play_step
 
 
 def test_what_does_not_fit_on_a_gpu_is_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,18 +54,25 @@ def test_what_does_not_fit_on_a_gpu_is_streamed(monkeypatch: pytest.MonkeyPatch)
     assert how.placed(IMAGES) is IMAGES
 
 
-@pytest.mark.parametrize(("room", "parts"), [(8, None), (4, 2), (3, 4), (1, 8), (0, None)])
-def test_the_fewest_parts_that_fit_are_found(room: int, parts: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A memory with room for that many images of a batch of 8, which did not fit as a whole."""
+@pytest.mark.parametrize(("room", "parts"), [(11, 2), (6, 2), (5, 3), (3, 4), (1, 12), (0, None)])
+@pytest.mark.parametrize("gamma", [0.0, 0.5])
+def test_the_fewest_equal_parts_that_fit_are_found(
+    room: int, parts: int | None, gamma: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A memory with room for that many images of a batch of 12 in the generator's step, which keeps more than D's."""
+    config = replace(TRAIN, batch_size=12, r1_gamma=gamma, r2_gamma=gamma)
+    state = fresh(config, DCGAN)
+    judged = type(state).judged
 
-    def in_little_memory(config: TrainConfig, state: TrainState, draws: Draws, step: int) -> Tensor:
-        if config.batch_size // state.arithmetic.micro_batches > room:
+    def in_little_memory(self: TrainState, images: Tensor, *rng: Any) -> Tensor:
+        if images.requires_grad and images.grad_fn is not None and len(images) > room:
             raise torch.OutOfMemoryError
-        return play_step(config, state, draws, step)
+        return judged(self, images, *rng)
 
-    monkeypatch.setattr(gan_core.execution, "play_step", in_little_memory)
-    found = fitting_parts(TRAIN, fresh(TRAIN, DCGAN), Draws(TRAIN, IMAGES))
-    assert found == (2 if room == 8 else parts)
+    monkeypatch.setattr(TrainState, "judged", in_little_memory)
+    with pytest.raises(torch.OutOfMemoryError):
+        play_step(config, state, Draws(config, IMAGES), 1)
+    assert fitting_parts(config, state, Draws(config, IMAGES)) == parts
 
 
 def test_threads_are_those_of_the_parameters() -> None:
