@@ -38,7 +38,7 @@ class ComputeConfig:
 
 @dataclass(frozen=True)
 class ExecutionConfig:
-    """How a training is carried out: results differ by rounding; `micro_batches` may move them further, see the guide."""
+    """How a training is carried out: results differ by rounding; by `micro_batches`, see the guide, by more."""
 
     precision: Literal["auto", "fp32", "bf16"]
     processes: int
