@@ -3,16 +3,21 @@
 import multiprocessing
 import os
 import signal
+import threading
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
+from queue import SimpleQueue
 from typing import Generic, TypeVar
 
 from stages.errors import StageError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+AT_ONCE = 2
+"""Items that a process has: one to work on, and one so that it need not wait for the next."""
 AHEAD = 4
 """Results for each process that may wait for an earlier one; so memory is bounded."""
 
@@ -53,29 +58,29 @@ def mapped(function: Callable[[Item], Result], items: Iterable[Item], *, process
 
 
 def _in_order(workers: list["_Worker[Item, Result]"], items: Iterator[Item]) -> Iterator[Result]:
-    idle, busy = list(workers), dict[Connection, tuple[_Worker[Item, Result], int]]()
+    places = {worker.connection: worker for worker in workers}
     results: dict[int, Result] = {}
     sent = given = 0
     more = True
-    while more or busy or results:
-        while more and idle and sent - given < AHEAD * len(workers):
+    while more or given < sent:
+        while more and sent - given < AHEAD * len(workers):
+            worker = min(workers, key=lambda worker: len(worker.numbers))
+            if len(worker.numbers) == AT_ONCE:
+                break
             try:
                 item = next(items)
             except StopIteration:
                 more = False
             else:
-                worker = idle.pop()
-                worker.send(item)
-                busy[worker.connection] = worker, sent
+                worker.send(item, sent)
                 sent += 1
         if given in results:
             yield results.pop(given)
             given += 1
-        elif busy:
-            for connection in wait(list(busy)):
-                worker, number = busy.pop(connection)  # type: ignore[call-overload]  # wait's stub names a union
-                results[number] = worker.receive()
-                idle.append(worker)
+        elif busy := [worker.connection for worker in workers if worker.numbers]:
+            for connection in wait(busy):
+                number, result = places[connection].receive()  # type: ignore[index]  # wait's stub names a union
+                results[number] = result
 
 
 class _Worker(Generic[Item, Result]):
@@ -85,22 +90,24 @@ class _Worker(Generic[Item, Result]):
         self._process = context.Process(target=_work, args=(theirs, function), daemon=True)
         self._process.start()
         theirs.close()
+        self.numbers: deque[int] = deque()
+        """Of the items that it has and whose results are not here yet."""
 
-    def send(self, item: Item) -> None:
+    def send(self, item: Item, number: int) -> None:
         try:
             self.connection.send(item)
         except OSError:
             raise self._died() from None
+        self.numbers.append(number)
 
-    def receive(self) -> Result:
+    def receive(self) -> tuple[int, Result]:
         try:
             result, error = self.connection.recv()
         except (EOFError, OSError):
             raise self._died() from None
         if error is not None:
             raise error
-        found: Result = result
-        return found
+        return self.numbers.popleft(), result
 
     def end(self) -> None:
         self._process.terminate()
@@ -117,12 +124,21 @@ class _Worker(Generic[Item, Result]):
 
 def _work(connection: Connection, function: Callable[[Item], Result]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of them; the process that started them ends them
-    with suppress(EOFError, OSError):
-        while True:
-            item = connection.recv()
+    items: SimpleQueue[tuple[Item] | None] = SimpleQueue()
+    threading.Thread(target=_take, args=(connection, items), daemon=True).start()
+    with suppress(OSError):
+        while (taken := items.get()) is not None:
             try:
-                answer = function(item), None
+                answer = function(taken[0]), None
             except Exception as error:
                 error.add_note(traceback.format_exc())
                 answer = None, error  # type: ignore[assignment]
             connection.send(answer)
+
+
+def _take(connection: Connection, items: "SimpleQueue[tuple[Item] | None]") -> None:
+    """Take items as they come, so that who sends one never waits for a process that waits to be heard."""
+    with suppress(EOFError, OSError):
+        while True:
+            items.put((connection.recv(),))
+    items.put(None)
