@@ -1,3 +1,4 @@
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -8,6 +9,9 @@ from hypothesis import settings
 from tests.offline import offline
 from tests.project import Project, clone
 from tests.servers import Deployment, FlowRun, deployment
+
+# `make test` starts a pytest in the background, where shells ignore interrupts; what tests start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Examples repeat from run to run, and a slow shared machine fails nothing: tests count steps, never seconds.
 settings.register_profile("equilibrium", derandomize=True, deadline=None, max_examples=50)
