@@ -13,10 +13,11 @@ from statistics import median
 import torch
 from torch import Tensor
 
+from benchmarks.game import TRAIN
 from benchmarks.images import digits
 from benchmarks.tables import Table
 from gan_core.classifier import Classifier, train_classifier
-from gan_core.config import ExtractorConfig, NetworkConfig, TrainConfig
+from gan_core.config import ExtractorConfig, NetworkConfig
 from gan_core.device import Arithmetic
 from gan_core.features import Extractor, classifier_extractor, extract
 from gan_core.fidelity import Reference, fid
@@ -30,25 +31,6 @@ CPU = torch.device("cpu")
 IMAGES = 2_000
 NETWORK = NetworkConfig("dcgan", 64, "normal", 32, 32, 1, 0.0)
 CLASSIFIER = ExtractorConfig("classifier", 64, 5, 1e-3, 0, None, "0" * 64)
-TRAIN = TrainConfig(
-    seed=0,
-    steps=1,
-    batch_size=64,
-    discriminator_steps=1,
-    loss="non_saturating",
-    r1_gamma=0.0,
-    r2_gamma=0.0,
-    generator_learning_rate=2e-4,
-    discriminator_learning_rate=2e-4,
-    learning_rate_decay="none",
-    beta1=0.5,
-    beta2=0.999,
-    ema_decay=0.999,
-    ema_warmup=10.0,
-    report_every=1,
-    sample_every=1,
-    checkpoint_every=1,
-)
 
 
 def table(seeds: str = "8", steps: str = "1500") -> Table:

@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -17,10 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.game import TRAIN
 from benchmarks.images import prepared_images
 from benchmarks.rounds import in_turns, ratio
 from benchmarks.tables import Table
-from gan_core.config import ComputeConfig, ExecutionConfig, NetworkConfig, TrainConfig
+from gan_core.config import ComputeConfig, ExecutionConfig, NetworkConfig
 from gan_core.networks import build_discriminator, build_generator
 from stages import params
 from stages.prepared import load_images
@@ -156,24 +157,7 @@ def bare(pair: Pair, *, bf16: bool, compiled: bool, captured: bool) -> float:
 def ours(pair: Pair, folder: Path, precision: str) -> float:
     """Return the images per second that the stage `train` says of itself."""
     committed = params.load(ROOT / "params.yaml")
-    every = {"report_every": 100, "sample_every": 5000, "checkpoint_every": 5000}
-    config = TrainConfig(
-        seed=0,
-        steps=pair.steps,
-        batch_size=pair.batch_size,
-        discriminator_steps=1,
-        loss="non_saturating",
-        r1_gamma=0.0,
-        r2_gamma=0.0,
-        generator_learning_rate=2e-4,
-        discriminator_learning_rate=2e-4,
-        learning_rate_decay="none",
-        beta1=0.5,
-        beta2=0.999,
-        ema_decay=0.999,
-        ema_warmup=10.0,
-        **every,
-    )
+    config = replace(TRAIN, steps=pair.steps, batch_size=pair.batch_size)
     with TemporaryDirectory(dir=folder) as name, (folder / "log").open("w") as log:
         os.environ |= {"DVC_ROOT": name, "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
         with redirect_stdout(log), redirect_stderr(log):

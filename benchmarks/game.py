@@ -1,0 +1,23 @@
+"""The game that benchmarks play with convolutional pairs: that of Radford et al. 2015."""
+
+from gan_core.config import TrainConfig
+
+TRAIN = TrainConfig(
+    seed=0,
+    steps=1,
+    batch_size=64,
+    discriminator_steps=1,
+    loss="non_saturating",
+    r1_gamma=0.0,
+    r2_gamma=0.0,
+    generator_learning_rate=2e-4,
+    discriminator_learning_rate=2e-4,
+    learning_rate_decay="none",
+    beta1=0.5,
+    beta2=0.999,
+    ema_decay=0.999,
+    ema_warmup=10.0,
+    report_every=100,
+    sample_every=5000,
+    checkpoint_every=5000,
+)
