@@ -7,12 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from gan_core.config import NetworkConfig
+from gan_core.layers import Maxout
 from gan_core.networks import (
-    Maxout,
     MlpGenerator,
     build_discriminator,
     build_generator,
-    dropped,
     frozen_statistics,
     initialised,
     maxout_gain,
@@ -135,13 +134,6 @@ def test_the_convolutional_pair_has_the_parts_of_its_paper() -> None:
     assert widths == [DCGAN.discriminator_width * factor for factor in (1, 2, 4)]
 
 
-def test_maxout_is_the_maximum_of_linear_maps() -> None:
-    layer = Maxout(4, 5, 3)
-    x = torch.randn(7, 4, generator=stream(0, "x"))
-    maps = [x @ layer.linear.weight[piece::3].T + layer.linear.bias[piece::3] for piece in range(3)]
-    assert torch.allclose(layer(x), torch.stack(maps).max(dim=0).values, atol=1e-6)
-
-
 def test_a_discriminator_of_one_piece_is_affine_and_of_two_is_not() -> None:
     x, y = images(2)
     batch = torch.stack([x, y, x + y, torch.zeros_like(x)])
@@ -152,13 +144,6 @@ def test_a_discriminator_of_one_piece_is_affine_and_of_two_is_not() -> None:
         excess[pieces] = abs((logits[0] + logits[1] - logits[2] - logits[3]).item())
     assert excess[1] == pytest.approx(0, abs=1e-5)
     assert excess[2] > 0.01
-
-
-def test_dropping_zeroes_the_share_and_keeps_the_mean() -> None:
-    kept = dropped(torch.full((200_000,), 3.0), 0.3, stream(0, "mask"))
-    assert (kept == 0).float().mean().item() == pytest.approx(0.3, abs=0.005)
-    assert kept.mean().item() == pytest.approx(3, abs=0.03)
-    assert kept.unique().tolist() == pytest.approx([0, 3 / 0.7], rel=1e-6)
 
 
 def test_dropout_acts_only_when_it_is_given_randomness() -> None:
