@@ -71,12 +71,17 @@ class NetworkConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Algorithm 1 of Goodfellow et al. 2014 and what later work added to it."""
+    """Algorithm 1 of Goodfellow et al. 2014 and what later work added to it.
+
+    `generator_z` says whether the generator's step draws latents of its own, as Algorithm 1 does, or is judged by the
+    images that the discriminator's last step has just seen, as in PyTorch's DCGAN example.
+    """
 
     seed: int
     steps: int
     batch_size: int
     discriminator_steps: int
+    generator_z: Literal["fresh", "shared"]
     loss: Literal["minimax", "non_saturating", "relativistic"]
     r1_gamma: float
     r2_gamma: float

@@ -28,6 +28,8 @@ class TrainState:
     g_optimizer: Optimizer
     first_non_finite_step: Tensor
     step: int = 0
+    shared: Tensor | None = None
+    """Images that the discriminator has just seen and the generator's step goes on from; None between steps."""
 
     def arithmetic_of_networks(self) -> AbstractContextManager[object]:
         """Return the context in which networks are applied: bfloat16 or nothing special. All else is float32."""
@@ -97,9 +99,8 @@ def state_of(
         A state that `train` advances in place.
     """
     device = next(generator.parameters()).device
-    if device.type == "cuda" or arithmetic.bf16:  # in float32 the CPU would be no faster, and would round differently
-        for player in (discriminator, generator):
-            player.to(memory_format=torch.channels_last)
+    for player in (discriminator, generator):
+        player.to(memory_format=torch.channels_last)
     return TrainState(
         network=network,
         arithmetic=arithmetic,

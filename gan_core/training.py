@@ -101,9 +101,11 @@ def play_step(config: TrainConfig, state: TrainState, draws: Draws, step: int) -
 def step_discriminator(config: TrainConfig, state: TrainState, draws: Draws, step: int, k: int) -> Tensor:
     """Descend the discriminator's loss once; the generator keeps every bit.
 
+    Only where the generator's step shares the images of this one, its running statistics are recorded here already.
+
     Args:
         config: the loss, the penalties' weights and the batch size.
-        state: both players; the discriminator and its optimizer are changed.
+        state: both players; the discriminator and its optimizer are changed, and `shared` is set.
         draws: of this training.
         step: number of the generator update that follows, from 1.
         k: number of this update within the step, from 0.
@@ -115,11 +117,20 @@ def step_discriminator(config: TrainConfig, state: TrainState, draws: Draws, ste
     objective = OBJECTIVES[config.loss]
     real_rng, fake_rng = draws.rng("real dropout", step, k), draws.rng("fake dropout", step, k)
     state.d_optimizer.zero_grad()
+    state.shared = None
+    # Of parts nothing is kept: to go through the generator twice is the price of little memory.
+    kept = (
+        config.generator_z == "shared" and k == config.discriminator_steps - 1 and state.arithmetic.micro_batches == 1
+    )
     losses = []
     for real, z in state.parts(draws.real("real", step, k), draws.z(state.network, "z", step, k)):
         with state.arithmetic_of_networks():
-            with torch.no_grad(), frozen_statistics(state.generator):
-                fake = state.generated(z)
+            if kept:
+                state.shared = state.generated(z)
+                fake = state.shared.detach()
+            else:
+                with torch.no_grad(), frozen_statistics(state.generator):
+                    fake = state.generated(z)
             real.requires_grad_(config.r1_gamma > 0)
             fake.requires_grad_(config.r2_gamma > 0)
             real_logits = state.judged(real, real_rng)
@@ -152,16 +163,19 @@ def step_generator(config: TrainConfig, state: TrainState, draws: Draws, step: i
         The loss, a detached scalar.
     """
     objective = OBJECTIVES[config.loss]
-    z, fake_rng = draws.z(state.network, "generator z", step), draws.rng("generator fake dropout", step)
-    reals, real_rng = z, fake_rng  # read by nobody, unless ...
+    name = ("generator z", step) if config.generator_z == "fresh" else ("z", step, config.discriminator_steps - 1)
+    shared, state.shared = state.shared, None
+    sources = draws.z(state.network, *name) if shared is None else shared
+    fake_rng = draws.rng("generator fake dropout", step)
+    reals, real_rng = sources, fake_rng  # read by nobody, unless ...
     if objective.paired:
         reals, real_rng = draws.real("generator real", step), draws.rng("generator real dropout", step)
     state.discriminator.requires_grad_(False)
     state.g_optimizer.zero_grad()
     losses = []
-    for real, part in state.parts(reals, z):
+    for real, source in state.parts(reals, sources):
         with state.arithmetic_of_networks(), frozen_statistics(state.discriminator):
-            fake_logits = state.judged(state.generated(part), fake_rng)
+            fake_logits = state.judged(state.generated(source) if shared is None else source, fake_rng)
             real_logits = state.judged(real, real_rng) if objective.paired else fake_logits.detach()
         loss = objective.generator(real_logits=real_logits, fake_logits=fake_logits)
         (loss / state.arithmetic.micro_batches).backward()

@@ -40,6 +40,7 @@ TRAIN = TrainConfig(
     steps=6,
     batch_size=8,
     discriminator_steps=2,
+    generator_z="fresh",
     loss="relativistic",
     r1_gamma=0.3,
     r2_gamma=0.7,

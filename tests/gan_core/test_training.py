@@ -11,6 +11,7 @@ from torch import Tensor, nn
 import gan_core.draws
 import gan_core.training
 from gan_core.config import NetworkConfig, TrainConfig
+from gan_core.device import Arithmetic
 from gan_core.draws import Draws
 from gan_core.images import to_unit_range
 from gan_core.networks import MlpGenerator
@@ -20,6 +21,7 @@ from gan_core.state import TrainState, initial_state, state_of
 from gan_core.training import (
     NonFiniteLossError,
     note_non_finite,
+    play_step,
     set_learning_rates,
     step_discriminator,
     step_generator,
@@ -41,6 +43,7 @@ from tests.gan_core.examples import (
     trained,
 )
 
+sharing = pytest.mark.parametrize("generator_z", ["fresh", "shared"])
 losses = pytest.mark.parametrize("loss", ["minimax", "non_saturating", "relativistic"])
 
 
@@ -89,18 +92,43 @@ def test_the_generators_step_leaves_every_bit_of_the_discriminator(network: Netw
     )
 
 
+@sharing
 @families
-def test_the_discriminators_step_sends_no_gradient_to_the_generator(network: NetworkConfig) -> None:
-    state = fresh(TRAIN, network)
-    step_discriminator(TRAIN, state, Draws(TRAIN, IMAGES), step=1, k=0)
+def test_the_discriminators_step_sends_no_gradient_to_the_generator(network: NetworkConfig, generator_z: Any) -> None:
+    config = replace(TRAIN, discriminator_steps=1, generator_z=generator_z)
+    state = fresh(config, network)
+    step_discriminator(config, state, Draws(config, IMAGES), step=1, k=0)
     assert all(parameter.grad is None for parameter in state.generator.parameters())
     assert all(parameter.grad is not None for parameter in state.discriminator.parameters())
 
 
-def test_running_statistics_are_recorded_by_the_player_that_moves() -> None:
-    state = fresh(TRAIN, DCGAN)
-    for _ in train(TRAIN, state, IMAGES):
-        pass
+@families
+def test_a_shared_pass_is_a_pass_of_its_own_on_the_same_latents(network: NetworkConfig) -> None:
+    config = replace(TRAIN, generator_z="shared")
+    states, draws = (fresh(config, network), fresh(config, network)), Draws(config, IMAGES)
+    for state in states:
+        step_discriminator(config, state, draws, step=1, k=config.discriminator_steps - 1)
+        assert state.shared is not None
+    states[1].shared = None
+    losses = [step_generator(config, state, draws, step=1) for state in states]
+    assert torch.equal(*losses)
+    shared, own = ({name: weights.detach() for name, weights in state.generator.named_parameters()} for state in states)
+    assert same_bits(shared, own)
+    assert [state.shared for state in states] == [None, None]
+
+
+@pytest.mark.parametrize(("generator_z", "parts", "passes"), [("fresh", 1, 3), ("shared", 1, 2), ("shared", 2, 6)])
+def test_sharing_saves_a_pass_through_the_generator(generator_z: Any, parts: int, passes: int) -> None:
+    config = replace(TRAIN, discriminator_steps=2, generator_z=generator_z)
+    state, passed = initial_state(config, MLP, IMAGES, Arithmetic(False, parts)), list[int]()
+    state.generator.register_forward_hook(lambda _, inputs, images: passed.append(len(images)))
+    play_step(config, state, Draws(config, IMAGES), step=1)
+    assert passed == [config.batch_size // parts] * passes
+
+
+@sharing
+def test_running_statistics_are_recorded_by_the_player_that_moves(generator_z: Any) -> None:
+    state = trained(replace(TRAIN, generator_z=generator_z), DCGAN, IMAGES)
     tracked = {
         player: {int(m.num_batches_tracked) for m in network.modules() if isinstance(m, nn.BatchNorm2d)}  # type: ignore[arg-type]
         for player, network in (("d", state.discriminator), ("g", state.generator), ("ema", state.ema_generator))
@@ -427,6 +455,7 @@ def test_every_choice_changes_the_result() -> None:
         "seed": 1,
         "batch_size": 7,
         "discriminator_steps": 1,
+        "generator_z": "shared",
         "loss": "minimax",
         "r1_gamma": 0.4,
         "r2_gamma": 0.6,
