@@ -46,9 +46,12 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Decoded:
-    """The rows of a chunk's images, and the pixels of those that were not refused, one behind the other."""
+    """What is known of a chunk's images, and the pixels of those that were not refused, one behind the other.
 
-    rows: list[Row]
+    `columns` has one tuple for each field of `Row`: they go from process to process in a third of the time of rows.
+    """
+
+    columns: tuple[tuple[str | int | None, ...], ...]
     pixels: dict[Split, bytes]
 
 
@@ -67,7 +70,7 @@ def decoded(task: tuple[int, Chunk], recipe: Recipe) -> Decoded:
         recipe: how.
 
     Returns:
-        A row for each image, and pixels.
+        Columns of one row for each image, and pixels.
     """
     first, chunk = task
     rows: list[Row] = []
@@ -81,7 +84,7 @@ def decoded(task: tuple[int, Chunk], recipe: Recipe) -> Decoded:
         found[split].append(content)
         sha256 = hashlib.sha256(content).hexdigest()
         rows.append(Row(original.source, split, original.class_name, *original.image.size, sha256, None))
-    return Decoded(rows, {split: b"".join(parts) for split, parts in found.items()})
+    return Decoded(tuple(zip(*rows, strict=True)), {split: b"".join(parts) for split, parts in found.items()})
 
 
 def _split(original: Original, number: int, content: bytes, recipe: Recipe) -> Split:

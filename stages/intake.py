@@ -54,13 +54,11 @@ class Intake:
         """Write a chunk behind the others."""
         for split, content in chunk.pixels.items():
             self._files[split].append(content)
-        columns = [
-            pa.array(column, kind) for column, kind in zip(zip(*chunk.rows, strict=True), _SCHEMA.types, strict=True)
-        ]
+        columns = [pa.array(column, kind) for column, kind in zip(chunk.columns, _SCHEMA.types, strict=True)]
         content = pa.record_batch(columns, schema=_SCHEMA).serialize().to_pybytes()
         self._rows.write(_FRAME.pack(len(content), zlib.crc32(content)) + content)
         self._rows.flush()
-        self.done += len(chunk.rows)
+        self.done += len(chunk.columns[0])
 
     def table(self) -> pd.DataFrame:
         """Return all rows in their order, with the columns of `Row`."""

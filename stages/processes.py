@@ -1,5 +1,6 @@
 """One function on many items, by several processes, with the results in the order of the items."""
 
+import fcntl
 import multiprocessing
 import os
 import signal
@@ -86,16 +87,19 @@ def _in_order(workers: list["_Worker[Item, Result]"], items: Iterator[Item]) -> 
 class _Worker(Generic[Item, Result]):
     def __init__(self, function: Callable[[Item], Result]) -> None:
         context = multiprocessing.get_context("spawn")
-        self.connection, theirs = context.Pipe()
-        self._process = context.Process(target=_work, args=(theirs, function), daemon=True)
+        their_items, self._items = context.Pipe(duplex=False)
+        self.connection, their_results = context.Pipe(duplex=False)
+        _enlarge(self.connection)
+        self._process = context.Process(target=_work, args=(their_items, their_results, function), daemon=True)
         self._process.start()
-        theirs.close()
+        their_items.close()
+        their_results.close()
         self.numbers: deque[int] = deque()
         """Of the items that it has and whose results are not here yet."""
 
     def send(self, item: Item, number: int) -> None:
         try:
-            self.connection.send(item)
+            self._items.send(item)
         except OSError:
             raise self._died() from None
         self.numbers.append(number)
@@ -112,6 +116,7 @@ class _Worker(Generic[Item, Result]):
     def end(self) -> None:
         self._process.terminate()
         self._process.join()
+        self._items.close()
         self.connection.close()
 
     def _died(self) -> StageError:
@@ -122,10 +127,16 @@ class _Worker(Generic[Item, Result]):
         return StageError(f"a process that decodes {how}{hint}; run again: what was finished is kept")
 
 
-def _work(connection: Connection, function: Callable[[Item], Result]) -> None:
+def _enlarge(pipe: Connection) -> None:
+    """Let a result of up to 1 MB lie in a pipe, so that its sender need not wait for a reader; Linux alone can."""
+    with suppress(AttributeError, OSError):
+        fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, 1 << 20)
+
+
+def _work(sent: Connection, results: Connection, function: Callable[[Item], Result]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of them; the process that started them ends them
     items: SimpleQueue[tuple[Item] | None] = SimpleQueue()
-    threading.Thread(target=_take, args=(connection, items), daemon=True).start()
+    threading.Thread(target=_take, args=(sent, items), daemon=True).start()
     with suppress(OSError):
         while (taken := items.get()) is not None:
             try:
@@ -133,7 +144,7 @@ def _work(connection: Connection, function: Callable[[Item], Result]) -> None:
             except Exception as error:
                 error.add_note(traceback.format_exc())
                 answer = None, error  # type: ignore[assignment]
-            connection.send(answer)
+            results.send(answer)
 
 
 def _take(connection: Connection, items: "SimpleQueue[tuple[Item] | None]") -> None:

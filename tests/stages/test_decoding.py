@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from stages.decoding import Recipe, Row, decoded, drawn_split, numbered
+from stages.decoding import Decoded, Recipe, Row, decoded, drawn_split, numbered
 from stages.formats import Original
 from stages.prepared import Split
 
@@ -29,6 +29,10 @@ class Pictures:
         for number, content in enumerate(self.contents):
             image = None if content is None else Image.frombytes("L", (8, 8), content)
             yield Original(f"#{number}", self.split, "cat", image, "empty file" if content is None else None)
+
+
+def rows_of(found: Decoded) -> list[Row]:
+    return [Row(*row) for row in zip(*found.columns, strict=True)]
 
 
 @given(st.binary(), st.integers(0, 2**31), st.floats(0.01, 0.99), st.floats(0.01, 0.99))
@@ -64,7 +68,7 @@ pictures = st.lists(st.binary(min_size=64, max_size=64), min_size=1, max_size=12
 @settings(max_examples=30, deadline=None)
 def test_more_images_move_no_other_and_equal_ones_stay_together(first: list[bytes], more: list[bytes]) -> None:
     def splits(found: list[bytes]) -> dict[bytes, set[str | None]]:
-        rows = decoded((0, Pictures([*found])), RECIPE).rows
+        rows = rows_of(decoded((0, Pictures([*found])), RECIPE))
         result: dict[bytes, set[str | None]] = {content: set() for content in found}
         for row, content in zip(rows, found, strict=True):
             result[content].add(row.split)
@@ -78,8 +82,9 @@ def test_more_images_move_no_other_and_equal_ones_stay_together(first: list[byte
 def test_rows_say_where_the_pixels_are_and_refused_files_have_none() -> None:
     contents = [bytes([n]) * 64 for n in range(40)]
     found = decoded((0, Pictures([*contents[:20], None, *contents[20:]])), RECIPE)
-    assert found.rows[20] == Row("#20", None, "cat", None, None, None, "empty file")
-    rows = found.rows[:20] + found.rows[21:]
+    rows = rows_of(found)
+    assert rows[20] == Row("#20", None, "cat", None, None, None, "empty file")
+    del rows[20]
     for split, pixels in found.pixels.items():
         assert pixels == b"".join(content for row, content in zip(rows, contents, strict=True) if row.split == split)
     assert [row.sha256 for row in rows] == [hashlib.sha256(content).hexdigest() for content in contents]
@@ -89,14 +94,14 @@ def test_rows_say_where_the_pixels_are_and_refused_files_have_none() -> None:
 @pytest.mark.parametrize("first", [0, 3, 8])
 def test_the_last_of_a_published_training_split_are_validation_in_any_chunk(first: int) -> None:
     recipe = replace(RECIPE, official_train=10, validation_share=0.2)
-    rows = decoded((first, Pictures([bytes(64)] * (10 - first), "train")), recipe).rows
+    rows = rows_of(decoded((first, Pictures([bytes(64)] * (10 - first), "train")), recipe))
     assert [row.split for row in rows] == [*["train"] * (8 - first), *["validation"] * 2]
-    assert [row.split for row in decoded((10, Pictures([bytes(64)], "test")), recipe).rows] == ["test"]
+    assert [row.split for row in rows_of(decoded((10, Pictures([bytes(64)], "test")), recipe))] == ["test"]
 
 
 def test_a_train_folder_of_a_user_is_split_into_training_and_validation_only() -> None:
     contents: list[bytes | None] = [bytes(pixel) for pixel in np.random.default_rng(0).integers(0, 256, (200, 64))]
-    splits = [row.split for row in decoded((0, Pictures(contents, "train")), RECIPE).rows]
+    splits = [row.split for row in rows_of(decoded((0, Pictures(contents, "train")), RECIPE))]
     assert 4 <= splits.count("validation") <= 38  # 20 expected; four standard deviations
     assert splits.count("test") == 0
 

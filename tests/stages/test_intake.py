@@ -19,7 +19,7 @@ def chunk(number: int) -> Decoded:
         Row(f"{number}/b.png", None, None, None, None, None, "empty file"),
         Row(f"{number}/c.png", "train", "dog", 3, 3, sha256(pixels["train"]).hexdigest(), None),
     ]
-    return Decoded(rows, pixels)
+    return Decoded(tuple(zip(*rows, strict=True)), pixels)
 
 
 def written(folder: Path, *, to: int) -> list[bytes]:
@@ -41,7 +41,7 @@ def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
     with Intake(tmp_path, SHAPE) as intake:
         assert intake.done == 6
         table = intake.table()
-    rows = [row for number in (0, 1) for row in chunk(number).rows]
+    rows = [Row(*row) for number in (0, 1) for row in zip(*chunk(number).columns, strict=True)]
     assert list(table.columns) == list(Row._fields)
     found = table.astype(object).where(table.notna(), None)
     assert [Row(*row) for row in found.itertuples(index=False)] == rows
