@@ -8,11 +8,10 @@ import os
 import sys
 import time
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
 from benchmarks.machine import machine, measured
+from benchmarks.rounds import in_own_process
 from benchmarks.tables import page_of, section, sections, show, table_of
 
 NAMES = (
@@ -37,8 +36,7 @@ def require_known(names: Iterable[str]) -> None:
 def write(page: Path, name: str) -> None:
     """Measure in a new process and put the section on the page, with the picture if one was drawn now."""
     started = time.time()
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-        found = process.submit(table_of, name).result()
+    found = in_own_process(table_of, name)
     drawn = PICTURES / f"{name}.png"
     picture = os.path.relpath(drawn, page.parent) if drawn.exists() and drawn.stat().st_mtime >= started else None
     said = sections(page.read_text()) if page.exists() else {}

@@ -3,13 +3,26 @@
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
+from typing import ParamSpec, TypeVar
 
 from stages.progress import progress
 
 Times = dict[str, list[float]]
 """Of each way a figure per round: seconds, or a speed."""
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+def in_own_process(
+    function: Callable[Arguments, Result], *arguments: Arguments.args, **named: Arguments.kwargs
+) -> Result:
+    """Return what a function returns in a new process, which inherits no memory and no settings, and leaves none."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        return process.submit(function, *arguments, **named).result()
 
 
 def seconds(command: Sequence[str], folder: Path, environment: Mapping[str, str], *, says: str = "") -> float:

@@ -32,7 +32,9 @@ def test_every_loop_is_measured_and_compared_with_the_peer(monkeypatch: pytest.M
     rows = {row[0]: row for row in table("1").rows}
     torch.set_num_threads(threads)
     assert rows[PEER][4] == "1.00"
-    assert {"ours, fp32", "ours, bf16", "pytorch/examples, no loader workers"} < rows.keys()
+    assert len(rows) == 6
     speeds = {name: float(row[3].replace(",", "")) for name, row in rows.items()}
     assert all(speed > 0 for speed in speeds.values())
-    assert float(rows["ours, fp32"][4]) == pytest.approx(speeds["ours, fp32"] / speeds[PEER], abs=0.01)
+    assert float(rows["ours, fresh z, fp32"][4]) == pytest.approx(
+        speeds["ours, fresh z, fp32"] / speeds[PEER], abs=0.01
+    )
