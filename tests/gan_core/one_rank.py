@@ -4,7 +4,6 @@ import sys
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -19,9 +18,9 @@ from gan_core.state import TrainState, initial_state
 from gan_core.training import step_discriminator, step_generator, train
 from tests.gan_core.examples import CPU, IMAGES, NETWORKS, TRAIN, everything
 
-LOSSES: tuple[Literal["non_saturating", "relativistic"], ...] = ("non_saturating", "relativistic")
-CASES = [(network, replace(TRAIN, loss=loss), parts) for network, loss, parts in product(NETWORKS, LOSSES, (1, 2))]
-"""Both families, unpaired and paired, with R1 and R2, whole and in parts."""
+GAMES = (replace(TRAIN, loss="non_saturating"), replace(TRAIN, loss="relativistic", generator_z="shared"))
+CASES = list(product(NETWORKS, GAMES, (1, 2)))
+"""Both families, unpaired and paired, with fresh and shared latents, with R1 and R2, whole and in parts."""
 HALF = TRAIN.steps // 2
 
 

@@ -63,12 +63,12 @@ class Recorder:
         self._losses.copy_(play_step(*self._captured))
 
 
-@pytest.mark.parametrize("loss", ["non_saturating", "relativistic"])
+@pytest.mark.parametrize(("loss", "z"), [("non_saturating", "fresh"), ("relativistic", "shared")])
 @families
 def test_what_is_replayed_draws_what_its_step_names(
-    network: NetworkConfig, loss: Any, monkeypatch: pytest.MonkeyPatch
+    network: NetworkConfig, loss: Any, z: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = replace(TRAIN, loss=loss, steps=STEPS)
+    config = replace(TRAIN, loss=loss, generator_z=z, steps=STEPS)
     launched, replayed = (initial_state(config, network, IMAGES) for _ in range(2))
     expected = [report.read() for report in train(config, launched, IMAGES)]
     recorder, said = Recorder(monkeypatch), list[str]()
@@ -79,7 +79,7 @@ def test_what_is_replayed_draws_what_its_step_names(
     assert said == ["as one CUDA graph"]
     # z of every update and, where the network drops, the masks of real and generated images: nothing that draws nothing
     masks = (2 * config.discriminator_steps + (2 if loss == "relativistic" else 1)) if network == MLP else 0
-    assert len(recorder.registered) == config.discriminator_steps + 1 + masks
+    assert len(recorder.registered) == config.discriminator_steps + (z == "fresh") + masks
 
 
 def cuda() -> torch.device:
