@@ -1,10 +1,11 @@
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from benchmarks.rounds import difference, in_turns, ratio, seconds
+from benchmarks.rounds import difference, in_own_process, in_turns, ratio, seconds
 from tests.project import environment
 
 
@@ -17,6 +18,11 @@ def test_ways_take_turns_and_the_first_round_does_not_count() -> None:
     times = in_turns("test", {"one": way("one"), "other": way("other")}, 3)
     assert order == ["one", "other"] * 4
     assert times == {"one": [3.0, 5.0, 7.0], "other": [4.0, 6.0, 8.0]}
+
+
+def test_a_process_of_its_own_is_new_every_time() -> None:
+    assert len({os.getpid(), in_own_process(os.getpid), in_own_process(os.getpid)}) == 3
+    assert in_own_process(int, "11", base=2) == 3
 
 
 def test_ratio_and_difference_are_medians_within_a_round() -> None:
