@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
 from statistics import median
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -33,7 +34,7 @@ NETWORK = NetworkConfig("dcgan", 64, "normal", 32, 32, 1, 0.0)
 CLASSIFIER = ExtractorConfig("classifier", 64, 5, 1e-3, 0, None, "0" * 64)
 
 
-WAYS = {
+WAYS: dict[str, tuple[bool, Literal["fresh", "shared"]]] = {
     "fp32, fresh z": (False, "fresh"),
     "bf16, fresh z": (True, "fresh"),
     "bf16, shared z": (True, "shared"),
@@ -71,7 +72,7 @@ def trained_fid(job: tuple[int, str], steps: int) -> float:
     """Return the FID of the averaged generator of one training."""
     torch.set_num_threads(1)
     seed, (bf16, generator_z) = job[0], WAYS[job[1]]
-    config = replace(TRAIN, seed=seed, steps=steps, generator_z=generator_z)  # type: ignore[arg-type]
+    config = replace(TRAIN, seed=seed, steps=steps, generator_z=generator_z)
     images = torch.from_numpy(digits(28, 1))
     state = initial_state(config, NETWORK, images, Arithmetic(bf16, 1))
     for _ in train(config, state, images):

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -57,6 +58,8 @@ ON_GPU = [
     Pair(32, 3, dcgan(64, 64), 64, 12_000, 300),
     Pair(64, 3, dcgan(64, 64), 128, 4_000, 300),
 ]
+Z = Literal["shared", "fresh"]
+"""Whose latents the generator's step takes."""
 Ways = dict[str, Callable[[], float]]
 """Images per second by the name of the loop."""
 
@@ -110,7 +113,7 @@ def ways(pair: Pair, folder: Path, device: torch.device) -> Ways:
         "pytorch/examples, no loader workers": lambda: peer(pair, pixels, 0, device),
     }
     for precision in ("fp32", "bf16"):
-        for z in ("shared", "fresh"):
+        for z in get_args(Z):
             found[OURS.format(z=z, precision=precision)] = partial(in_own_process, ours, pair, folder, precision, z)
     if device.type == "cuda":
         found |= {
@@ -163,10 +166,10 @@ def bare(pair: Pair, *, bf16: bool, compiled: bool, captured: bool) -> float:
     return pair.batch_size * 1e3 / milliseconds
 
 
-def ours(pair: Pair, folder: Path, precision: str, generator_z: str) -> float:
+def ours(pair: Pair, folder: Path, precision: str, generator_z: Z) -> float:
     """Return the images per second that the stage `train` says of itself."""
     committed = params.load(ROOT / "params.yaml")
-    config = replace(TRAIN, steps=pair.steps, batch_size=pair.batch_size, generator_z=generator_z)  # type: ignore[arg-type]
+    config = replace(TRAIN, steps=pair.steps, batch_size=pair.batch_size, generator_z=generator_z)
     with TemporaryDirectory(dir=folder) as name, (folder / "log").open("w") as log:
         os.environ |= {"DVC_ROOT": name, "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
         with redirect_stdout(log), redirect_stderr(log):

@@ -48,7 +48,7 @@ class Recipe:
 class Decoded:
     """What is known of a chunk's images, and the pixels of those that were not refused, one behind the other.
 
-    `columns` has one tuple for each field of `Row`: they go from process to process in a third of the time of rows.
+    `columns` has one tuple for each field of `Row`: they are pickled and read again in a tenth of the time of rows.
     """
 
     columns: tuple[tuple[str | int | None, ...], ...]
