@@ -2,8 +2,9 @@
 
 `python -m benchmarks prepare [LARGEST] [ROUNDS]` makes up PNG files of 32 x 32 pixels in colour, packed as `fetch`
 packs a folder, and runs the whole stage as a process that may use one core or two. The numbers of images go up to
-LARGEST in steps of ten. The memory is the sum over all processes of the stage. ROUNDS alternating rounds (3) are timed;
-they take about 10 minutes and 8 GB of disk.
+LARGEST in steps of ten. One run on two cores gives the memory, which is the sum over all processes of the stage; ROUNDS
+alternating rounds (3) are timed after it, with nothing else beside them and nothing left to write to the disk. They
+take about 12 minutes and 8 GB of disk.
 """
 
 import os
@@ -14,6 +15,7 @@ import tarfile
 import time
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
@@ -42,10 +44,10 @@ BOUND = 2.0
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one process with its own processes: wall time, and the largest sum of their proportional set sizes, in GB."""
+    """Of the stage: largest sum of its processes' proportional set sizes, in GB; seconds on one and on two cores."""
 
-    seconds: float
     memory: float
+    rounds: list[tuple[float, float]]
 
 
 def _png(image: NDArray[np.uint8]) -> bytes:
@@ -90,25 +92,37 @@ def make_project(folder: Path, count: int) -> None:
         tar.write(bytes(tarfile.RECORDSIZE))
 
 
-def cost(folder: Path, count: int) -> Cost:
-    """Run the stage on `count` cores."""
+@contextmanager
+def _stage(folder: Path, count: int) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run the stage on `count` cores; wait for its end."""
     rmtree(folder / "prepared", ignore_errors=True)
-    chosen = set(sorted(os.sched_getaffinity(0))[:count])
+    os.sync()
+    own = os.sched_getaffinity(0)
     command = [sys.executable, "-m", "stages", "prepare", "raw", "prepared"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "DVC_ROOT": str(folder)}
-    own = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, chosen)  # inherited
-    started = time.perf_counter()
-    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
-    os.sched_setaffinity(0, own)
-    memory = 0
-    while process.poll() is None:
-        memory = max(memory, sum(_pss(one) for one in _tree(process.pid)))
-        time.sleep(0.05 + (time.perf_counter() - started) / 50)  # reading the memory takes time of a core
-    seconds = time.perf_counter() - started
+    os.sched_setaffinity(0, set(sorted(own)[:count]))  # inherited
+    with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL) as process:
+        os.sched_setaffinity(0, own)
+        yield process
     if process.returncode != 0:
         raise SystemExit(f"the stage ended with {process.returncode}")
-    return Cost(seconds, memory / 1e6)
+
+
+def _seconds(folder: Path, count: int) -> float:
+    with _stage(folder, count) as process:
+        started = time.perf_counter()
+        process.wait()
+        return time.perf_counter() - started
+
+
+def _memory(folder: Path) -> float:
+    """Return what the stage takes on two cores, in GB; looking at it takes some 2% of a core."""
+    memory = 0
+    with _stage(folder, 2) as process:
+        while process.poll() is None:
+            memory = max(memory, sum(_pss(one) for one in _tree(process.pid)))
+            time.sleep(0.1)
+    return memory / 1e6
 
 
 def _tree(pid: int) -> Iterator[int]:
@@ -130,25 +144,22 @@ def _pss(pid: int) -> int:
     return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
 
 
-def measured(count: int, rounds: int) -> list[tuple[Cost, Cost]]:
-    """Return what some rounds cost on one core and on two, after a round that reads the files for the first time."""
+def measured(count: int, rounds: int) -> Cost:
+    """Return what the stage costs; the run that is looked at for its memory reads the files for the first time."""
     with TemporaryDirectory(prefix="prepare-") as name:
         folder = Path(name)
         make_project(folder, count)
-        if count < COUNTS[-1]:
-            cost(folder, 2)
-        return [(cost(folder, 1), cost(folder, 2)) for _ in range(rounds)]
+        return Cost(_memory(folder), [(_seconds(folder, 1), _seconds(folder, 2)) for _ in range(rounds)])
 
 
-def draw(found: dict[int, list[tuple[Cost, Cost]]]) -> bytes:
+def draw(found: dict[int, Cost]) -> bytes:
     """Return time and memory over the number of images as a PNG file."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     times, memories = figure.subplots(1, 2)
     for place, (label, colour) in enumerate((("one core", BLUE), ("two cores", ORANGE))):
-        seconds = [median(pair[place].seconds for pair in pairs) for pairs in found.values()]
-        memory = [max(pair[place].memory for pair in pairs) for pairs in found.values()]
+        seconds = [median(pair[place] for pair in cost.rounds) for cost in found.values()]
         times.plot(list(found), seconds, "o-", color=colour, label=label)
-        memories.plot(list(found), memory, "o-", color=colour, label=label)
+    memories.plot(list(found), [cost.memory for cost in found.values()], "o-", color=ORANGE, label="two cores")
     memories.axhline(BOUND, color=GREY, linestyle="--", linewidth=1, label="bound")
     times.set_yscale("log")
     memories.set_ylim(0, None)
@@ -173,16 +184,16 @@ def table(largest: str = "1000000", rounds: str = "3") -> Table:
     """
     found, rows = {}, []
     for count in (count for count in COUNTS if count <= int(largest)):
-        found[count] = pairs = measured(count, int(rounds))
-        one, two = (median(pair[place].seconds for pair in pairs) for place in (0, 1))
-        ratio = median(pair[0].seconds / pair[1].seconds for pair in pairs)
-        memory = max(each.memory for pair in pairs for each in pair)
-        rows.append((f"{count:,}", f"{one:.1f}", f"{two:.1f}", f"{ratio:.2f}", f"{memory:.2f}"))
+        found[count] = cost = measured(count, int(rounds))
+        one, two = (median(pair[place] for pair in cost.rounds) for place in (0, 1))
+        ratio = median(one / two for one, two in cost.rounds)
+        rows.append((f"{count:,}", f"{one:.1f}", f"{two:.1f}", f"{ratio:.2f}", f"{cost.memory:.2f}"))
     PICTURE.write_bytes(draw(found))
     words = (
         f"The stage as a process that may use one core or two; PNG files of {SIDE} x {SIDE} pixels in colour, in a tar "
-        f"that is in the page cache. Medians of {rounds} rounds. Memory is the largest sum of the proportional set "
-        "sizes of all its processes. Few images are decoded without processes of their own."
+        f"that is in the page cache. Medians of {rounds} rounds, the ratio within each round. Memory is the largest "
+        "sum of the proportional set sizes of all its processes, in one more run on two cores. Few images are decoded "
+        "without processes of their own."
     )
     columns = ("images", "one core, s", "two cores, s", "ratio", "peak memory, GB")
     return Table("prepare: time and memory", columns, tuple(rows), words)

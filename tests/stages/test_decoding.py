@@ -86,7 +86,9 @@ def test_rows_say_where_the_pixels_are_and_refused_files_have_none() -> None:
     assert rows[20] == Row("#20", None, "cat", None, None, None, "empty file")
     del rows[20]
     for split, pixels in found.pixels.items():
-        assert pixels == b"".join(content for row, content in zip(rows, contents, strict=True) if row.split == split)
+        expected = b"".join(content for row, content in zip(rows, contents, strict=True) if row.split == split)
+        assert pixels.tobytes() == expected
+        assert pixels.shape[1:] == (1, 8, 8)
     assert [row.sha256 for row in rows] == [hashlib.sha256(content).hexdigest() for content in contents]
     assert {(row.width, row.height, row.refused) for row in rows} == {(8, 8, None)}
 

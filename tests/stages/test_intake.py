@@ -2,6 +2,7 @@ from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from stages.decoding import SPLITS, Decoded, Row
@@ -13,11 +14,12 @@ SHAPE = (1, 2, 2)
 
 def chunk(number: int) -> Decoded:
     """Return three images, one of them refused."""
-    pixels: dict[Split, bytes] = {"train": bytes([number] * 4), "validation": b"", "test": bytes([100 + number] * 4)}
+    values: dict[Split, list[int]] = {"train": [number], "validation": [], "test": [100 + number]}
+    pixels = {split: np.repeat(np.array(each, np.uint8), 4).reshape(-1, *SHAPE) for split, each in values.items()}
     rows = [
-        Row(f"{number}/é.png", "test", "cat", 5, 7, sha256(pixels["test"]).hexdigest(), None),
+        Row(f"{number}/é.png", "test", "cat", 5, 7, sha256(pixels["test"].data).hexdigest(), None),
         Row(f"{number}/b.png", None, None, None, None, None, "empty file"),
-        Row(f"{number}/c.png", "train", "dog", 3, 3, sha256(pixels["train"]).hexdigest(), None),
+        Row(f"{number}/c.png", "train", "dog", 3, 3, sha256(pixels["train"].data).hexdigest(), None),
     ]
     return Decoded(tuple(zip(*rows, strict=True)), pixels)
 

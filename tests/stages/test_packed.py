@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from stages import packed
 from stages.archives import Entry, pack
-from stages.packed import Member, chunked, folder_of, layout, members
+from stages.packed import chunked, folder_of, layout, members
 
 Place = tuple[str | None, str | None]
 
@@ -21,7 +21,7 @@ Place = tuple[str | None, str | None]
 def test_what_was_packed_is_found_whatever_its_name_and_size(tmp_path: Path, files: dict[str, bytes]) -> None:
     pack([Entry(name, len(data), partial(io.BytesIO, data)) for name, data in files.items()], tmp_path / "images.tar")
     content = (tmp_path / "images.tar").read_bytes()
-    found = [(one.name, content[one.offset : one.offset + one.size]) for one in members(tmp_path / "images.tar")]
+    found = [(name, content[at : at + size]) for name, at, size in members(tmp_path / "images.tar")]
     assert found == list(files.items())
 
 
@@ -38,8 +38,8 @@ def test_a_tar_that_was_cut_is_an_error(tmp_path: Path) -> None:
 def test_chunks_are_short_in_number_and_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packed, "CHUNK_BYTES", 100)
     sizes = [10, 10, 10, 10, 90, 5, 5, 1, 500, 1]
-    chunks = list(chunked((Member("", 0, size) for size in sizes), 3))
-    assert [[member.size for member in chunk] for chunk in chunks] == [[10, 10, 10], [10, 90], [5, 5, 1], [500], [1]]
+    chunks = list(chunked((("", 0, size) for size in sizes), 3))
+    assert [[size for _, _, size in chunk] for chunk in chunks] == [[10, 10, 10], [10, 90], [5, 5, 1], [500], [1]]
     assert list(chunked(iter([]), 3)) == []
 
 

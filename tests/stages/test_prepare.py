@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from stages.errors import StageError
@@ -275,7 +276,7 @@ def test_an_empty_split_is_an_error(tmp_path: Path, files: dict[str, bytes], spl
 
 
 def test_a_full_disk_leaves_nothing_that_looks_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(self: ImageFile, images: bytes) -> None:
+    def fail(self: ImageFile, images: NDArray[np.uint8]) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(ImageFile, "append", fail)

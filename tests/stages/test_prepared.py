@@ -31,7 +31,7 @@ def test_images_written_bit_by_bit_are_the_file_that_numpy_writes(tmp_path: Path
     images = np.random.default_rng(0).integers(0, 256, (1234, 3, 4, 4), dtype=np.uint8)
     with ImageFile(images_path(tmp_path, "test"), (3, 4, 4)) as file:
         for part in np.split(images, np.cumsum(sizes)[:-1]):
-            file.append(part.tobytes())
+            file.append(part)
     assert images_path(tmp_path, "test").read_bytes() == npy(images)
     loaded = load_images(tmp_path, "test")
     assert np.array_equal(loaded, images)
@@ -44,15 +44,17 @@ def test_a_file_goes_on_behind_what_is_to_be_kept(tmp_path: Path, keep: int) -> 
     images = np.random.default_rng(0).integers(0, 256, (8, 3, 4, 4), dtype=np.uint8)
     path = images_path(tmp_path, "test")
     with ImageFile(path, (3, 4, 4)) as file:
-        file.append(images[:5].tobytes() + b"half of the sixth")
+        file.append(images[:5])
+    with path.open("ab") as behind:
+        behind.write(b"half of the sixth")
     with ImageFile(path, (3, 4, 4), keep=keep) as file:
-        file.append(images[keep:].tobytes())
+        file.append(images[keep:])
     assert path.read_bytes() == npy(images)
 
 
 def write_and_fail(path: Path) -> None:
     with ImageFile(path, (1, 2, 2)) as file:
-        file.append(bytes(4))
+        file.append(np.zeros((1, 1, 2, 2), np.uint8))
         raise RuntimeError
 
 
