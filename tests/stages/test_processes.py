@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from stages.errors import StageError
@@ -57,6 +58,15 @@ def test_items_are_taken_as_results_are_so_memory_is_bounded() -> None:
 def test_large_items_and_results_pass() -> None:
     items = [bytes([number]) * 3_000_000 for number in range(6)]
     assert list(mapped(bytes.upper, items, processes=2)) == items
+
+
+def test_arrays_pass_whatever_their_size_and_can_be_written_to() -> None:
+    shapes = [(0,), (0, 3), (1,), (7, 5), (1500, 1000), (2, 300_000)]
+    items = [np.arange(np.prod(shape), dtype=np.int32).reshape(shape) for shape in shapes]
+    for item, result in zip(items, mapped(np.negative, items, processes=2), strict=True):
+        assert np.array_equal(result, -item)
+        assert result.shape == item.shape
+        result[...] = 0
 
 
 def test_a_process_that_dies_is_an_error_with_a_remedy() -> None:
