@@ -116,7 +116,7 @@ def _seconds(folder: Path, count: int) -> float:
 
 
 def _memory(folder: Path) -> float:
-    """Return what the stage takes on two cores, in GB; looking at it takes some 2% of a core."""
+    """Return what the stage takes on two cores, in GB; looking at it takes time of a core."""
     memory = 0
     with _stage(folder, 2) as process:
         while process.poll() is None:
