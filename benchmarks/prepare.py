@@ -7,6 +7,7 @@ alternating rounds (3) are timed after it, with nothing else beside them and not
 take about 12 minutes and 8 GB of disk.
 """
 
+import csv
 import os
 import struct
 import subprocess
@@ -28,10 +29,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from benchmarks.tables import Table
+from stages.packed import Member
 from stages.plots import BLUE, GREY, ORANGE, png_of
 from stages.processes import cores, mapped
 from stages.progress import progress
-from stages.published import IMAGES_TAR
+from stages.published import COLUMNS, IMAGES_LIST, IMAGES_TAR
 
 ROOT = Path(__file__).resolve().parent.parent
 PICTURE = ROOT / "docs" / "pictures" / "prepare.png"
@@ -63,18 +65,22 @@ def _png(image: NDArray[np.uint8]) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
 
 
-def packed(number: int) -> bytes:
+def packed(number: int) -> tuple[bytes, list[Member]]:
     """Return the tar members of 1,000 images: 4 x 4 patches of random colours under some noise, in ten classes."""
     rng = np.random.default_rng(number)
     patches = rng.integers(16, 240, (AT_ONCE, 4, 4, 3)).repeat(8, axis=1).repeat(8, axis=2)
     images = (patches + rng.integers(-8, 9, patches.shape)).astype(np.uint8)
-    members = []
+    parts, members = [], []
+    end = 0
     for index, image in enumerate(images, start=number * AT_ONCE):
         content = _png(image)
         member = tarfile.TarInfo(f"class-{index % 10}/{index:07}.png")
         member.size = len(content)
-        members.append(member.tobuf(tarfile.PAX_FORMAT) + content + bytes(-len(content) % tarfile.BLOCKSIZE))
-    return b"".join(members)
+        header = member.tobuf(tarfile.PAX_FORMAT)
+        parts += [header, content, bytes(-len(content) % tarfile.BLOCKSIZE)]
+        members.append((member.name, end + len(header), len(content)))
+        end += sum(map(len, parts[-3:]))
+    return b"".join(parts), members
 
 
 def make_project(folder: Path, count: int) -> None:
@@ -85,8 +91,15 @@ def make_project(folder: Path, count: int) -> None:
     (folder / "raw").mkdir(parents=True)
     (folder / "params.yaml").write_text(yaml.safe_dump(values))
     parts = mapped(packed, range(count // AT_ONCE), processes=cores())
-    with (folder / "raw" / IMAGES_TAR).open("wb") as tar, progress("images made up", count) as line:
-        for done, part in enumerate(parts, start=1):
+    with (
+        (folder / "raw" / IMAGES_TAR).open("wb") as tar,
+        (folder / "raw" / IMAGES_LIST).open("w", newline="") as index,
+        progress("images made up", count) as line,
+    ):
+        rows = csv.writer(index)
+        rows.writerow(COLUMNS)
+        for done, (part, members) in enumerate(parts, start=1):
+            rows.writerows((name, tar.tell() + offset, size) for name, offset, size in members)
             tar.write(part)
             line.update(done * AT_ONCE)
         tar.write(bytes(tarfile.RECORDSIZE))

@@ -4,6 +4,7 @@ Nothing is unpacked under a name that an archive chose. Names are checked all th
 `source` of each image. Sizes are checked because a few kilobytes can claim to be petabytes.
 """
 
+import csv
 import os
 import re
 import stat
@@ -18,6 +19,7 @@ from typing import IO, BinaryIO, NoReturn, cast
 
 from stages.errors import StageError
 from stages.progress import progress
+from stages.published import COLUMNS
 from stages.unpacking import readable, seekable
 
 LARGEST_FILE = 256 << 20
@@ -66,14 +68,29 @@ def open_entries(source: Path, *, scratch: Path) -> Iterator[list[Entry]]:
                 yield _checked(source, _tar_entries(source, tar), bound=bound)
 
 
-def pack(entries: list[Entry], target: Path) -> None:
-    """Write entries into an uncompressed tar that depends on nothing but their names, bytes and order."""
-    with tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as tar, progress("fetch: files", len(entries)) as line:
+def pack(entries: list[Entry], target: Path, index: Path) -> None:
+    """Write entries into an uncompressed tar that depends on nothing but their names, bytes and order.
+
+    Args:
+        entries: to pack.
+        target: the tar.
+        index: a CSV file with a row for each entry: its name, and where its bytes lie in the tar.
+    """
+    with (
+        target.open("wb") as file,
+        tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar,
+        index.open("w", encoding="utf-8", newline="") as listed,
+        progress("fetch: files", len(entries)) as line,
+    ):
+        rows = csv.writer(listed, lineterminator="\n")
+        rows.writerow(COLUMNS)
         for done, entry in enumerate(entries, start=1):
             header = tarfile.TarInfo(entry.name)  # mode 0644, no owner, time 0
             header.size = entry.size
-            with entry.open() as file:
-                tar.addfile(header, cast(BinaryIO, file))
+            with entry.open() as content:
+                tar.addfile(header, cast(BinaryIO, content))
+            blocks = -(-entry.size // tarfile.BLOCKSIZE)
+            rows.writerow((entry.name, file.tell() - blocks * tarfile.BLOCKSIZE, entry.size))
             line.update(done)
 
 

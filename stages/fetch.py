@@ -10,7 +10,7 @@ from stages.errors import StageError
 from stages.lineage import file_digest, project_root
 from stages.outputs import new_folder
 from stages.params import DataConfig
-from stages.published import DIGITS, DIGITS_SHA256, IMAGES_TAR, PUBLISHED, Published
+from stages.published import DIGITS, DIGITS_SHA256, IMAGES_LIST, IMAGES_TAR, PUBLISHED, Published
 from stages.unpacking import copy_bounded, unpacked
 
 
@@ -18,7 +18,8 @@ def fetch(raw: Path, *, data: DataConfig) -> None:
     """Write the original files of a data set: bundled, downloaded, or from a local copy.
 
     What others publish is stored unpacked under its published names, each file with the published sha256. A user's
-    own images become one uncompressed `images.tar`, byte for byte the same whenever names and contents are.
+    own images become one uncompressed `images.tar`, byte for byte the same whenever names and contents are, and
+    `images.csv`, which says what lies where in it.
 
     Args:
         raw: new; a folder.
@@ -62,7 +63,7 @@ def _pack_images(source: Path, folder: Path) -> None:
     with open_entries(source, scratch=folder) as entries:
         if not entries:
             raise StageError(f"params.yaml: data.path: {source} holds no files (hidden ones do not count); add images")
-        pack(entries, folder / IMAGES_TAR)
+        pack(entries, folder / IMAGES_TAR, folder / IMAGES_LIST)
 
 
 def _download(published: Published, folder: Path) -> None:

@@ -1,10 +1,8 @@
 """What `fetch` wrote, read chunk by chunk: four formats, one kind of record."""
 
 import math
-import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -13,13 +11,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from stages.errors import StageError
-from stages.packed import Member, Place, chunked, folder_of, layout, members
+from stages.packed import Member, Place, cut, folder_of, layout, listed
 from stages.pixels import RefusedError, decode
 from stages.prepared import Split
 from stages.published import (
     CIFAR_TEST,
     CIFAR_TRAIN,
     DIGITS,
+    IMAGES_LIST,
     IMAGES_TAR,
     PUBLISHED,
     TEST_IMAGES,
@@ -27,9 +26,6 @@ from stages.published import (
     TRAIN_IMAGES,
     TRAIN_LABELS,
 )
-
-CHUNK = 256
-"""Most images that are decoded at one go."""
 
 
 @dataclass(frozen=True)
@@ -60,14 +56,14 @@ class Originals:
     """All source images in a fixed order; `classes` in label order, or None where folders name them.
 
     `official_train` is the number of images in a published training split, whose order is random; 0 for others.
-    `chunks(first)` are those from number `first` on, cut into chunks.
+    `chunks(first, largest)` are those from number `first` on, cut into chunks of at most `largest`.
     """
 
     total: int
     raw_bytes: int
     official_train: int
     classes: tuple[str, ...] | None
-    chunks: Callable[[int], Iterator[Chunk]]
+    chunks: Callable[[int, int], Iterator[Chunk]]
 
 
 def read(raw: Path, name: str) -> Originals:
@@ -88,12 +84,12 @@ def read(raw: Path, name: str) -> Originals:
             case "digits":
                 return _digits(raw / DIGITS)
             case "folder":
-                return _folder(raw / IMAGES_TAR)
+                return _folder(raw / IMAGES_TAR, raw / IMAGES_LIST)
             case "cifar10":
                 return _cifar(raw, PUBLISHED[name].classes)
             case _:
                 return _idx(raw, PUBLISHED[name].classes)
-    except (FileNotFoundError, ValueError, tarfile.TarError) as error:
+    except (FileNotFoundError, ValueError) as error:
         raise StageError(
             f"{raw} is not what fetch writes for {name} ({error}); run `dvc repro --force fetch`"
         ) from None
@@ -118,10 +114,10 @@ class Arrays:
         for number, (image, label) in enumerate(zip(self.images, self.labels, strict=True), self.first):
             yield Original(f"{self.file}#{number}", self.split, self.classes[label], Image.fromarray(image), None)
 
-    def cut(self, first: int) -> Iterator[Chunk]:
+    def cut(self, first: int, largest: int) -> Iterator[Chunk]:
         """Yield the images from `first` on in chunks."""
-        for start in range(first, len(self.images), CHUNK):
-            part = slice(start, start + CHUNK)
+        for start in range(first, len(self.images), largest):
+            part = slice(start, start + largest)
             yield Arrays(self.file, self.split, self.images[part], self.labels[part], self.classes, start)
 
 
@@ -132,9 +128,9 @@ def _published(files: list[Arrays]) -> Originals:
         if file.labels.max(initial=0) >= len(file.classes):
             raise ValueError(f"{file.file}: label {file.labels.max()}, but {len(file.classes)} classes")
 
-    def chunks(first: int) -> Iterator[Chunk]:
+    def chunks(first: int, largest: int) -> Iterator[Chunk]:
         for file in files:
-            yield from file.cut(min(first, len(file.images)))
+            yield from file.cut(min(first, len(file.images)), largest)
             first = max(0, first - len(file.images))
 
     official_train = sum(len(file.images) for file in files if file.split == "train")
@@ -209,17 +205,17 @@ class Packed:
                     yield Original(name, split, class_name, image, None)
 
 
-def _folder(path: Path) -> Originals:
-    """List the tar twice: first what all folders are, then the files; so memory holds a chunk of them, not millions."""
-    total, folders = 0, set[str]()
-    for name, _, _ in members(path):
-        total += 1
-        folders.add(folder_of(name))
-    places = layout(folders)
+def _folder(tar: Path, index: Path) -> Originals:
+    raw_bytes = tar.stat().st_size
+    table = listed(index, raw_bytes)
+    places = layout({folder_of(name) for name in table["name"].to_pylist()})
     official = any(split is not None for split, _ in places.values())
 
-    def chunks(first: int) -> Iterator[Chunk]:
-        for some in chunked(islice(members(path), first, None), CHUNK):
-            yield Packed(path, some, [places[folder_of(name)] for name, _, _ in some], official)
+    def chunks(first: int, largest: int) -> Iterator[Chunk]:
+        left = table.slice(first)
+        for part in cut(left["size"].to_pylist(), largest):
+            columns = left.slice(part.start, part.stop - part.start).to_pydict()
+            members = list(zip(*columns.values(), strict=True))
+            yield Packed(tar, members, [places[folder_of(name)] for name in columns["name"]], official)
 
-    return Originals(total, path.stat().st_size, 0, None, chunks)
+    return Originals(table.num_rows, raw_bytes, 0, None, chunks)

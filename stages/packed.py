@@ -1,66 +1,49 @@
-"""The tar of images that `fetch` packs: listed once, then read member by member wherever somebody needs some."""
+"""The tar of images that `fetch` packs, and the list of what lies where in it."""
 
-import os
-import struct
-import tarfile
-from collections.abc import Generator, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from stages.prepared import Split
+from stages.published import COLUMNS
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 CHUNK_BYTES = 4 << 20
 """Encoded images that are decoded at one go: a moment's work, whether they are many small ones or one photograph."""
 
 Member = tuple[str, int, int]
-"""Of a file in the tar: its name, and offset and size of its bytes. Named tuples would cost six times as much."""
+"""A row of the list, see `COLUMNS`. Named tuples would cost six times as much."""
 Place = tuple[Split | None, str | None]
 """Official split and class."""
 HELD_OUT = ("test", "val", "valid", "validation")
-_BLOCK = tarfile.BLOCKSIZE
-_HEADER = struct.Struct("100s24x11s21xc100x6s82xc166x")
-"""Of POSIX.1-1988: name, size in octal digits, kind, magic, start of the name's prefix."""
-_AHEAD = 128 * _BLOCK
-"""Bytes that are read at once: headers of many small files, and no more than a part of a large one."""
 
 
-def members(path: Path) -> Iterator[Member]:
-    """Yield the files of an uncompressed tar in their order.
-
-    `tarfile` takes ten times as long and keeps all that it has seen; it reads the headers that are not plain.
+def listed(path: Path, bytes_of_tar: int) -> "pa.Table":
+    """Return the list of what is in the tar, one row for each file, in its order.
 
     Args:
-        path: of the tar.
+        path: of the list, as `stages.archives.pack` writes it.
+        bytes_of_tar: its size.
 
-    Yields:
-        One member at a time.
+    Returns:
+        A table with `COLUMNS`.
+
+    Raises:
+        ValueError: it is no such list, or the tar ends before the last of its files.
     """
-    with tarfile.open(path, "r:") as tar, path.open("rb") as file:
-        found = tar.next()
-        while found is not None:
-            yield found.name, found.offset_data, found.size
-            tar.members = []  # type: ignore[attr-defined]  # where tarfile keeps all
-            tar.offset = yield from _plain(file.fileno(), tar.offset)
-            found = tar.next()
+    # Only here: the processes that decode need none of it.
+    from pyarrow import compute, csv, int64, string
 
-
-def _plain(file: int, offset: int) -> Generator[Member, None, int]:
-    """Yield regular files with short ASCII names, as `stages.archives.pack` writes them; return where others begin."""
-    ahead, start = b"", offset
-    while True:
-        place = offset - start
-        if place + _BLOCK > len(ahead):
-            ahead, start, place = os.pread(file, _AHEAD, offset), offset, 0
-            if not ahead:
-                return offset
-            if len(ahead) < _BLOCK:
-                raise tarfile.ReadError("unexpected end of data")
-        name, size, kind, magic, prefix = _HEADER.unpack_from(ahead, place)
-        if not (kind == b"0" and magic == b"ustar\0" and prefix == b"\0" and name.isascii()):
-            return offset
-        offset += _BLOCK
-        length = int(size, 8)
-        yield name.rstrip(b"\0").decode("ascii"), offset, length
-        offset += -(-length // _BLOCK) * _BLOCK
+    kinds = csv.ConvertOptions(column_types=dict(zip(COLUMNS, (string(), int64(), int64()), strict=True)))
+    table = csv.read_csv(path, convert_options=kinds)
+    if tuple(table.column_names) != COLUMNS:
+        raise ValueError(f"{path.name} has the columns {', '.join(table.column_names)}")
+    end = compute.max(compute.add(table["offset"], table["size"])).as_py() or 0
+    if end > bytes_of_tar:
+        raise ValueError(f"{path.name} tells of {end:,} bytes, and the tar has {bytes_of_tar:,}")
+    return table
 
 
 def folder_of(name: str) -> str:
@@ -68,19 +51,18 @@ def folder_of(name: str) -> str:
     return name.rpartition("/")[0]
 
 
-def chunked(found: Iterator[Member], largest: int) -> Iterator[list[Member]]:
-    """Yield members in lists of at most `largest`, and of few bytes unless one alone has more."""
-    chunk: list[Member] = []
+def cut(sizes: Iterable[int], largest: int) -> Iterator[slice]:
+    """Yield slices of at most `largest` files in a row, and of few bytes unless one alone has more."""
+    start = stop = 0
     free = CHUNK_BYTES
-    for member in found:
-        _, _, size = member
-        if chunk and (len(chunk) == largest or size > free):
-            yield chunk
-            chunk, free = [], CHUNK_BYTES
-        chunk.append(member)
+    for size in sizes:
+        if stop > start and (stop - start == largest or size > free):
+            yield slice(start, stop)
+            start, free = stop, CHUNK_BYTES
+        stop += 1
         free -= size
-    if chunk:
-        yield chunk
+    if stop > start:
+        yield slice(start, stop)
 
 
 def layout(folders: set[str]) -> dict[str, Place]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import shutil
 import sys
 from contextlib import suppress
@@ -31,6 +32,10 @@ from stages.workspace import held
 
 PARALLEL_FROM = 32 << 20
 """Bytes of raw files, about a second of decoding: below, starting processes costs more than they give."""
+CHUNK = 256
+"""Most images that are decoded at one go,"""
+CHUNK_PIXELS = 1 << 20
+"""and most bytes of their prepared pixels, unless one image has more: each process may have some chunks that wait."""
 MOST_PROCESSES = 16
 """One process writes what the others decode, and each has some 50 MB."""
 CODE = ("decoding", "formats", "intake", "packed", "pixels", "prepared", "published")
@@ -112,11 +117,13 @@ def _forget_others(place: Path) -> None:
 
 def _decode(originals: Originals, recipe: Recipe, place: Path) -> pd.DataFrame:
     """Decode what `place` lacks; return the rows of all images."""
-    with Intake(place, (recipe.channels, recipe.size, recipe.size)) as intake:
+    shape = (recipe.channels, recipe.size, recipe.size)
+    largest = max(1, min(CHUNK, CHUNK_PIXELS // math.prod(shape)))
+    with Intake(place, shape) as intake:
         if intake.done:
             print(f"prepare: goes on behind {intake.done:,} images of a stopped run", file=sys.stderr)
         processes = min(cores(), MOST_PROCESSES) if originals.raw_bytes >= PARALLEL_FROM else 1
-        tasks = numbered(originals.chunks(intake.done), intake.done)
+        tasks = numbered(originals.chunks(intake.done, largest), intake.done)
         with progress("prepare: images", originals.total, intake.done) as line:
             for chunk in mapped(partial(decoded, recipe=recipe), tasks, processes=processes):
                 intake.add(chunk)

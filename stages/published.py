@@ -13,6 +13,9 @@ CIFAR_TEST = "test_batch.bin"
 
 IMAGES_TAR = "images.tar"
 """The name under which the images of a user's folder are kept in `raw`."""
+IMAGES_LIST = "images.csv"
+"""What lies where in this tar: a row for each file, with its name, and offset and size of its bytes."""
+COLUMNS = ("name", "offset", "size")
 
 
 @dataclass(frozen=True)

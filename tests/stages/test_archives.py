@@ -75,11 +75,11 @@ def test_the_packed_tar_depends_only_on_names_and_contents(
     for number, files in enumerate([FILES, dict(reversed(FILES.items()))]):
         source = make(tmp_path / f"source{number}", files)
         with open_entries(source, scratch=tmp_path) as entries:
-            pack(entries, tmp_path / f"packed{number}.tar")
-        written.append((tmp_path / f"packed{number}.tar").read_bytes())
+            pack(entries, tmp_path / f"packed{number}.tar", tmp_path / f"packed{number}.csv")
+        written.append([(tmp_path / f"packed{number}.{kind}").read_bytes() for kind in ("tar", "csv")])
     with open_entries(make_tar(tmp_path / "plain.tar", FILES), scratch=tmp_path) as entries:
-        pack(entries, tmp_path / "reference.tar")
-    assert written[0] == written[1] == (tmp_path / "reference.tar").read_bytes()
+        pack(entries, tmp_path / "reference.tar", tmp_path / "reference.csv")
+    assert written[0] == written[1] == [(tmp_path / f"reference.{kind}").read_bytes() for kind in ("tar", "csv")]
     with tarfile.open(tmp_path / "packed0.tar", "r:") as tar:
         assert [(info.name, info.mtime, info.mode, info.uid) for info in tar] == [
             (name, 0, 0o644, 0) for name in sorted(FILES)
@@ -90,7 +90,7 @@ def test_the_packed_tar_depends_only_on_names_and_contents(
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_packing_keeps_every_byte_and_name(tmp_path: Path, files: dict[str, bytes]) -> None:
     entries = [Entry(name, len(data), partial(io.BytesIO, data)) for name, data in sorted(files.items())]
-    pack(entries, tmp_path / "packed.tar")
+    pack(entries, tmp_path / "packed.tar", tmp_path / "packed.csv")
     with tarfile.open(tmp_path / "packed.tar", "r:") as tar:
         read = {info.name: file.read() for info in tar if (file := tar.extractfile(info))}
     assert read == files

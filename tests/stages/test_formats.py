@@ -1,7 +1,7 @@
 import io
 import pickle
 import struct
-import tarfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +9,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from stages.archives import Entry, pack
 from stages.errors import StageError
 from stages.fetch import fetch
-from stages.formats import CHUNK, Original, Originals, read
+from stages.formats import Original, Originals, read
 from stages.params import DataConfig
 from stages.published import CIFAR_TEST, CIFAR_TRAIN, TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS
 
@@ -34,7 +35,8 @@ def write_idx(folder: Path, train: int = 7, test: int = 3) -> tuple[NDArray[np.u
 
 def all_of(originals: Originals, first: int = 0) -> list[Original]:
     """Return all images as other processes get them."""
-    chunks = [pickle.loads(pickle.dumps(chunk)) for chunk in originals.chunks(first)]
+    chunks = [pickle.loads(pickle.dumps(chunk)) for chunk in originals.chunks(first, 256)]
+    assert max(map(len, chunks), default=0) <= 256
     assert sum(len(chunk) for chunk in chunks) == originals.total - first
     return [original for chunk in chunks for original in chunk.originals()]
 
@@ -60,7 +62,7 @@ def test_idx_files_are_read_image_by_image(tmp_path: Path) -> None:
     assert all(np.array_equal(pixels_of(original), image) for original, image in zip(found, images, strict=True))
 
 
-@pytest.mark.parametrize("first", [0, 1, CHUNK, 299, 300, 301, 350])
+@pytest.mark.parametrize("first", [0, 1, 256, 299, 300, 301, 350])
 def test_images_can_be_read_from_any_of_them_on(tmp_path: Path, first: int) -> None:
     write_idx(tmp_path, train=300, test=50)
     originals = read(tmp_path, "mnist")
@@ -131,11 +133,8 @@ def test_a_folder_is_decoded_or_refused_file_by_file(tmp_path: Path) -> None:
     picture = io.BytesIO()
     Image.new("L", (6, 4), 9).save(picture, "PNG")
     files = {"stray.png": picture.getvalue(), "test/b.png": b"no", "train/a.png": picture.getvalue()}
-    with tarfile.open(tmp_path / "images.tar", "w") as tar:
-        for name, content in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
+    entries = [Entry(name, len(content), partial(io.BytesIO, content)) for name, content in files.items()]
+    pack(entries, tmp_path / "images.tar", tmp_path / "images.csv")
     originals = read(tmp_path, "folder")
     stray, test, train = all_of(originals)
     assert (originals.total, originals.classes) == (3, None)
@@ -144,3 +143,11 @@ def test_a_folder_is_decoded_or_refused_file_by_file(tmp_path: Path) -> None:
     assert test.refused == "not an image (PNG, JPEG, WEBP, BMP)"
     assert (train.source, train.split, train.refused) == ("train/a.png", "train", None)
     assert pixels_of(train).tolist() == [[9] * 6] * 4
+
+
+def test_a_folder_without_its_list_is_named(tmp_path: Path) -> None:
+    (tmp_path / "images.tar").write_bytes(bytes(10240))
+    with pytest.raises(
+        StageError, match=r"is not what fetch writes for folder .*images.csv.*`dvc repro --force fetch`"
+    ):
+        read(tmp_path, "folder")

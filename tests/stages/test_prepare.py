@@ -175,7 +175,7 @@ def test_the_number_of_processes_changes_no_byte(tmp_path: Path, monkeypatch: py
 
     config = replace(CONFIG, channels=3, max_refused_share=0.5)
     monkeypatch.setattr("stages.prepare.mapped", counted)
-    monkeypatch.setattr("stages.formats.CHUNK", 7)
+    monkeypatch.setattr("stages.prepare.CHUNK", 7)
     alone = contents(run(tmp_path, mixed(90), config, "alone"))
     monkeypatch.setattr("stages.prepare.PARALLEL_FROM", 0)
     for number in (1, 3):
@@ -183,6 +183,25 @@ def test_the_number_of_processes_changes_no_byte(tmp_path: Path, monkeypatch: py
         assert contents(run(tmp_path, mixed(90), config, f"with-{number}")) == alone
     assert started == [1, 1, 3]
     assert list((tmp_path / "project" / ".checkpoints").iterdir()) == []
+
+
+@pytest.mark.parametrize(("bound", "largest"), [(3 * 16 * 16 * 4 + 5, 4), (1, 1)])
+def test_chunks_of_large_images_are_small(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: int, largest: int
+) -> None:
+    counts: list[int] = []
+
+    def counted(function: Any, tasks: Any, *, processes: int) -> Any:
+        for chunk in mapped(function, tasks, processes=processes):
+            counts.append(sum(map(len, chunk.pixels.values())))
+            yield chunk
+
+    config = replace(CONFIG, image_size=16, channels=3)
+    monkeypatch.setattr("stages.prepare.mapped", counted)
+    monkeypatch.setattr("stages.prepare.CHUNK_PIXELS", bound)
+    run(tmp_path, {f"{number}.jpg": jpeg(number) for number in range(30)}, config)
+    assert sum(counts) == 30
+    assert max(counts) == largest
 
 
 def test_arrays_are_the_same_from_any_number_of_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,12 +217,12 @@ SLOW_STAGE = """
 import os, signal, sys, time
 from pathlib import Path
 from dataclasses import replace
-from stages import formats, intake
+from stages import intake
 from stages import prepare as stage
 from tests.stages.test_prepare import CONFIG, FOLDER
 
 if __name__ == "__main__":
-    formats.CHUNK = 10
+    stage.CHUNK = 10
     stage.PARALLEL_FROM, stage.cores = 0, lambda: int(sys.argv[3])
     add = intake.Intake.add
 
