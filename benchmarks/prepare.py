@@ -96,7 +96,7 @@ def make_project(folder: Path, count: int) -> None:
         (folder / "raw" / IMAGES_LIST).open("w", newline="") as index,
         progress("images made up", count) as line,
     ):
-        rows = csv.writer(index)
+        rows = csv.writer(index, lineterminator="\n")
         rows.writerow(COLUMNS)
         for done, (part, members) in enumerate(parts, start=1):
             rows.writerows((name, tar.tell() + offset, size) for name, offset, size in members)
