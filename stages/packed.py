@@ -1,8 +1,11 @@
 """The tar of images that `fetch` packs, and the list of what lies where in it."""
 
+import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from stages.prepared import Split
 from stages.published import COLUMNS
@@ -31,18 +34,20 @@ def listed(path: Path, bytes_of_tar: int) -> "pa.Table":
         A table with `COLUMNS`.
 
     Raises:
-        ValueError: it is no such list, or the tar ends before the last of its files.
+        ValueError: it is no such list, or not of this tar.
     """
     # Only here: the processes that decode need none of it.
-    from pyarrow import compute, csv, int64, string
+    from pyarrow import csv, int64, string
 
     kinds = csv.ConvertOptions(column_types=dict(zip(COLUMNS, (string(), int64(), int64()), strict=True)))
     table = csv.read_csv(path, convert_options=kinds)
     if tuple(table.column_names) != COLUMNS:
         raise ValueError(f"{path.name} has the columns {', '.join(table.column_names)}")
-    end = compute.max(compute.add(table["offset"], table["size"])).as_py() or 0
-    if end > bytes_of_tar:
-        raise ValueError(f"{path.name} tells of {end:,} bytes, and the tar has {bytes_of_tar:,}")
+    offsets, sizes = (table[name].to_numpy() for name in COLUMNS[1:])
+    # Before each file and behind the last is a header or a block that ends the tar, and then less than a record or two.
+    free = np.diff(offsets, prepend=0, append=bytes_of_tar) - np.append(0, sizes)
+    if not ((sizes >= 0).all() and (free >= tarfile.BLOCKSIZE).all() and free[-1] < 2 * tarfile.RECORDSIZE):
+        raise ValueError(f"{path.name} does not tell what lies where in the {bytes_of_tar:,} bytes of the tar")
     return table
 
 

@@ -1,4 +1,5 @@
 import io
+from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -38,19 +39,38 @@ def test_what_was_packed_is_found_whatever_its_name_and_size(tmp_path: Path, fil
 
 
 def test_a_tar_that_was_cut_is_an_error(tmp_path: Path) -> None:
-    content, index = packed_in(tmp_path, {f"{number}.png": bytes(600) for number in range(3)})
-    end = 3 * (512 + 1024) - 424  # of the last file's bytes
-    assert end < len(content)
-    assert listed(index, end).num_rows == 3
-    with pytest.raises(ValueError, match=r"images.csv tells of 4,184 bytes, and the tar has 4,183"):
-        listed(index, end - 1)
+    content, index = packed_in(tmp_path, {f"{number}.png": bytes(600) for number in range(30)})
+    end = 30 * (512 + 1024) - 424  # of the last file's bytes
+    assert listed(index, len(content)).num_rows == 30
+    for length in (0, 1000, end - 1, end):
+        with pytest.raises(
+            ValueError, match=r"images.csv does not tell what lies where in the [\d,]+ bytes of the tar"
+        ):
+            listed(index, length)
 
 
-@pytest.mark.parametrize("content", ["", "name,offset\na,1\n", "name,offset,size\na,b,c\n", "name,offset,size\na,1\n"])
-def test_a_list_that_was_damaged_is_an_error(tmp_path: Path, content: str) -> None:
-    (tmp_path / "images.csv").write_text(content)
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        lambda lines: [],
+        lambda lines: lines[:1],
+        lambda lines: lines[:4],
+        lambda lines: [*lines[:4], "cats/"],
+        lambda lines: [*lines, *lines[1:]],
+        lambda lines: [line.rpartition(",")[0] for line in lines],
+        lambda lines: [lines[0], "0.png,512,", *lines[2:]],
+        lambda lines: [lines[0], "0.png,,60000", *lines[2:]],
+        lambda lines: [lines[0], "0.png,-5,60000", *lines[2:]],
+        lambda lines: [lines[0], "0.png,512,-1", *lines[2:]],
+        lambda lines: [lines[0], "0.png,9223372036854775807,9", *lines[2:]],
+        lambda lines: [*lines[:2], lines[1], *lines[3:]],
+    ],
+)
+def test_a_list_that_was_damaged_is_an_error(tmp_path: Path, damaged: Callable[[list[str]], list[str]]) -> None:
+    content, index = packed_in(tmp_path, {f"{number}.png": bytes(60000) for number in range(5)})
+    index.write_text("".join(f"{line}\n" for line in damaged(index.read_text().splitlines())))
     with pytest.raises(ValueError, match=r".+"):
-        listed(tmp_path / "images.csv", 1 << 20)
+        listed(index, len(content))
 
 
 @given(st.lists(st.integers(0, 150)), st.integers(1, 5))
