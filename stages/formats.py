@@ -208,12 +208,12 @@ class Packed:
 def _folder(tar: Path, index: Path) -> Originals:
     raw_bytes = tar.stat().st_size
     table = listed(index, raw_bytes)
-    places = layout({folder_of(name) for name in table["name"].to_pylist()})
+    places = layout({folder_of(name) for part in table["name"].chunks for name in part.to_pylist()})
     official = any(split is not None for split, _ in places.values())
 
     def chunks(first: int, largest: int) -> Iterator[Chunk]:
         left = table.slice(first)
-        for part in cut(left["size"].to_pylist(), largest):
+        for part in cut((size for some in left["size"].chunks for size in some.to_pylist()), largest):
             columns = left.slice(part.start, part.stop - part.start).to_pydict()
             members = list(zip(*columns.values(), strict=True))
             yield Packed(tar, members, [places[folder_of(name)] for name in columns["name"]], official)
