@@ -25,7 +25,7 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pydoclint gan_core stages flows benchmarks
+	$(BIN)/pydoclint gan_core mlops stages commands experiments flows benchmarks
 	$(BIN)/python -m pytest tests/test_architecture.py
 
 bench: $(READY)
@@ -58,10 +58,10 @@ worker: $(READY)
 	@$(BIN)/prefect worker start --pool local --type process
 
 preset: $(READY)
-	@$(BIN)/python -m stages.preset "$(NAME)" $(if $(DATA),"$(DATA)")
+	@$(BIN)/python -m commands.preset "$(NAME)" $(if $(DATA),"$(DATA)")
 
 rebuild: $(READY)
-	@$(BIN)/python -m stages.rebuild $(if $(MODEL),"$(MODEL)",champion) $(if $(FOLDER),"$(FOLDER)")
+	@$(BIN)/python -m commands.rebuild $(if $(MODEL),"$(MODEL)",champion) $(if $(FOLDER),"$(FOLDER)")
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -10,9 +10,9 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from benchmarks.machine import machine, measured
-from benchmarks.rounds import in_own_process
-from benchmarks.tables import page_of, section, sections, show, table_of
+from benchmarks.harness.machine import machine, measured
+from benchmarks.harness.rounds import in_own_process
+from benchmarks.harness.tables import page_of, section, sections, show, table_of
 
 NAMES = (
     "startup",

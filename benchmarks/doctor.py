@@ -22,22 +22,23 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from experiments.densities.config import load_density_params
 from gan_core.config import TrainConfig
-from gan_core.densities import PLANES
 from gan_core.doctor import HEALTHY, Diagnosis, Doctor, non_finite
-from gan_core.draws import Draws
-from gan_core.instruments import Instruments
-from gan_core.point_networks import build_players
-from gan_core.randomness import stream
-from gan_core.state import TrainState, initial_state, state_of
-from gan_core.training import NonFiniteLossError, step_discriminator, train
-from stages import params
-from stages.density_params import load_density_params
+from gan_core.runtime.randomness import stream
+from gan_core.theory.densities import PLANES
+from gan_core.theory.point_networks import build_players
+from gan_core.training.batches import Batches
+from gan_core.training.instruments import Instruments
+from gan_core.training.loop import NonFiniteLossError, train
+from gan_core.training.state import TrainState, initial_state, state_of
+from gan_core.training.steps import step_discriminator
+from mlops.project import params
+from mlops.project.params import DataConfig
+from mlops.project.prepared_data import load_images
+from mlops.project.progress import progress
 from stages.fetch import fetch
-from stages.params import DataConfig
 from stages.prepare import prepare
-from stages.prepared import load_images
-from stages.progress import progress
 
 ROOT = Path(__file__).parents[1]
 PARAMS = params.load(ROOT / "params.yaml")
@@ -46,7 +47,7 @@ CERTAIN_AFTER = 1500
 
 
 @dataclass(frozen=True)
-class Game:
+class TrainingRun:
     """A training: what was planted in it (or `healthy`), on which data, under which seed."""
 
     planted: str
@@ -60,7 +61,7 @@ class Game:
 class Outcome:
     """What the doctor said of a game at its end and on the way, and his and the instruments' share of its time."""
 
-    game: Game
+    game: TrainingRun
     diagnosis: Diagnosis
     warnings: list[str]
     share: float
@@ -101,7 +102,7 @@ def certain_discriminator(config: TrainConfig, images: Tensor) -> tuple[TrainCon
         config, loss="minimax", r1_gamma=0.0, r2_gamma=0.0, discriminator_steps=5, generator_learning_rate=1e-4
     )
     state = initial_state(config, PARAMS.network, images)
-    draws = Draws(config, images)
+    draws = Batches(config, images)
     for step in range(CERTAIN_AFTER):
         step_discriminator(config, state, draws, step, k=-1)
     return config, state, images
@@ -151,7 +152,7 @@ def ring(seed: int) -> tuple[TrainConfig, TrainState, Tensor, Tensor]:
     return config, state_of(config, game.network, *players), points, unseen
 
 
-def play(game: Game) -> Outcome:
+def play(game: TrainingRun) -> Outcome:
     """Play a game under the doctor's eyes."""
     torch.set_num_threads(1)
     config = replace(PARAMS.train, seed=game.seed, steps=game.steps)
@@ -177,12 +178,12 @@ def play(game: Game) -> Outcome:
     return Outcome(game, diagnosis, warnings, looking / (time.perf_counter() - started))
 
 
-def games(mnist: str | None) -> list[Game]:
+def games(mnist: str | None) -> list[TrainingRun]:
     """Return 25 spoiled games and 20 sound ones, the longest first."""
-    healthy = [Game(HEALTHY, "digits", seed, 6000) for seed in range(6 if mnist else 12)]
-    healthy += [Game(HEALTHY, "mnist", seed, 2000, mnist) for seed in range(6 if mnist else 0)]
-    healthy += [Game(HEALTHY, "ring", seed, 3000) for seed in range(8)]
-    spoiled = [Game(name, "digits", seed, steps) for name, (_, steps) in PLANTED.items() for seed in range(5)]
+    healthy = [TrainingRun(HEALTHY, "digits", seed, 6000) for seed in range(6 if mnist else 12)]
+    healthy += [TrainingRun(HEALTHY, "mnist", seed, 2000, mnist) for seed in range(6 if mnist else 0)]
+    healthy += [TrainingRun(HEALTHY, "ring", seed, 3000) for seed in range(8)]
+    spoiled = [TrainingRun(name, "digits", seed, steps) for name, (_, steps) in PLANTED.items() for seed in range(5)]
     return healthy + spoiled
 
 

@@ -2,7 +2,7 @@
 
 `python -m benchmarks.gate` reads the outputs of the pipeline (`dvc repro` first). Simulated models are the generator
 itself, on new z; a worse one is the same with noise on its pixels, as much as makes its FID so much larger. Where the
-pipeline ran with `retrain.seeds`, real trainings that differ in their seed alone are compared too. About 3 minutes.
+pipeline ran with `replicate.seeds`, real trainings that differ in their seed alone are compared too. About 3 minutes.
 """
 
 from collections.abc import Sequence
@@ -18,16 +18,17 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from gan_core.fidelity import fid
-from gan_core.intervals import p_value
-from gan_core.randomness import stream
-from gan_core.sampling import generate, z_bank
-from gan_core.weights import load_generator
-from stages import params
-from stages.evidence import read_evidence
-from stages.plots import BLUE, GREEN, GREY, ORANGE, png_of
-from stages.progress import progress
-from stages.scoring import Scorer
+from gan_core.generation.generate import generate
+from gan_core.generation.generator_file import load_generator
+from gan_core.generation.latents import z_bank
+from gan_core.metrics.intervals import p_value
+from gan_core.metrics.scores import fid
+from gan_core.runtime.randomness import stream
+from mlops.figures.curves import BLUE, GREEN, GREY, ORANGE, png_of
+from mlops.project import params
+from mlops.project.progress import progress
+from mlops.scoring.evaluation import read_evaluation
+from mlops.scoring.scorer import Scorer
 
 PAIRS = 200
 IMPROVEMENTS = (0.0, 0.03, 0.05, 0.1, 0.15, 0.2)
@@ -124,14 +125,14 @@ def by_seeds(trainings: Array, rate: float) -> Table:
     table = Table("compared", "noise", "pairs", "promoted", title="real trainings, equal but for their seed")
     half = len(trainings) // 2
     first, second = trainings[0 : 2 * half : 2], trainings[1 : 2 * half : 2]
-    table.add_row("one training with another", "resampling", f"{half}", f"{promoted(first, second, rate):.1%}")
+    table.add_row("one training with another", "sampling", f"{half}", f"{promoted(first, second, rate):.1%}")
     every = [(i, j) for i in range(len(trainings)) for j in range(len(trainings)) if i != j]
     ones, others = (np.stack([trainings[pair[side]] for pair in every]) for side in (0, 1))
-    table.add_row("every one with every other", "resampling", f"{len(every)}", f"{promoted(ones, others, rate):.1%}")
+    table.add_row("every one with every other", "sampling", f"{len(every)}", f"{promoted(ones, others, rate):.1%}")
     means, rng = trainings.mean(axis=1), np.random.default_rng(0)
     drawn = np.stack([rng.permutation(means)[: 2 * GROUP] for _ in range(PAIRS)])
     share = promoted(drawn[:, :GROUP], drawn[:, GROUP:], rate)
-    table.add_row(f"{GROUP} trainings with {GROUP} others, drawn", "retraining", f"{PAIRS}", f"{share:.1%}")
+    table.add_row(f"{GROUP} trainings with {GROUP} others, drawn", "seeds", f"{PAIRS}", f"{share:.1%}")
     return table
 
 
@@ -152,7 +153,7 @@ def main() -> None:
         table.add_row(f"{improvement:.0%}", *(f"{share:.1%}" for share in by_banks.values()))
     console.print(table)
     PICTURE.write_bytes(draw(found, scorer.count, rate))
-    evidence = read_evidence("the pipeline's model", paths["evaluation"])
+    evidence = read_evaluation("the pipeline's model", paths["evaluation"])
     (column,) = (name for name in evidence.banks.columns if name.startswith("fid"))
     trainings = evidence.banks.pivot(index="training", columns="bank", values=column).to_numpy()
     if len(trainings) >= 2 * GROUP:

@@ -18,8 +18,8 @@ from typing import Any
 
 import yaml
 
-from benchmarks.rounds import Times, difference, in_turns, ratio, seconds
-from benchmarks.tables import Table
+from benchmarks.harness.rounds import Times, difference, in_turns, ratio, seconds
+from benchmarks.harness.tables import Table
 from tests.project import Project, clone, environment
 from tests.servers import BIN, QUIET, answers, free_port, running, wait_for
 

@@ -14,19 +14,20 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from benchmarks.game import TRAIN
-from benchmarks.images import digits
-from benchmarks.tables import Table
-from gan_core.classifier import Classifier, train_classifier
+from benchmarks.harness.game import TRAIN
+from benchmarks.harness.images import digits
+from benchmarks.harness.tables import Table
 from gan_core.config import ExtractorConfig, NetworkConfig
-from gan_core.device import Arithmetic
-from gan_core.features import Extractor, classifier_extractor, extract
-from gan_core.fidelity import Reference, fid
-from gan_core.intervals import interval
-from gan_core.sampling import generate, z_bank
-from gan_core.state import initial_state
-from gan_core.training import train
-from stages.progress import progress
+from gan_core.generation.generate import generate
+from gan_core.generation.latents import z_bank
+from gan_core.metrics.classifier import Classifier, train_classifier
+from gan_core.metrics.features import Extractor, classifier_extractor, extract
+from gan_core.metrics.intervals import interval
+from gan_core.metrics.scores import Reference, fid
+from gan_core.runtime.device import Arithmetic
+from gan_core.training.loop import train
+from gan_core.training.state import initial_state
+from mlops.project.progress import progress
 
 CPU = torch.device("cpu")
 IMAGES = 2_000

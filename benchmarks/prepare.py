@@ -28,12 +28,11 @@ import yaml
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from benchmarks.tables import Table
-from stages.packed import Member
-from stages.plots import BLUE, GREY, ORANGE, png_of
-from stages.processes import cores, mapped
-from stages.progress import progress
-from stages.published import COLUMNS, IMAGES_LIST, IMAGES_TAR
+from benchmarks.harness.tables import Table
+from mlops.figures.curves import BLUE, GREY, ORANGE, png_of
+from mlops.images.image_tar import COLUMNS, IMAGES_LIST, IMAGES_TAR, Member
+from mlops.images.worker_pool import cores, mapped
+from mlops.project.progress import progress
 
 ROOT = Path(__file__).resolve().parent.parent
 PICTURE = ROOT / "docs" / "pictures" / "prepare.png"

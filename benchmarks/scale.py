@@ -15,9 +15,9 @@ from tempfile import TemporaryDirectory
 
 import yaml
 
-from benchmarks.images import prepared_images
-from benchmarks.tables import Table
-from stages.progress import progress
+from benchmarks.harness.images import prepared_images
+from benchmarks.harness.tables import Table
+from mlops.project.progress import progress
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
@@ -98,9 +98,9 @@ def measured(folder: Path) -> Reading:
 
 def run(folder: Path) -> None:
     """Train as `python -m stages train` does, and note when steps end."""
+    import mlops.runs.run
     import stages.__main__
-    import stages.game
-    from gan_core.training import train
+    from gan_core.training.loop import train
 
     times, memory = list[float](), [0.0]
     threading.Thread(target=watch, args=(memory,), daemon=True).start()
@@ -110,7 +110,7 @@ def run(folder: Path) -> None:
             times.append(time.time())
             yield report
 
-    stages.game.train = noting  # type: ignore[attr-defined]  # where the stage looks it up
+    mlops.runs.run.train = noting  # type: ignore[attr-defined]  # where the stage looks it up
     stages.__main__.main("train", "prepared", str(folder / "generator.safetensors"), str(folder / "training"))
     speed = 64 * (STEPS - WARM_UP) / (times[-1] - times[WARM_UP - 1])
     (folder / "noted").write_text(f"{times[0]} {max(memory)} {speed}")
@@ -129,7 +129,7 @@ def draw(sizes: list[int], found: dict[int, list[Reading]]) -> None:
     """Draw the three columns against the number of images."""
     from matplotlib.figure import Figure  # here and below, so that the measured process does not load it
 
-    from stages.plots import BLUE, png_of
+    from mlops.figures.curves import BLUE, png_of
 
     figure = Figure(figsize=(10, 3.2), layout="constrained")
     titles = ("seconds to the first step", "memory, MB", "images per second")

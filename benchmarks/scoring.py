@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from benchmarks.rounds import in_turns, ratio
-from benchmarks.tables import Table
-from gan_core.classifier import Classifier
-from gan_core.features import Extractor, Features, classifier_extractor, extract
-from gan_core.fidelity import Reference, Settings, fid, scores
-from gan_core.tensor_files import load_tensors, save_tensors
+from benchmarks.harness.rounds import in_turns, ratio
+from benchmarks.harness.tables import Table
+from gan_core.metrics.classifier import Classifier
+from gan_core.metrics.features import Extractor, Features, classifier_extractor, extract
+from gan_core.metrics.scores import Reference, Settings, fid, scores
+from gan_core.runtime.tensor_files import load_tensors, save_tensors
 
 GENERATED, REFERENCE = 10_000, 50_000
 SETTINGS = Settings(isc_splits=10, kid_subsets=100, kid_subset_size=1000)
@@ -112,7 +112,7 @@ def kept(folder: Path) -> Reference:
 
 def set_up(folder: Path) -> None:
     """Write both sets of images, a classifier, and what is kept of the reference."""
-    from benchmarks.images import digits  # here, so that no measured process imports it
+    from benchmarks.harness.images import digits  # here, so that no measured process imports it
 
     pictures = digits(28, 1)
     for name, count in (("reference", REFERENCE), ("generated", GENERATED)):

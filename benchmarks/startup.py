@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
-from benchmarks.rounds import Times, in_turns, ratio, seconds
-from benchmarks.tables import Table
+from benchmarks.harness.rounds import Times, in_turns, ratio, seconds
+from benchmarks.harness.tables import Table
 from stages.__main__ import STAGES
 from tests.project import environment
 
@@ -28,19 +28,19 @@ LIBRARIES = {
     "prepare": f"{PARAMS} rich.progress pandas PIL.Image {ARCHIVES}",
     "extractor": f"{PARAMS} {DOWNLOAD} torch torch_fidelity safetensors.torch",
     "train": f"{PARAMS} rich.progress torch safetensors.torch mlflow PIL.Image",
-    "retrain": f"{PARAMS} rich.progress torch safetensors.torch",
+    "replicate": f"{PARAMS} rich.progress torch safetensors.torch",
     "diagnose": f"{PARAMS} matplotlib.figure",
     "evaluate": f"{PARAMS} {DOWNLOAD} torch torch_fidelity safetensors.torch pandas scipy.stats PIL.Image",
     "register": f"{PARAMS} rich.progress mlflow scipy.stats PIL.Image",
 }
 COMMANDS = {
-    "-m stages.preset none": (PARAMS, "there is no preset none"),
-    "-m stages.generate --help": (f"{PARAMS} rich.progress torch mlflow.pyfunc PIL.Image", "usage:"),
-    "-m stages.compare --help": (f"{PARAMS} mlflow scipy.stats", "usage:"),
-    "-m stages.promotion --help": (f"{PARAMS} mlflow", "usage:"),
-    "-m stages.rebuild a b c": (f"{PARAMS} mlflow", "usage:"),
-    "-m stages.densities": (f"{PARAMS} rich.progress torch", "takes PARAMS RESULTS METRICS"),
-    "-m stages.density_pictures": ("matplotlib.figure", "takes RESULTS PICTURES"),
+    "-m commands.preset none": (PARAMS, "there is no preset none"),
+    "-m commands.generate --help": (f"{PARAMS} rich.progress torch mlflow.pyfunc PIL.Image", "usage:"),
+    "-m commands.compare --help": (f"{PARAMS} mlflow scipy.stats", "usage:"),
+    "-m commands.promote --help": (f"{PARAMS} mlflow", "usage:"),
+    "-m commands.rebuild a b c": (f"{PARAMS} mlflow", "usage:"),
+    "-m experiments.densities.densities": (f"{PARAMS} rich.progress torch", "takes PARAMS RESULTS METRICS"),
+    "-m experiments.densities.density_pictures": ("matplotlib.figure", "takes RESULTS PICTURES"),
     "-c 'import flows.training'": ("prefect.main prefect.artifacts prefect.cache_policies prefect.runtime yaml", ""),
 }
 """Everything else that README and guide let a user type; what it uses, and what it says before any work."""

@@ -20,14 +20,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.game import TRAIN
-from benchmarks.images import prepared_images
-from benchmarks.rounds import in_own_process, in_turns, ratio
-from benchmarks.tables import Table
+from benchmarks.harness.game import TRAIN
+from benchmarks.harness.images import prepared_images
+from benchmarks.harness.rounds import in_own_process, in_turns, ratio
+from benchmarks.harness.tables import Table
 from gan_core.config import ComputeConfig, ExecutionConfig, NetworkConfig
-from gan_core.networks import DcganDiscriminator, DcganGenerator, build_discriminator, build_generator
-from stages import params
-from stages.prepared import load_images
+from gan_core.networks.build import build_discriminator, build_generator
+from gan_core.networks.dcgan import DcganDiscriminator, DcganGenerator
+from mlops.project import params
+from mlops.project.prepared_data import load_images
 from stages.train import train
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -127,7 +128,7 @@ def ways(pair: Pair, folder: Path, device: torch.device) -> Ways:
 
 def peer(pair: Pair, pixels: Tensor, workers: int, device: torch.device) -> float:
     """Return the images per second of the peer's loop."""
-    from benchmarks.peer import peer_speed
+    from benchmarks.peers.pytorch_dcgan import peer_speed
 
     build = {"size": pair.size, "channels": pair.channels, "seed": 0}
     judge, maker = build_discriminator(pair.network, **build), build_generator(pair.network, **build)
@@ -152,7 +153,7 @@ def peer(pair: Pair, pixels: Tensor, workers: int, device: torch.device) -> floa
 
 def bare(pair: Pair, *, bf16: bool, compiled: bool, captured: bool) -> float:
     """Return the images per second of the bare step."""
-    from benchmarks.bare import bare_milliseconds
+    from benchmarks.peers.bare_step import bare_milliseconds
 
     milliseconds = bare_milliseconds(
         pair.network,

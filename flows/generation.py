@@ -38,8 +38,8 @@ def gan_generate(
 
 @task(name="generate", task_run_name="generate", cache_policy=NO_CACHE)
 def generate(arguments: list[str]) -> None:
-    """Run `python -m stages.generate`."""
-    run([sys.executable, "-m", "stages.generate", *arguments], "generate")
+    """Run `python -m commands.generate`."""
+    run([sys.executable, "-m", "commands.generate", *arguments], "generate")
 
 
 def publish(folder: Path) -> None:

@@ -37,5 +37,5 @@ def gan_rollback(reason: str, version: int | None = None) -> None:
 def _decide(*arguments: str) -> None:
     """Run the command and leave in Prefect's UI what was decided."""
     os.chdir(ROOT)
-    said = run([sys.executable, "-m", "stages.promotion", *arguments], "promotion")
+    said = run([sys.executable, "-m", "commands.promote", *arguments], "promotion")
     create_markdown_artifact(key="gan-decision", markdown="\n\n".join(said), description=arguments[0])

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RETRIED: dict[str, dict[str, Any]] = {
     "fetch": {"retries": 2},  # a download goes on where it broke off
     "train": {"retries": 2, "retry_on": StageDiedError},  # from the last checkpoint
-    "retrain": {"retries": 2, "retry_on": StageDiedError},
+    "replicate": {"retries": 2, "retry_on": StageDiedError},
 }
 
 

@@ -7,22 +7,21 @@ the function is the section of that name.
 import importlib
 import inspect
 import os
-import signal
 import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from stages import params
-from stages.errors import StageError, disk_errors
+from mlops.project import params
+from mlops.project.errors import UserError, command_line, disk_errors
 
-STAGES = ("fetch", "prepare", "extractor", "train", "retrain", "diagnose", "evaluate", "register")
+STAGES = ("code", "fetch", "prepare", "extractor", "train", "replicate", "diagnose", "evaluate", "register")
 
 
 def stage_function(name: str) -> Callable[..., None]:
     """Return the function of a stage; its module, and so what it imports, is loaded only now."""
     if name not in STAGES:
-        raise StageError(f"unknown stage '{name}'; the stages are {', '.join(STAGES)}")
+        raise UserError(f"unknown stage '{name}'; the stages are {', '.join(STAGES)}")
     function: Callable[..., None] = getattr(importlib.import_module(f"stages.{name}"), name)
     return function
 
@@ -39,7 +38,7 @@ def main(name: str = "", *paths: str) -> None:
     function = stage_function(name)
     expected = len(inspect.signature(function).parameters) - len(sections(function))
     if len(paths) != expected:
-        raise StageError(f"stage {name} takes {expected} paths, got {len(paths)}; `dvc repro {name}` gives them")
+        raise UserError(f"stage {name} takes {expected} paths, got {len(paths)}; `dvc repro {name}` gives them")
     if "execution" in sections(function):
         run_ranks(name, paths, function, values)
     else:
@@ -55,11 +54,11 @@ def run(function: Callable[..., None], paths: tuple[str, ...], values: params.Pa
 def run_ranks(name: str, paths: tuple[str, ...], function: Callable[..., None], values: params.Params) -> None:
     """Run a stage that several processes may share: as one of them, as their launcher, or alone."""
     if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun started this process
-        from stages.rank import play_rank
+        from mlops.runs.worker import play_rank
 
         play_rank(partial(run, function, paths), values)
     elif values.execution.processes > 1:
-        from stages.launch import launch
+        from mlops.runs.launcher import launch
 
         launch(name, paths, values)
     else:
@@ -67,10 +66,5 @@ def run_ranks(name: str, paths: tuple[str, ...], function: Callable[..., None], 
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that whoever is told to end can still close its run
-    try:
+    with command_line():
         main(*sys.argv[1:])
-    except StageError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)  # as a shell says it; the traceback would say nothing more

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from gan_core.config import DoctorConfig
 from gan_core.doctor import Doctor
-from stages.plots import instruments_picture
-from stages.results import DIAGNOSIS, HISTORY, INSTRUMENTS, load_history, save_json
+from mlops.figures.curves import instruments_picture
+from mlops.project.result_files import DIAGNOSIS, HISTORY, INSTRUMENTS, load_history, save_json
 
 
 def diagnose(training: Path, diagnosis: Path, *, doctor: DoctorConfig) -> None:

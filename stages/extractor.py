@@ -2,30 +2,27 @@
 
 import re
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
 
-from gan_core.classifier import Classifier, accuracy, train_classifier
 from gan_core.config import ComputeConfig, ExtractorConfig
-from gan_core.device import pick_device
-from gan_core.features import Extractor, Features, classifier_extractor, extract, inception_extractor
-from gan_core.fidelity import Reference
-from gan_core.neighbours import radii
-from gan_core.tensor_files import load_tensors, save_tensors
-from stages.download import download
-from stages.errors import StageError
-from stages.lineage import dvc_md5, file_digest, project_root
-from stages.prepared import Split, load_images, load_labels, load_summary
-from stages.progress import progress
-from stages.results import load_json, save_json
+from gan_core.metrics.classifier import Classifier, accuracy, train_classifier
+from gan_core.metrics.features import extract
+from gan_core.metrics.neighbours import radii
+from gan_core.runtime.device import pick_device
+from gan_core.runtime.tensor_files import load_tensors, save_tensors
+from mlops.project.download import download
+from mlops.project.errors import UserError
+from mlops.project.identity import dvc_md5, file_digest, project_root
+from mlops.project.prepared_data import Split, load_images, load_labels, load_summary
+from mlops.project.progress import progress
+from mlops.project.result_files import save_json
+from mlops.scoring.extractor_files import WEIGHTS, features_path, load_extractor
 
 INCEPTION_URLS = [
     "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
 ]
-WEIGHTS = {"classifier": "classifier.safetensors", "inception-v3": "inception-v3.pth"}
-"""File in the extractor's folder, by `extractor.kind`."""
 _MEASURED: tuple[Split, Split] = ("train", "test")
 
 
@@ -42,7 +39,7 @@ def extractor(prepared: Path, folder: Path, *, compute: ComputeConfig, extractor
         extractor: which network, how a classifier is trained, and how many images are extracted at once.
 
     Raises:
-        StageError: the data have no labels for a classifier; weights that are given are missing, of another sum, or of
+        UserError: the data have no labels for a classifier; weights that are given are missing, of another sum, or of
             a classifier of other images; Inception's cannot be downloaded.
     """
     folder.mkdir(parents=True)
@@ -69,18 +66,14 @@ def _extract_real(prepared: Path, folder: Path, device: torch.device, batch_size
     images = {split: torch.tensor(load_images(prepared, split)) for split in _MEASURED}
     train, test = (extract(network, images[split], device=device, batch_size=batch_size) for split in _MEASURED)
     near = radii(train.features.to(device)).cpu()
-    save_tensors(_features_path(folder, "train"), {"features": train.features, "radii": near}, {})
-    save_tensors(_features_path(folder, "test"), {"features": test.features, "logits": test.logits}, {})
-
-
-def _features_path(folder: Path, split: Split) -> Path:
-    return folder / f"features_{split}.safetensors"
+    save_tensors(features_path(folder, "train"), {"features": train.features, "radii": near}, {})
+    save_tensors(features_path(folder, "test"), {"features": test.features, "logits": test.logits}, {})
 
 
 def _train(prepared: Path, weights: Path, compute: ComputeConfig, config: ExtractorConfig) -> dict[str, float]:
     summary = load_summary(prepared)
     if summary.classes is None:
-        raise StageError(
+        raise UserError(
             "params.yaml: extractor.kind is classifier, but the data have no labels; sort the images into one folder "
             "per class, or set extractor.kind to inception-v3"
         )
@@ -111,17 +104,17 @@ def _take_classifier(prepared: Path, weights: Path, source: Path, config: Extrac
         _, shape = load_tensors(weights)
         found = [shape["size"], shape["channels"], shape["classes"]]
     except (SafetensorError, KeyError, TypeError):
-        raise StageError(
+        raise UserError(
             f"params.yaml: extractor.weights: {source} is no classifier of this project; {remedy}"
         ) from None
     summary = load_summary(prepared)
     if found[:2] != [summary.size, summary.channels]:
-        raise StageError(
+        raise UserError(
             f"params.yaml: extractor.weights: {source} is for images of {found[0]} pixels and {found[1]} channels, the "
             f"data have {summary.size} and {summary.channels}; {remedy}"
         )
     if not re.fullmatch("[a-z0-9_]+", source.stem):
-        raise StageError(f"{source}: scores are called by its name, so call it by small letters, digits and _ alone")
+        raise UserError(f"{source}: scores are called by its name, so call it by small letters, digits and _ alone")
     return source.stem
 
 
@@ -141,69 +134,8 @@ def _provide_inception(weights: Path, config: ExtractorConfig) -> None:
 def _copy_verified(source: Path, weights: Path, sha256: str, remedy: str) -> None:
     target = project_root() / source.expanduser()
     if not target.is_file():
-        raise StageError(f"params.yaml: extractor.weights: {target} does not exist; {remedy}")
+        raise UserError(f"params.yaml: extractor.weights: {target} does not exist; {remedy}")
     found = file_digest(target)
     if found != sha256:
-        raise StageError(
-            f"{target} has sha256 {found}, but params.yaml: extractor.weights_sha256 is {sha256}; {remedy}"
-        )
+        raise UserError(f"{target} has sha256 {found}, but params.yaml: extractor.weights_sha256 is {sha256}; {remedy}")
     weights.write_bytes(target.read_bytes())
-
-
-def load_real(prepared: Path, folder: Path, device: torch.device) -> tuple[Reference, Features]:
-    """Return the training images as scores see them, and the features of the test images.
-
-    Args:
-        prepared: what `prepare` wrote.
-        folder: what the stage wrote from it.
-        device: where images are compared with the training images.
-
-    Returns:
-        The reference, and features and logits in the order of the test images.
-
-    Raises:
-        StageError: the features are of other images.
-    """
-    expected, found = describe_extractor(folder)["data_md5"], dvc_md5(prepared)
-    if found != expected:
-        raise StageError(
-            f"{folder} has features of images whose md5 is {expected}, but that of {prepared} is {found}; run "
-            "dvc repro extractor"
-        )
-    train, _ = load_tensors(_features_path(folder, "train"))
-    test, _ = load_tensors(_features_path(folder, "test"))
-    labels, classes = load_labels(prepared, "train"), load_summary(prepared).classes
-    known = None if labels is None else torch.tensor(labels)
-    reference = Reference(train["features"].to(device), train["radii"].to(device), known, len(classes or []))
-    return reference, Features(test["features"], test["logits"])
-
-
-def describe_extractor(folder: Path) -> dict[str, Any]:
-    """Return name, kind, sha256 and batch size of the extractor in a folder, and the md5 of the data it has seen."""
-    return load_json(folder / "extractor.json")
-
-
-def load_extractor(folder: Path, device: torch.device) -> Extractor:
-    """Return the extractor of a folder; its weights are verified before they are read.
-
-    Args:
-        folder: what the stage wrote.
-        device: where a classifier computes.
-
-    Returns:
-        An extractor that torch-fidelity knows.
-
-    Raises:
-        StageError: the weights are not those that the description names.
-    """
-    description = describe_extractor(folder)
-    weights = folder / WEIGHTS[description["kind"]]
-    if file_digest(weights) != description["sha256"]:
-        raise StageError(f"{weights} was changed since it was made; restore it: dvc checkout --force {folder}")
-    if description["kind"] == "inception-v3":
-        return inception_extractor(weights, device)
-    tensors, shape = load_tensors(weights)
-    classifier = Classifier(**shape)
-    classifier.load_state_dict(tensors)
-    classifier.to(device).requires_grad_(False)
-    return classifier_extractor(classifier, channels=shape["channels"], sha256=description["sha256"])

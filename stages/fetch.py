@@ -4,14 +4,15 @@ import importlib.util
 import shutil
 from pathlib import Path, PurePosixPath
 
-from stages.archives import LARGEST_FILE, Entry, open_entries, pack
-from stages.download import download
-from stages.errors import StageError
-from stages.lineage import file_digest, project_root
-from stages.outputs import new_folder
-from stages.params import DataConfig
-from stages.published import DIGITS, DIGITS_SHA256, IMAGES_LIST, IMAGES_TAR, PUBLISHED, Published
-from stages.unpacking import copy_bounded, unpacked
+from mlops.images.archives import LARGEST_FILE, Entry, open_entries, pack
+from mlops.images.decompression import copy_bounded, unpacked
+from mlops.images.image_tar import IMAGES_LIST, IMAGES_TAR
+from mlops.images.published import DIGITS, DIGITS_SHA256, PUBLISHED, Published
+from mlops.project.download import download
+from mlops.project.errors import UserError
+from mlops.project.identity import file_digest, project_root
+from mlops.project.new_folder import new_folder
+from mlops.project.params import DataConfig
 
 
 def fetch(raw: Path, *, data: DataConfig) -> None:
@@ -26,7 +27,7 @@ def fetch(raw: Path, *, data: DataConfig) -> None:
         data: which data set, and where a local copy of it is. A relative path counts from the project's root.
 
     Raises:
-        StageError: the local copy is missing, incomplete, damaged, unsafe or not what was published; no mirror works;
+        UserError: the local copy is missing, incomplete, damaged, unsafe or not what was published; no mirror works;
             or the disk is full.
     """
     with new_folder(raw) as folder:
@@ -42,18 +43,18 @@ def fetch(raw: Path, *, data: DataConfig) -> None:
 
 def _local(data: DataConfig) -> Path:
     if data.path is None:
-        raise StageError("params.yaml: data.path must name a folder, zip or tar of images where data.name is folder")
+        raise UserError("params.yaml: data.path must name a folder, zip or tar of images where data.name is folder")
     path = project_root() / Path(data.path).expanduser()
     if not path.exists():
         otherwise = "" if data.name == "folder" else f", or set it to null to download {data.name}"
-        raise StageError(f"params.yaml: data.path: {data.path} does not exist (that is {path}); correct it{otherwise}")
+        raise UserError(f"params.yaml: data.path: {data.path} does not exist (that is {path}); correct it{otherwise}")
     return path
 
 
 def _copy_digits(folder: Path) -> None:
     package = importlib.util.find_spec("sklearn")  # found, not imported: that would take a second
     if package is None or package.origin is None:
-        raise StageError("scikit-learn brings the digits and is not installed; `make run` installs it")
+        raise UserError("scikit-learn brings the digits and is not installed; `make run` installs it")
     source = Path(package.origin).parent / "datasets" / "data" / DIGITS
     shutil.copyfile(source, folder / DIGITS)
     _verify(folder / DIGITS, DIGITS_SHA256, source, "reinstall scikit-learn")
@@ -62,7 +63,7 @@ def _copy_digits(folder: Path) -> None:
 def _pack_images(source: Path, folder: Path) -> None:
     with open_entries(source, scratch=folder) as entries:
         if not entries:
-            raise StageError(f"params.yaml: data.path: {source} holds no files (hidden ones do not count); add images")
+            raise UserError(f"params.yaml: data.path: {source} holds no files (hidden ones do not count); add images")
         pack(entries, folder / IMAGES_TAR, folder / IMAGES_LIST)
 
 
@@ -93,7 +94,7 @@ def _take(published: Published, source: Path, folder: Path) -> None:
             "this is the Python version, and pickles are not read: use cifar-10-binary.tar.gz" if pickled else "add it"
         )
         lacking = f"params.yaml: data.path: {source} lacks {', '.join(missing)}"
-        raise StageError(f"{lacking}; {remedy}, or set data.path to null to download")
+        raise UserError(f"{lacking}; {remedy}, or set data.path to null to download")
 
 
 def _unpack(entry: Entry, target: Path) -> None:
@@ -104,4 +105,4 @@ def _unpack(entry: Entry, target: Path) -> None:
 def _verify(path: Path, sha256: str, source: Path, remedy: str) -> None:
     found = file_digest(path)
     if found != sha256:
-        raise StageError(f"{source} is not the published file: expected sha256 {sha256}, found {found}; {remedy}")
+        raise UserError(f"{source} is not the published file: expected sha256 {sha256}, found {found}; {remedy}")

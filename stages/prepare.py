@@ -17,18 +17,19 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from stages.decoding import SPLITS, Recipe, decoded, numbered
-from stages.errors import StageError, disk_errors
-from stages.formats import Originals, read
-from stages.intake import Intake
-from stages.lineage import code_sha256, project_root
-from stages.manifest import manifest, summarize
-from stages.outputs import new_folder
-from stages.params import DataConfig, PrepareConfig
-from stages.prepared import MANIFEST, Summary, images_path, labels_path, save_summary
-from stages.processes import cores, mapped
-from stages.progress import progress
-from stages.workspace import held
+from mlops.images.chunk_store import ChunkStore
+from mlops.images.decoding import SPLITS, Recipe, decoded, numbered
+from mlops.images.manifest import manifest, summarize
+from mlops.images.readers import Originals, read
+from mlops.images.worker_pool import cores, mapped
+from mlops.project.code_digest import stage_sha256
+from mlops.project.errors import UserError, disk_errors
+from mlops.project.identity import project_root
+from mlops.project.locks import locked
+from mlops.project.new_folder import new_folder
+from mlops.project.params import DataConfig, PrepareConfig
+from mlops.project.prepared_data import MANIFEST, Summary, images_path, labels_path, save_summary
+from mlops.project.progress import progress
 
 PARALLEL_FROM = 32 << 20
 """Bytes of raw files, about a second of decoding: below, starting processes costs more than they give."""
@@ -39,8 +40,6 @@ CHUNK_PIXELS = 3 << 18
 each process may have some chunks that wait."""
 MOST_PROCESSES = 16
 """One process writes what the others decode, and each has some 50 MB."""
-CODE = ("decoding", "formats", "intake", "packed", "pixels", "prepared", "published")
-"""Modules on which decoded images depend."""
 SHOWN = 10
 """How many refused files and classes are named on the screen; the manifest has all."""
 
@@ -60,14 +59,14 @@ def prepare(raw: Path, prepared: Path, *, data: DataConfig, prepare: PrepareConf
         prepare: size, channels, fit, split and the bound.
 
     Raises:
-        StageError: too many files were refused, a split is empty, `raw` is not what `fetch` writes, a process died,
+        UserError: too many files were refused, a split is empty, `raw` is not what `fetch` writes, a process died,
             or the disk is full. Then `prepared` is not written; what was decoded is kept for the next run.
     """
     originals = read(raw, data.name)
     recipe = _recipe(prepare, originals)
     place = project_root() / ".checkpoints" / f"prepare-{_key(raw, data.name, recipe)}"
     work, remedy = "prepares the same data with the same parameters", "what it has decoded is kept"
-    with held(place, work, remedy), disk_errors(prepared):
+    with locked(place, work, remedy), disk_errors(prepared):
         _forget_others(place)
         with new_folder(prepared) as folder:
             frame, classes = manifest(_decode(originals, recipe, place), originals.classes)
@@ -103,7 +102,7 @@ def _recipe(config: PrepareConfig, originals: Originals) -> Recipe:
 def _key(raw: Path, name: str, recipe: Recipe) -> str:
     """Name what decoded images depend on; of the raw files not their bytes, which take as long to read as to decode."""
     files = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(raw.absolute().iterdir())]
-    made_by = [code_sha256(Path(__file__).parent, CODE), *(version(name) for name in ("numpy", "pillow", "pyarrow"))]
+    made_by = [stage_sha256("prepare"), *(version(name) for name in ("numpy", "pillow", "pyarrow"))]
     named = json.dumps([name, asdict(recipe), files, made_by])
     return hashlib.sha256(named.encode()).hexdigest()[:16]
 
@@ -112,7 +111,7 @@ def _forget_others(place: Path) -> None:
     """Delete what stopped runs of other data or parameters have kept: it can be gigabytes."""
     for other in place.parent.glob("prepare-*"):
         if other != place:
-            with suppress(StageError), held(other, "", ""):
+            with suppress(UserError), locked(other, "", ""):
                 shutil.rmtree(other)
 
 
@@ -120,7 +119,7 @@ def _decode(originals: Originals, recipe: Recipe, place: Path) -> pd.DataFrame:
     """Decode what `place` lacks; return the rows of all images."""
     shape = (recipe.channels, recipe.size, recipe.size)
     largest = max(1, min(CHUNK, CHUNK_PIXELS // math.prod(shape)))
-    with Intake(place, shape) as intake:
+    with ChunkStore(place, shape) as intake:
         if intake.done:
             print(f"prepare: goes on behind {intake.done:,} images of a stopped run", file=sys.stderr)
         processes = min(cores(), MOST_PROCESSES) if originals.raw_bytes >= PARALLEL_FROM else 1
@@ -141,14 +140,14 @@ def _check_refused(refused: pd.DataFrame, total: int, bound: float) -> None:
             f"prepare.max_refused_share in params.yaml allows {bound:.2%}; remove or repair them in data.path, "
             f"or raise the bound:"
         )
-        raise StageError("\n".join([message, *listed, *more]))
+        raise UserError("\n".join([message, *listed, *more]))
 
 
 def _check_splits(summary: Summary, config: PrepareConfig) -> None:
     counts = {"train": summary.train, "validation": summary.validation, "test": summary.test}
     for split, count in counts.items():
         if count == 0:
-            raise StageError(
+            raise UserError(
                 f"none of the {sum(counts.values()):,} images is in the {split} split; add images, or change "
                 f"prepare.test_share in params.yaml, which is {config.test_share} (it has no effect on official test "
                 f"splits), or prepare.validation_share, which is {config.validation_share}"

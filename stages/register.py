@@ -9,20 +9,11 @@ from rich.console import Console
 from rich.table import Table
 
 from gan_core.config import ExtractorConfig
-from stages import registry
-from stages.comparison import shown_interval
-from stages.describe import describe
-from stages.evidence import Evidence, read_evidence
-from stages.gate import bounds
-from stages.judgement import judge
-from stages.ledger import LEDGER, held_ledger
-from stages.lineage import file_digest, git_commit
-from stages.mirror import mirror
-from stages.origin import write_lineage
-from stages.pages import tag_version
-from stages.params import DataConfig, EvaluateConfig, PrepareConfig, RegisterConfig
-from stages.prepared import load_summary
-from stages.results import (
+from mlops.cards.publish import describe
+from mlops.project.identity import file_digest, git_commit
+from mlops.project.params import DataConfig, EvaluateConfig, PrepareConfig, RegisterConfig
+from mlops.project.prepared_data import load_summary
+from mlops.project.result_files import (
     BANKS,
     COMPARISON,
     DIAGNOSIS,
@@ -40,10 +31,19 @@ from stages.results import (
     load_json,
     save_json,
 )
-from stages.succession import Identity, replay
-from stages.tracking import KEY_TAG, RunWriter, open_run
+from mlops.promotion.decision import judge
+from mlops.promotion.gate import bounds
+from mlops.promotion.history import ModelId, replay
+from mlops.promotion.ledger import LEDGER, locked_ledger
+from mlops.provenance.record import write_lineage
+from mlops.scoring.comparison import shown_interval
+from mlops.scoring.evaluation import Evaluation, read_evaluation
+from mlops.tracking import versions as registry
+from mlops.tracking.aliases import sync_aliases
+from mlops.tracking.descriptions import tag_version
+from mlops.tracking.runs import KEY_TAG, RunWriter, open_run
 
-PAPERS = (SCORES, BANKS, PASSPORT, COMPARISON, NEIGHBOURS, INTERPOLATION)
+EVALUATION_FILES = (SCORES, BANKS, PASSPORT, COMPARISON, NEIGHBOURS, INTERPOLATION)
 """Of `evaluate`, in the run: what every comparison reads, and what a person looks at."""
 
 
@@ -81,9 +81,9 @@ def register(
         register: name of the model, bounds for `champion`, and the test against the one that is.
 
     Raises:
-        StageError: the ledger is damaged, or MLflow has seen a decision that it lacks.
+        UserError: the ledger is damaged, or MLflow has seen a decision that it lacks.
     """
-    facts, evidence = load_json(training / TRAINING), read_evidence("the candidate", evaluation)
+    facts, evidence = load_json(training / TRAINING), read_evaluation("the candidate", evaluation)
     writer = open_run(facts, prepared, evidence.scores["passport"])
     sections: dict[str, Any] = {
         "data": data,
@@ -95,7 +95,7 @@ def register(
     _fill(writer, training, evaluation, evidence.scores)
     doctor = load_json(diagnosis / DIAGNOSIS)
     writer.write_diagnosis(doctor, diagnosis / INSTRUMENTS)
-    who = Identity(file_digest(generator), evidence.scores["passport"], facts["key"])
+    who = ModelId(file_digest(generator), evidence.scores["passport"], facts["key"])
     said = {"data.dvc_md5": facts["data_md5"]} | write_lineage(writer, prepared) | _score_tags(evidence.scores)
     version = _version(writer, generator, register.model_name, who, said)
     _repair(writer, register.model_name)
@@ -120,22 +120,22 @@ def register(
 
 def _repair(writer: RunWriter, name: str) -> None:
     """Complete what a crash cut off between ledger and MLflow, and take back what nobody decided."""
-    with held_ledger() as ledger:
-        for moved in mirror(writer.client, name, ledger):
+    with locked_ledger() as ledger:
+        for moved in sync_aliases(writer.client, name, ledger):
             print(moved)
 
 
-def _judge(writer: RunWriter, who: Identity, evidence: Evidence, config: RegisterConfig) -> dict[str, str]:
+def _judge(writer: RunWriter, who: ModelId, evidence: Evaluation, config: RegisterConfig) -> dict[str, str]:
     """Return what the gate says of the generator, once ledger and then MLflow have it."""
-    with held_ledger() as ledger:
+    with locked_ledger() as ledger:
         decision, reason = judge(ledger, who, evidence, config, git_commit())
-        mirror(writer.client, config.model_name, ledger)
+        sync_aliases(writer.client, config.model_name, ledger)
     return {"decision": decision, "reason": reason}
 
 
 def _reigning(writer: RunWriter, name: str) -> str:
     """Return what to say of the champion."""
-    with held_ledger() as ledger:
+    with locked_ledger() as ledger:
         champion = replay(ledger.entries, name).champion
     number = registry.number_of(champion, registry.versions(writer.client, name))
     if champion is None or number is not None:
@@ -155,7 +155,7 @@ def _fill(writer: RunWriter, training: Path, evaluation: Path, scores: dict[str,
             writer.write_grid(picture, step)
     speed = load_json(training / SPEED)
     writer.write_scores(_metrics(scores) | speed, step=speed["steps"])
-    writer.write_papers(evaluation, scores["passport"], PAPERS)
+    writer.write_evaluation(evaluation, scores["passport"], EVALUATION_FILES)
     writer.finish()
 
 
@@ -165,7 +165,7 @@ def _metrics(scores: dict[str, Any]) -> dict[str, float]:
     return {name: value for name, value in scores.items() if not name.endswith(others)}
 
 
-def _version(writer: RunWriter, generator: Path, name: str, who: Identity, said: dict[str, str]) -> str:
+def _version(writer: RunWriter, generator: Path, name: str, who: ModelId, said: dict[str, str]) -> str:
     """Return the version of the registered model that holds this generator; made now, if there is none."""
     found = registry.find_version(writer.client, name, writer.id, who.weights)
     if found is None:

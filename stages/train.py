@@ -2,33 +2,30 @@
 
 import platform
 import shutil
-import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
-from gan_core.checkpoints import save_checkpoint
 from gan_core.config import ComputeConfig, DoctorConfig, ExecutionConfig, NetworkConfig, TrainConfig
-from gan_core.doctor import BREAKING, Diagnosis, Doctor, non_finite
-from gan_core.instruments import NAMES, Instruments
-from gan_core.ranks import own
-from gan_core.sampling import generate, z_bank
-from gan_core.state import TrainState
-from gan_core.tensor_files import write_atomically
-from gan_core.training import NonFiniteLossError, Report
-from gan_core.weights import save_generator
-from stages.errors import StageError
-from stages.game import Game
-from stages.pictures import grid, png_bytes
-from stages.progress import progress
-from stages.results import HISTORY, SAMPLES, SPEED, TRAINING, grid_path, load_history, save_json
-from stages.tracking import NOTE, LiveRun, doctor_tags
-from stages.workspace import Workspace
+from gan_core.generation.generate import generate
+from gan_core.generation.generator_file import save_generator
+from gan_core.generation.latents import z_bank
+from gan_core.runtime.distributed import rank
+from gan_core.runtime.tensor_files import write_atomically
+from gan_core.training.checkpoints import save_checkpoint
+from gan_core.training.instruments import Instruments
+from gan_core.training.state import TrainState
+from mlops.figures.grids import grid, png_bytes
+from mlops.project.errors import UserError
+from mlops.project.progress import progress
+from mlops.project.result_files import HISTORY, SAMPLES, SPEED, TRAINING, grid_path, load_history, save_json
+from mlops.runs.monitor import COLUMNS, TrainingMonitor
+from mlops.runs.run import TrainingRun
+from mlops.runs.workspace import Workspace
+from mlops.tracking.runs import LiveRun
 
-COLUMNS = ("step", "images_seen", "d_loss", "g_loss", *NAMES)
-"""Of history.csv: losses in nats, and the readings of `gan_core.instruments`."""
 SHOWN = ("d_loss", "g_loss", "real_prob", "fake_prob", "unseen_prob", "variety")
 """Columns that the progress line shows."""
 GRID_COLUMNS, GRID_IMAGES = 10, 100
@@ -61,13 +58,13 @@ def train(
             depend on it.
 
     Raises:
-        StageError: a loss is not finite, the doctor stops the training, a batch does not fit into memory, the same
+        UserError: a loss is not finite, the doctor stops the training, a batch does not fit into memory, the same
             training runs already, or `training` is there.
     """
     if training.exists():
-        raise StageError(f"{training} exists; remove it (`dvc repro` does so by itself)")
-    game = Game(prepared, compute, execution, network)
-    if own() > 0:
+        raise UserError(f"{training} exists; remove it (`dvc repro` does so by itself)")
+    game = TrainingRun("train", prepared, compute, execution, network)
+    if rank() > 0:
         game.follow(train)
         return
     print(f"train: {game.how.words(game.images)}")
@@ -84,7 +81,7 @@ def train(
             "precision": "bf16" if game.how.arithmetic.bf16 else "fp32",
         }
         with LiveRun(facts, prepared) as live:
-            watch = Watch(train, doctor, Instruments(train, state, game.images, game.unseen), live)
+            watch = TrainingMonitor(train, doctor, Instruments(train, state, game.images, game.unseen), live)
             speed = _play_and_record(train, state, game, work, watch)
         generator.parent.mkdir(parents=True, exist_ok=True)
         save_generator(generator, state.ema_generator, network, size=game.summary.size, channels=game.summary.channels)
@@ -95,63 +92,8 @@ def train(
         work.discard()
 
 
-class Watch:
-    """Reads the instruments, tells MLflow, and lets the doctor speak where there is something to say."""
-
-    def __init__(self, config: TrainConfig, doctor: DoctorConfig, instruments: Instruments, live: LiveRun) -> None:
-        self.live = live
-        self._config, self._instruments = config, instruments
-        self._stop = doctor.stop
-        self._doctor = Doctor(doctor, config.steps)
-
-    def read(self, played: Report, state: TrainState) -> dict[str, float]:
-        """Return the row of a step.
-
-        Args:
-            played: what the step did.
-            state: both players after it.
-
-        Returns:
-            A number for each of `COLUMNS`.
-
-        Raises:
-            StageError: a loss is not finite, or the doctor ends the training.
-        """
-        self.live.flush()  # before the device is waited for: it has work in the meantime
-        try:
-            losses = played.read()
-        except NonFiniteLossError as error:
-            found = non_finite(error.step)
-            self._tell(found)
-            raise StageError(f"training stopped: {found.sentence}") from None
-        seen = played.step * self._config.batch_size * self._config.discriminator_steps
-        row = losses | {"images_seen": seen} | self._instruments.read(state)
-        self.live.log_row(row)
-        self.see(row)
-        return row
-
-    def see(self, row: dict[str, float]) -> None:
-        """Show the doctor a row, and say what is new."""
-        found = self._doctor.see(row)
-        if found is not None:
-            self._tell(found)
-            if self._stop and found.verdict in BREAKING:
-                raise StageError(
-                    f"training stopped by the doctor (doctor.stop in params.yaml is true): {found.sentence}"
-                )
-            print(f"warning: {found.sentence}", file=sys.stderr, flush=True)
-
-    def close(self) -> None:
-        """Say the verdict of the whole training."""
-        self._tell(self._doctor.verdict())
-        print(f"doctor: {self._doctor.verdict().sentence}")
-
-    def _tell(self, found: Diagnosis) -> None:
-        self.live.log_tags(doctor_tags(found.verdict, found.sentence) | {NOTE: found.sentence})
-
-
 def _play_and_record(
-    config: TrainConfig, state: TrainState, game: Game, work: Workspace, watch: Watch
+    config: TrainConfig, state: TrainState, game: TrainingRun, work: Workspace, watch: TrainingMonitor
 ) -> dict[str, float]:
     """Play to the end; return how long it took and how fast it was, since the start or the last resume."""
     bank = z_bank(state.network, seed=config.seed, count=GRID_IMAGES)

@@ -10,6 +10,8 @@ from tests.offline import offline
 from tests.project import Project, clone
 from tests.servers import Deployment, FlowRun, deployment
 
+pytest_plugins = ["tests.fixtures"]
+
 # `make test` starts a pytest in the background, where shells ignore interrupts; what tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

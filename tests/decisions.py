@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
 
-from stages.evidence import Evidence, suffix
-from stages.params import RegisterConfig
-from stages.passport import passport_sha256
-from stages.succession import Identity
+from mlops.project.params import RegisterConfig
+from mlops.promotion.history import ModelId
+from mlops.scoring.evaluation import Evaluation, suffix
+from mlops.scoring.passport import passport_sha256
 from tests.project import ROOT
 
-RULES = RegisterConfig("gan-generator", 2.5, 0.03, 0.1, "fid", "resampling", 0.05)
+RULES = RegisterConfig("gan-generator", 2.5, 0.03, 0.1, "fid", "sampling", 0.05)
 PASSPORT: dict[str, Any] = {
     "extractor": {"name": "digits", "kind": "classifier", "sha256": "ab" * 32, "batch_size": 64},
     "resizer": "none: 8 pixels, 1 channels",
@@ -36,7 +36,7 @@ def found(
     trainings: int = 1,
     name: str = "the candidate",
     scores: dict[str, float] | None = None,
-) -> Evidence:
+) -> Evaluation:
     """Return what `evaluate` would have found: measurements around a FID, and scores within the bounds of `RULES`.
 
     Scores are given without their extractor's name.
@@ -53,15 +53,15 @@ def found(
         "near_copies_of_real": 0.2,
     } | (scores or {})
     named = {re.sub("^fid|^near_copies", rf"\g<0>{ending}", score): value for score, value in good.items()}
-    return Evidence(name, named | {"passport": passport_sha256(passport)}, passport, banks)
+    return Evaluation(name, named | {"passport": passport_sha256(passport)}, passport, banks)
 
 
-def who(name: str, passport: dict[str, Any] = PASSPORT) -> Identity:
+def who(name: str, passport: dict[str, Any] = PASSPORT) -> ModelId:
     """Return the identity of a model that a name stands for."""
-    return Identity(hashlib.sha256(name.encode()).hexdigest(), passport_sha256(passport), f"training-{name}")
+    return ModelId(hashlib.sha256(name.encode()).hexdigest(), passport_sha256(passport), f"training-{name}")
 
 
-def add_version(client: MlflowClient, model: str, identity: Identity) -> int:
+def add_version(client: MlflowClient, model: str, identity: ModelId) -> int:
     """Register a version that names an identity and holds nothing."""
     if not client.search_registered_models(f"name = '{model}'"):
         client.create_registered_model(model)

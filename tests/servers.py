@@ -18,7 +18,7 @@ import psutil  # type: ignore[import-untyped]  # has no stubs among the locked p
 
 from tests.project import Project, environment
 
-PATIENCE = 120.0
+TIMEOUT = 120.0
 """Seconds to wait for what takes some seconds on an idle machine."""
 BIN = Path(sys.executable).parent
 QUIET = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
@@ -26,7 +26,7 @@ QUIET = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "MLFLOW_DISABLE_TELEMETRY"
 
 def wait_for(found: Callable[[], object], what: str) -> None:
     """Wait until a function finds something."""
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + TIMEOUT
     while time.monotonic() < end:
         if found():
             return

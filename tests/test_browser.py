@@ -135,7 +135,9 @@ def test_two_runs_compare_by_parameters_and_scores(open_page: Callable[..., Page
 def test_a_comparison_of_three_versions_shows_scores_intervals_and_grids(
     open_page: Callable[..., Page], deployed: Deployment, versions: dict[str, str]
 ) -> None:
-    ended = deployed.project.run(sys.executable, "-m", "stages.compare", *sorted(versions), "--html", "comparison.html")
+    ended = deployed.project.run(
+        sys.executable, "-m", "commands.compare", *sorted(versions), "--html", "comparison.html"
+    )
     assert ended.returncode == 0, ended.stdout
     page = open_page((deployed.project.root / "comparison.html").as_uri())
     for number in ("2", "3"):

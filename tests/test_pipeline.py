@@ -42,13 +42,13 @@ PRESETS = {
 }
 """Of MNIST's, each with the widths of tiny players."""
 READERS = {
-    "compute": {"extractor", "train", "retrain", "diagnose", "evaluate", "register"},
-    "data": {"fetch", "prepare", "extractor", "train", "retrain", "diagnose", "evaluate", "register"},
-    "prepare": {"prepare", "extractor", "train", "retrain", "diagnose", "evaluate", "register"},
+    "compute": {"extractor", "train", "replicate", "diagnose", "evaluate", "register"},
+    "data": {"fetch", "prepare", "extractor", "train", "replicate", "diagnose", "evaluate", "register"},
+    "prepare": {"prepare", "extractor", "train", "replicate", "diagnose", "evaluate", "register"},
     "extractor": {"extractor", "evaluate", "register"},
-    "network": {"train", "retrain", "diagnose", "evaluate", "register"},
-    "train": {"train", "retrain", "diagnose", "evaluate", "register"},
-    "retrain": {"retrain", "evaluate", "register"},
+    "network": {"train", "replicate", "diagnose", "evaluate", "register"},
+    "train": {"train", "replicate", "diagnose", "evaluate", "register"},
+    "replicate": {"replicate", "evaluate", "register"},
     "doctor": {"diagnose", "register"},
     "evaluate": {"evaluate", "register"},
     "register": {"register"},
@@ -171,7 +171,7 @@ def mnist(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Project]:
 
 def train_tiny_mnist(preset: str, place: Project) -> None:
     """Apply a preset, make it tiny, and run the pipeline."""
-    assert place.run(sys.executable, "-m", "stages.preset", preset, str(MNIST)).returncode == 0
+    assert place.run(sys.executable, "-m", "commands.preset", preset, str(MNIST)).returncode == 0
     place.set(
         compute={"threads": 1},
         extractor={"epochs": 1},
@@ -212,7 +212,7 @@ def test_a_folder_of_a_thousand_images_with_odd_ones_among_them(project: Callabl
     (dark / "empty.jpg").write_bytes(b"")
     (dark / "notes.txt").write_text("no image")
     place = project()
-    assert place.run(sys.executable, "-m", "stages.preset", "images-32", str(tmp_path / "images")).returncode == 0
+    assert place.run(sys.executable, "-m", "commands.preset", "images-32", str(tmp_path / "images")).returncode == 0
     network = {"generator_width": 8, "discriminator_width": 8}
     place.set(extractor={"epochs": 1}, network=network, train={"steps": 20, "report_every": 10})
     place.dvc("repro")

@@ -46,7 +46,7 @@ def served(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Itera
 def images(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder of generated images."""
     folder = tmp_path_factory.mktemp("generated") / "images"
-    python(finished, "-m", "stages.generate", "5", str(folder), "--seed", "7")
+    python(finished, "-m", "commands.generate", "5", str(folder), "--seed", "7")
     return folder
 
 
@@ -90,7 +90,7 @@ def test_truncated_images_are_served_as_they_are_generated(
     finished: Project, served: str, images: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "truncated"
-    python(finished, "-m", "stages.generate", "3", str(folder), "--seed", "7", "--truncation", "0.5")
+    python(finished, "-m", "commands.generate", "3", str(folder), "--seed", "7", "--truncation", "0.5")
     files = [path.read_bytes() for path in sorted((folder / "images").iterdir())]
     assert asked(served, {"seed": 7, "count": 3, "truncation": 0.5}) == files
     assert files[0] != (images / "images" / "000000.png").read_bytes()
@@ -125,7 +125,7 @@ def test_the_command_says_what_is_wrong(
     finished: Project, images: Path, tmp_path: Path, words: list[str], message: str
 ) -> None:
     folders = {"images": images, "new": tmp_path / "new"}
-    ended = finished.run(sys.executable, "-m", "stages.generate", *(word.format(**folders) for word in words))
+    ended = finished.run(sys.executable, "-m", "commands.generate", *(word.format(**folders) for word in words))
     assert ended.returncode == 1
     assert ended.stdout.splitlines()[-1].startswith(message.format(**folders))
     assert not folders["new"].exists()

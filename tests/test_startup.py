@@ -20,7 +20,7 @@ USES: dict[str, set[str]] = {
     "prepare": {"pandas", "PIL"},
     "extractor": {"torch", "safetensors", "torch_fidelity"},
     "train": {"torch", "safetensors", "mlflow", "pandas", "PIL"},
-    "retrain": {"torch", "safetensors"},
+    "replicate": {"torch", "safetensors"},
     "diagnose": {"matplotlib"},
     "evaluate": {"torch", "safetensors", "torch_fidelity", "pandas", "scipy.stats", "PIL"},
     "register": {"mlflow", "pandas", "scipy.stats", "PIL"},
@@ -34,7 +34,7 @@ BROUGHT = {
     "scipy.stats": {"scipy.special"},
 }
 """What these libraries import themselves."""
-SLOW = {"extractor", "train", "retrain", "evaluate", "register"}
+SLOW = {"extractor", "train", "replicate", "evaluate", "register"}
 
 
 def loaded(code: str) -> set[str]:

@@ -5,7 +5,7 @@ from multiprocessing import get_context
 
 import pytest
 
-from benchmarks.doctor import PLANTED, Game, Outcome, play, show
+from benchmarks.doctor import PLANTED, Outcome, TrainingRun, play, show
 from gan_core.doctor import FAILURES, HEALTHY
 
 EVIDENCE = {
@@ -16,7 +16,10 @@ EVIDENCE = {
     "discriminator overfitting": "overfitting",
     HEALTHY: "variety",
 }
-GAMES = [*(Game(name, "digits", 2, steps) for name, (_, steps) in PLANTED.items()), Game(HEALTHY, "ring", 2, 3000)]
+GAMES = [
+    *(TrainingRun(name, "digits", 2, steps) for name, (_, steps) in PLANTED.items()),
+    TrainingRun(HEALTHY, "ring", 2, 3000),
+]
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +45,6 @@ def test_the_doctor_finds_what_was_planted(planted: str, outcomes: dict[str, Out
 def test_the_table_names_what_was_misjudged(outcomes: dict[str, Outcome], capsys: pytest.CaptureFixture[str]) -> None:
     show(list(outcomes.values()))
     assert "misjudged" not in capsys.readouterr().out
-    wrong = Outcome(Game(HEALTHY, "digits", 9, 1), outcomes["stalled"].diagnosis, ["stalled"], 0.01)
+    wrong = Outcome(TrainingRun(HEALTHY, "digits", 9, 1), outcomes["stalled"].diagnosis, ["stalled"], 0.01)
     show([*outcomes.values(), wrong])
-    assert "misjudged: Game(planted='healthy', data='digits', seed=9" in capsys.readouterr().out
+    assert "misjudged: TrainingRun(planted='healthy', data='digits', seed=9" in capsys.readouterr().out

@@ -10,13 +10,13 @@ import torch
 
 from benchmarks.gate import PAIRS, Laboratory, by_seeds, draw, power, promoted
 from gan_core.config import ComputeConfig
-from gan_core.randomness import stream
-from stages import params
+from gan_core.runtime.randomness import stream
+from mlops.project import params
+from mlops.project.prepared_data import load_images
+from mlops.scoring.scorer import Scorer
 from stages.extractor import extractor
 from stages.fetch import fetch
 from stages.prepare import prepare
-from stages.prepared import load_images
-from stages.scoring import Scorer
 
 PARAMS = params.load(Path(__file__).parents[2] / "params.yaml")
 

@@ -2,7 +2,7 @@ import tarfile
 from pathlib import Path
 
 from benchmarks.prepare import SIDE, make_project
-from stages.formats import read
+from mlops.images.readers import read
 
 
 def test_what_is_made_up_is_what_fetch_would_pack(tmp_path: Path) -> None:

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import benchmarks.training
-from benchmarks.images import prepared_images
+from benchmarks.harness.images import prepared_images
 from benchmarks.training import PEER, dcgan, table
-from stages.prepared import load_images, load_summary
+from mlops.project.prepared_data import load_images, load_summary
 
 
 def test_the_images_are_those_that_training_reads(tmp_path: Path) -> None:

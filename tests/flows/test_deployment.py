@@ -12,7 +12,7 @@ import pytest
 from tests.servers import Deployment, FlowRun, stage_processes, wait_for
 
 pytestmark = pytest.mark.slow
-STAGES = ["fetch", "prepare", "extractor", "train", "retrain", "diagnose", "evaluate", "register"]
+STAGES = ["fetch", "prepare", "extractor", "train", "replicate", "diagnose", "evaluate", "register"]
 
 
 @contextmanager
@@ -67,9 +67,9 @@ def test_a_failed_stage_speaks_in_the_log_and_in_the_state(deployed: Deployment,
     with changed(
         stage,
         "    scorer = Scorer(prepared, extractor, compute, evaluate)\n",
-        '    raise StageError("planted: the moon is full")\n',
+        '    raise UserError("planted: the moon is full")\n',
     ):
-        stage.write_text("from stages.errors import StageError\n" + stage.read_text())
+        stage.write_text("from mlops.project.errors import UserError\n" + stage.read_text())
         failed = deployed.watch()
     assert failed.returncode == 1
     assert deployed.tasks(failed) == dict.fromkeys(STAGES[:6], "COMPLETED") | {"evaluate": "FAILED"}

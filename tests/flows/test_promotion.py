@@ -41,7 +41,7 @@ def test_a_flow_runs_the_command_and_leaves_the_decision(
 ) -> None:
     decide()
     command, artifact = started
-    assert command == [sys.executable, "-m", "stages.promotion", *arguments, "promotion"]
+    assert command == [sys.executable, "-m", "commands.promote", *arguments, "promotion"]
     assert artifact["key"] == "gan-decision"
     assert artifact["markdown"] == "alias repaired\n\nversion 2 is champion"
 
@@ -54,16 +54,16 @@ def test_both_flows_are_deployed() -> None:
 
 
 PREPARE = """
-from stages.mirror import mirror
-from stages.ledger import held_ledger
-from stages.tracking import connect
+from mlops.tracking.aliases import sync_aliases
+from mlops.promotion.ledger import locked_ledger
+from mlops.tracking.runs import connect
 from tests.decisions import add_version, who
 client, _ = connect()
-with held_ledger() as ledger:
+with locked_ledger() as ledger:
     for name in "ab":
         add_version(client, "gan-generator", who(name))
         ledger.append("promoted", "gan-generator", who(name), "better", {"bounds": [], "test": None})
-    mirror(client, "gan-generator", ledger)
+    sync_aliases(client, "gan-generator", ledger)
 """
 ROLLBACK = "from flows.promotion import gan_rollback; gan_rollback(reason='b has artefacts')"
 

@@ -11,12 +11,12 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch_fidelity import feature_extractor_inceptionv3
 
-from gan_core.classifier import Classifier, train_classifier
 from gan_core.config import ExtractorConfig, NetworkConfig, TrainConfig
-from gan_core.features import Extractor, classifier_extractor
-from gan_core.randomness import stream
-from gan_core.state import TrainState, initial_state
-from gan_core.training import train
+from gan_core.metrics.classifier import Classifier, train_classifier
+from gan_core.metrics.features import Extractor, classifier_extractor
+from gan_core.runtime.randomness import stream
+from gan_core.training.loop import train
+from gan_core.training.state import TrainState, initial_state
 
 CPU = torch.device("cpu")
 

@@ -8,14 +8,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gan_core.checkpoints import restore_checkpoint, save_checkpoint
 from gan_core.config import NetworkConfig, TrainConfig
-from gan_core.device import Arithmetic
-from gan_core.draws import Draws
-from gan_core.instruments import Instruments
-from gan_core.ranks import average, count, join, leave, own
-from gan_core.state import TrainState, initial_state
-from gan_core.training import step_discriminator, step_generator, train
+from gan_core.runtime.device import Arithmetic
+from gan_core.runtime.distributed import all_reduce_mean, join_group, leave_group, rank, world_size
+from gan_core.training.batches import Batches
+from gan_core.training.checkpoints import restore_checkpoint, save_checkpoint
+from gan_core.training.instruments import Instruments
+from gan_core.training.loop import train
+from gan_core.training.state import TrainState, initial_state
+from gan_core.training.steps import step_discriminator, step_generator
 from tests.gan_core.examples import CPU, IMAGES, NETWORKS, TRAIN, everything
 
 GAMES = (replace(TRAIN, loss="non_saturating"), replace(TRAIN, loss="relativistic", generator_z="shared"))
@@ -35,7 +36,7 @@ def gradients(case: tuple[NetworkConfig, TrainConfig, int]) -> dict[str, Tensor]
     for player, step in (("discriminator", step_discriminator), ("generator", step_generator)):
         state = state_of_case(network, config, parts)
         counters = (1, 0) if player == "discriminator" else (1,)
-        found[f"{player} loss"] = average(step(config, state, Draws(config, IMAGES), *counters))
+        found[f"{player} loss"] = all_reduce_mean(step(config, state, Batches(config, IMAGES), *counters))
         named = getattr(state, player).named_parameters()
         found |= {f"{player} {name}": parameter.grad for name, parameter in named}
         found |= {f"{player} {name}": buffer for name, buffer in getattr(state, player).named_buffers()}
@@ -48,7 +49,7 @@ def played(case: tuple[NetworkConfig, TrainConfig, int], folder: Path, checkpoin
     state = state_of_case(network, config, parts)
     watch = Instruments(config, state, IMAGES, IMAGES)
     for report in train(config, state, IMAGES):
-        if own() == 0:
+        if rank() == 0:
             watch.read(state)
             if report.step == HALF:
                 save_checkpoint(folder / checkpoint, state, config)
@@ -67,15 +68,15 @@ def resumed(case: tuple[NetworkConfig, TrainConfig, int], path: Path) -> dict[st
 def main(folder: Path) -> None:
     """Play all cases and save what this rank holds."""
     torch.set_num_threads(1)
-    join(CPU, f"file://{folder}/meeting")
+    join_group(CPU, f"file://{folder}/meeting")
     found = []
     for number, case in enumerate(CASES):
         whole = played(case, folder, f"two-{number}.safetensors")
         again = {name: resumed(case, folder / f"{name}-{number}.safetensors") for name in ("one", "two")}
         found.append({"gradients": gradients(case), "whole": whole, **again})
-    torch.save(found, folder / f"rank-{own()}.pt")
-    assert count() == 2
-    leave()
+    torch.save(found, folder / f"rank-{rank()}.pt")
+    assert world_size() == 2
+    leave_group()
 
 
 if __name__ == "__main__":

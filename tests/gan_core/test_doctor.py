@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gan_core.config import DoctorConfig
 from gan_core.doctor import FAILURES, HEALTHY, Doctor, non_finite
-from gan_core.instruments import NAMES
+from gan_core.training.instruments import NAMES
 
 CONFIG = DoctorConfig(
     window=0.1,

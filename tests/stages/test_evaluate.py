@@ -11,18 +11,19 @@ import torch
 from PIL import Image
 
 from gan_core.config import ComputeConfig
-from gan_core.intervals import interval
-from gan_core.parzen import SAMPLES, best_sigma, log_likelihoods
-from gan_core.sampling import generate, z_bank
-from gan_core.weights import load_generator
-from stages.errors import StageError
+from gan_core.generation.generate import generate
+from gan_core.generation.generator_file import load_generator
+from gan_core.generation.latents import z_bank
+from gan_core.metrics.intervals import interval
+from gan_core.metrics.parzen import SAMPLES, best_sigma, log_likelihoods
+from mlops.project.errors import UserError
+from mlops.project.params import Params
+from mlops.project.prepared_data import load_images
+from mlops.project.result_files import BANKS, COMPARISON, INTERPOLATION, NEIGHBOURS, PASSPORT, SCORES
+from mlops.scoring.evaluation import LOWER_IS_BETTER, RANGE, read_evaluation
+from mlops.scoring.passport import differences, passport_sha256
 from stages.evaluate import evaluate
-from stages.evidence import LOWER_IS_BETTER, RANGE, read_evidence
 from stages.extractor import extractor
-from stages.params import Params
-from stages.passport import differences, passport_sha256
-from stages.prepared import load_images
-from stages.results import BANKS, COMPARISON, INTERPOLATION, NEIGHBOURS, PASSPORT, SCORES
 
 CPU = ComputeConfig("cpu", 1)
 
@@ -34,11 +35,11 @@ def score(
     """Return a function that evaluates one tiny generator and returns scores and passport."""
     extractor(prepared, root / "extractor", compute=CPU, extractor=replace(committed.extractor, epochs=3))
     generator = train_tiny("trained") / "generator.safetensors"
-    (root / "retrained").mkdir()
+    (root / "replicas").mkdir()
 
     def run(name: str, **changes: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         config = replace(committed.evaluate, **{"banks": 3} | changes)
-        inputs = (prepared, root / "extractor", generator, root / "retrained")
+        inputs = (prepared, root / "extractor", generator, root / "replicas")
         evaluate(*inputs, root / name, compute=CPU, execution=committed.execution, evaluate=config)
         scores, passport = (json.loads((root / name / f"{file}.json").read_text()) for file in ("scores", "passport"))
         return scores, passport
@@ -61,7 +62,7 @@ def test_scores_stand_beside_those_of_real_images_and_of_noise(score: Callable[.
 
 def test_every_score_is_the_mean_of_its_banks_with_their_interval(score: Callable[..., Any], root: Path) -> None:
     scores, passport = score("one", banks=5)
-    banks = read_evidence("it", root / "one").banks
+    banks = read_evaluation("it", root / "one").banks
     assert list(banks.bank) == [0, 1, 2, 3, 4]
     for metric in LOWER_IS_BETTER:
         found = interval(list(banks[f"{metric}_digits"]))
@@ -70,7 +71,7 @@ def test_every_score_is_the_mean_of_its_banks_with_their_interval(score: Callabl
         assert ends == pytest.approx(within, rel=1e-9, abs=1e-12)
     assert banks.fid_digits.nunique() == 5
     assert (scores["banks"], scores["trainings"], passport["settings"]["banks"]) == (5, 1, 5)
-    assert not any("retrained" in name for name in scores)
+    assert not any("replicas" in name for name in scores)
 
 
 def test_other_seeds_have_an_interval_of_their_own(
@@ -79,20 +80,20 @@ def test_other_seeds_have_an_interval_of_their_own(
     alone, _ = score("alone")
     for seed in (9, 10):  # 10 comes after 9, though not in the alphabet
         shutil.copy(
-            train_tiny(f"again-{seed}", seed=seed) / "generator.safetensors", root / f"retrained/{seed}.safetensors"
+            train_tiny(f"again-{seed}", seed=seed) / "generator.safetensors", root / f"replicas/{seed}.safetensors"
         )
     scores, _ = score("three")
-    banks = read_evidence("it", root / "three").banks
+    banks = read_evaluation("it", root / "three").banks
     means = list(banks.groupby("training").fid_digits.mean())
     assert len(means) == scores["trainings"] == 3
     found = interval(means)
-    ends = [scores[f"fid_digits_retrained{ending}"] for ending in ("", "_low", "_high")]
+    ends = [scores[f"fid_digits_replicas{ending}"] for ending in ("", "_low", "_high")]
     assert ends == pytest.approx([found.mean, found.low, found.high], rel=1e-9)
     for name in ("fid_digits", "fid_digits_low", "fid_digits_high", "passport"):
         assert scores[name] == alone[name]
-    (root / "retrained" / "9.safetensors").unlink()
+    (root / "replicas" / "9.safetensors").unlink()
     score("two")
-    assert list(read_evidence("it", root / "two").banks.groupby("training").fid_digits.mean()) == [means[0], means[2]]
+    assert list(read_evaluation("it", root / "two").banks.groupby("training").fid_digits.mean()) == [means[0], means[2]]
 
 
 def test_the_same_evaluation_gives_the_same_bytes(score: Callable[..., Any], root: Path) -> None:
@@ -147,12 +148,12 @@ def test_few_images_are_marked_or_refused(score: Callable[..., Any], capsys: pyt
     assert "warning: 127 images are few for 64 features" in capsys.readouterr().out
     assert score("enough", max_images=128, few_images="refuse")[0]["few_images"] == 0
     assert "warning" not in capsys.readouterr().out
-    with pytest.raises(StageError, match=r"127 images are few for 64 features.*evaluate\.few_images.* to mark"):
+    with pytest.raises(UserError, match=r"127 images are few for 64 features.*evaluate\.few_images.* to mark"):
         score("refused", max_images=127, few_images="refuse")
 
 
 def test_too_few_images_for_the_inception_score_are_refused(score: Callable[..., Any]) -> None:
-    with pytest.raises(StageError, match=r"9 test images cannot be scored with evaluate\.isc_splits of 10 .* lower it"):
+    with pytest.raises(UserError, match=r"9 test images cannot be scored with evaluate\.isc_splits of 10 .* lower it"):
         score("few", max_images=9)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import stages.__main__
-from stages.errors import StageError
+from mlops.project.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 
@@ -61,5 +61,5 @@ def test_a_full_disk_is_said_whatever_the_stage(tmp_path: Path, monkeypatch: pyt
         return full
 
     monkeypatch.setattr(stages.__main__, "stage_function", stage)
-    with pytest.raises(StageError, match=r"the disk is full: .* free some space and run again"):
+    with pytest.raises(UserError, match=r"the disk is full: .* free some space and run again"):
         stages.__main__.main("train", str(tmp_path))

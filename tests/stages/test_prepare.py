@@ -15,13 +15,14 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from stages.errors import StageError
+from mlops.images.image_file import ImageFile
+from mlops.images.worker_pool import mapped
+from mlops.project.errors import UserError
+from mlops.project.params import DataConfig, PrepareConfig
+from mlops.project.prepared_data import load_images, load_labels, load_summary
+from mlops.project.progress import progress
 from stages.fetch import fetch
-from stages.params import DataConfig, PrepareConfig
 from stages.prepare import prepare
-from stages.prepared import ImageFile, load_images, load_labels, load_summary
-from stages.processes import mapped
-from stages.progress import progress
 
 ROOT = Path(__file__).parents[2]
 MNIST = ROOT.parent / "shared" / "data" / "mnist"
@@ -133,7 +134,7 @@ def test_official_test_splits_stay_and_their_leaks_are_counted(tmp_path: Path) -
 
 def test_two_images_are_too_few_for_three_splits(tmp_path: Path) -> None:
     with pytest.raises(
-        StageError, match=r"none of the 2 images is in the \w+ split; .* prepare.validation_share, which"
+        UserError, match=r"none of the 2 images is in the \w+ split; .* prepare.validation_share, which"
     ):
         run(tmp_path, {"a.jpg": jpeg(1), "b.jpg": jpeg(2)})
 
@@ -217,14 +218,14 @@ SLOW_STAGE = """
 import os, signal, sys, time
 from pathlib import Path
 from dataclasses import replace
-from stages import intake
+from mlops.images import chunk_store as intake
 from stages import prepare as stage
 from tests.stages.test_prepare import CONFIG, FOLDER
 
 if __name__ == "__main__":
     stage.CHUNK = 10
     stage.PARALLEL_FROM, stage.cores = 0, lambda: int(sys.argv[3])
-    add = intake.Intake.add
+    add = intake.ChunkStore.add
 
     def add_and_die(self, chunk):
         add(self, chunk)
@@ -233,7 +234,7 @@ if __name__ == "__main__":
                 file.write(b"half an image")
             os.kill(os.getpid(), signal.SIGKILL)
 
-    intake.Intake.add = add_and_die
+    intake.ChunkStore.add = add_and_die
     stage.prepare(Path(sys.argv[1]), Path(sys.argv[2]), data=FOLDER, prepare=replace(CONFIG, max_refused_share=0.5))
 """
 
@@ -264,7 +265,7 @@ def test_a_killed_run_goes_on_where_it_was(
 
 def test_too_many_refused_files_stop_the_pipeline_and_leave_nothing(tmp_path: Path) -> None:
     files = {f"{number:03}.jpg": jpeg(number) for number in range(88)} | {f"bad{n:02}.jpg": b"" for n in range(12)}
-    with pytest.raises(StageError) as caught:
+    with pytest.raises(UserError) as caught:
         run(tmp_path, files, replace(CONFIG, max_refused_share=0.119))
     message = str(caught.value)
     assert "12 of 100 files (12.00%) were refused" in message
@@ -290,7 +291,7 @@ def test_too_many_refused_files_stop_the_pipeline_and_leave_nothing(tmp_path: Pa
     ],
 )
 def test_an_empty_split_is_an_error(tmp_path: Path, files: dict[str, bytes], split: str) -> None:
-    with pytest.raises(StageError, match=f"none of the . images is in the {split} split; add images, or change"):
+    with pytest.raises(UserError, match=f"none of the . images is in the {split} split; add images, or change"):
         run(tmp_path, files, replace(CONFIG, max_refused_share=0.9, validation_share=0.5))
 
 
@@ -299,7 +300,7 @@ def test_a_full_disk_leaves_nothing_that_looks_complete(tmp_path: Path, monkeypa
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(ImageFile, "append", fail)
-    with pytest.raises(StageError, match=r"the disk is full: .*out could not be written; free some space"):
+    with pytest.raises(UserError, match=r"the disk is full: .*out could not be written; free some space"):
         run(tmp_path, {f"{number}.jpg": jpeg(number) for number in range(20)})
     assert sorted(path.name for path in (tmp_path / "prepared").iterdir()) == ["raw", "source"]
 
@@ -368,6 +369,6 @@ def test_names_with_markup_are_shown_as_they_are(tmp_path: Path, capsys: pytest.
 
 
 def test_the_data_stages_do_not_wait_for_torch() -> None:
-    code = "import sys, stages.fetch, stages.prepare, stages.prepared; print('torch' in sys.modules)"
+    code = "import sys, stages.fetch, stages.prepare, mlops.project.prepared_data; print('torch' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "False"

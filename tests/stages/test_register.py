@@ -13,20 +13,20 @@ import pytest
 from mlflow import MlflowClient
 
 from gan_core.config import ComputeConfig
-from stages.comparison import shown_interval
+from mlops.project.errors import UserError
+from mlops.project.identity import file_digest
+from mlops.project.params import Params
+from mlops.promotion.gate import decide
+from mlops.promotion.ledger import LEDGER
+from mlops.scoring.comparison import shown_interval
+from mlops.scoring.evaluation import compare, read_evaluation
+from mlops.scoring.passport import PassportError, passport_sha256
+from mlops.tracking.runs import connect
+from mlops.tracking.versions import champion
 from stages.diagnose import diagnose
-from stages.errors import StageError
 from stages.evaluate import evaluate
-from stages.evidence import compare, read_evidence
 from stages.extractor import extractor
-from stages.gate import decide
-from stages.ledger import LEDGER
-from stages.lineage import file_digest
-from stages.params import Params
-from stages.passport import PassportError, passport_sha256
 from stages.register import register
-from stages.registry import champion
-from stages.tracking import connect
 from tests.decisions import changed, leaves
 
 CPU = ComputeConfig("cpu", 1)
@@ -46,7 +46,7 @@ def register_tiny(root: Path, prepared: Path, committed: Params, train_tiny: Cal
         if not evaluation.exists():
             diagnose(training, diagnosis, doctor=committed.doctor)
             few = replace(committed.evaluate, banks=4)
-            inputs = prepared, root / "extractor", generator, root / "retrained"
+            inputs = prepared, root / "extractor", generator, root / "replicas"
             evaluate(*inputs, evaluation, compute=CPU, execution=committed.execution, evaluate=few)
         wide: dict[str, Any] = {"max_fid_ratio_to_noise": 1e9, "max_excess_near_copies": 1.0}
         config = replace(committed.register, model_name=name, max_fid_ratio_to_real=bounds, **wide)
@@ -211,7 +211,7 @@ def test_a_candidate_under_another_passport_is_refused_with_the_field_named(
 
 def test_every_field_of_a_real_passport_refuses(register_tiny: Register, root: Path, committed: Params) -> None:
     register_tiny()
-    champion = read_evidence("the champion", root / "trained" / "evaluation")
+    champion = read_evaluation("the champion", root / "trained" / "evaluation")
     wide = replace(
         committed.register, max_fid_ratio_to_real=1e9, max_fid_ratio_to_noise=1e9, max_excess_near_copies=1.0
     )
@@ -224,14 +224,14 @@ def test_every_field_of_a_real_passport_refuses(register_tiny: Register, root: P
             assert "another passport" in reason
             assert field in reason
         with pytest.raises(PassportError, match=field):
-            compare(champion, other, "fid", noise="resampling", rate=0.05)
+            compare(champion, other, "fid", noise="sampling", rate=0.05)
 
 
 def test_scores_without_their_own_passport_are_refused(register_tiny: Register, root: Path) -> None:
     register_tiny()
     passport = root / "trained" / "evaluation" / "passport.json"
     passport.write_text(json.dumps(changed(json.loads(passport.read_text()), "device")))
-    with pytest.raises(StageError, match=r"passport\.json is not the passport of scores\.json"):
+    with pytest.raises(UserError, match=r"passport\.json is not the passport of scores\.json"):
         register_tiny()
 
 

@@ -15,12 +15,11 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-import gan_core.training
-import stages.game
-import stages.train
-from stages.errors import StageError
-from stages.results import grids
-from stages.tracking import connect, find_run
+import gan_core.training.loop
+import mlops.runs.run
+from mlops.project.errors import UserError
+from mlops.project.result_files import grids
+from mlops.tracking.runs import connect, find_run
 
 Train = Callable[..., Path]
 ROOT = Path(__file__).parents[2]
@@ -41,13 +40,13 @@ def killed_after(step: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Make the training in this block die after a step, as by a signal."""
 
     def played(*arguments: Any) -> Iterator[Any]:
-        for report in gan_core.training.train(*arguments):
+        for report in gan_core.training.loop.train(*arguments):
             yield report
             if report.step == step:
                 raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):  # noqa: PT012  # the block is the caller's
-        patch.setattr(stages.game, "train", played)
+        patch.setattr(mlops.runs.run, "train", played)
         yield
 
 
@@ -105,7 +104,7 @@ def test_grids_are_of_the_steps_that_were_asked_for(train_tiny: Train) -> None:
 
 def test_a_loss_that_is_not_finite_ends_the_training_with_its_step(train_tiny: Train) -> None:
     said = r"training stopped: divergence, seen since step \d+: .* not finite\. Try: lower both"
-    with pytest.raises(StageError, match=said):
+    with pytest.raises(UserError, match=said):
         train_tiny("wild", seed=21, generator_learning_rate=1e30, discriminator_learning_rate=1e30)
     client, experiment = connect()
     (run,) = client.search_runs([experiment], "params.`train.seed` = '21'")
@@ -124,13 +123,13 @@ def test_a_second_trainer_is_told_who_holds_the_checkpoint(
         file.write("4711")
         file.flush()
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(StageError, match=r"process 4711 trains .* already .* `kill 4711`"):
+        with pytest.raises(UserError, match=r"process 4711 trains .* already .* `kill 4711`"):
             train_tiny("second")
 
 
 def test_outputs_that_are_there_are_refused_before_the_work(train_tiny: Train, root: Path) -> None:
     (root / "twice" / "training").mkdir(parents=True)
-    with pytest.raises(StageError, match=r"twice/training exists; remove it"):
+    with pytest.raises(UserError, match=r"twice/training exists; remove it"):
         train_tiny("twice")
 
 
@@ -198,7 +197,7 @@ def test_a_lost_mlflow_is_said_once_and_ends_nothing(
 ) -> None:
     from mlflow.exceptions import MlflowException
 
-    from stages.tracking import RunWriter
+    from mlops.tracking.runs import RunWriter
 
     def lost(*_: object) -> None:
         raise MlflowException("connection refused")

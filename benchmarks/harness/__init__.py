@@ -1,0 +1,1 @@
+"""What benchmarks share: the machine, rounds, tables, images and a game."""

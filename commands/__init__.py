@@ -1,0 +1,1 @@
+"""What a person asks for: compare, generate, promote, rebuild, preset."""

@@ -1,0 +1,62 @@
+"""`python -m commands.preset NAME [DATA]`: apply a named patch to `params.yaml`, where `git diff` shows it."""
+
+import sys
+from io import StringIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from mlops.project import params
+from mlops.project.errors import UserError
+
+PRESETS = Path("presets")
+
+
+def apply_preset(name: str, data: str | None = None) -> None:
+    """Write a preset's values into `params.yaml`, whose comments and other values stay as they are.
+
+    Args:
+        name: of a file in `presets/`, without `.yaml`.
+        data: becomes `data.path`; None leaves what the preset says.
+
+    Raises:
+        UserError: there is no such preset, or the result is not valid; `params.yaml` is then as it was.
+    """
+    names = sorted(path.stem for path in PRESETS.glob("*.yaml"))
+    if name not in names:
+        raise UserError(f"there is no preset {name}; presets/ has {', '.join(names)}")
+    yaml = YAML()
+    yaml.width = 120
+    yaml.representer.add_representer(type(None), lambda to, _: to.represent_scalar("tag:yaml.org,2002:null", "null"))
+    values = yaml.load(params.PARAMS.read_text(encoding="utf-8"))
+    _patch(values, yaml.load((PRESETS / f"{name}.yaml").read_text(encoding="utf-8")))
+    if data is not None:
+        values["data"]["path"] = data
+    text = StringIO()
+    yaml.dump(values, text)
+    with TemporaryDirectory() as folder:
+        candidate = Path(folder) / params.PARAMS.name
+        candidate.write_text(text.getvalue(), encoding="utf-8")
+        try:
+            params.load(candidate)
+        except UserError as error:
+            raise UserError(str(error).replace(str(candidate), f"{params.PARAMS} with the preset {name}")) from None
+    params.PARAMS.write_text(text.getvalue(), encoding="utf-8")
+    print(f"params.yaml now has the preset {name}: see `git diff params.yaml`; `make run` or `dvc repro` runs it")
+
+
+def _patch(values: dict[str, Any], patch: dict[str, Any]) -> None:
+    for key, value in patch.items():
+        if isinstance(value, dict):
+            _patch(values.setdefault(key, {}), value)
+        else:
+            values[key] = value
+
+
+if __name__ == "__main__":
+    try:
+        apply_preset(*sys.argv[1:])
+    except UserError as error:
+        sys.exit(f"error: {error}")

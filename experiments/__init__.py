@@ -1,0 +1,1 @@
+"""Pipelines of their own, beside the main one, each with its code."""

@@ -1,0 +1,1 @@
+"""Latents, images from them, and the file of a generator."""

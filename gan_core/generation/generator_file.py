@@ -1,0 +1,33 @@
+"""Generators as files that hold all that is needed to build them again."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+from torch import nn
+
+from gan_core.config import NetworkConfig
+from gan_core.networks.build import build_generator
+from gan_core.runtime.tensor_files import load_tensors, save_tensors
+
+
+def save_generator(path: Path, generator: nn.Module, network: NetworkConfig, *, size: int, channels: int) -> None:
+    """Write a generator with what is needed to build it again.
+
+    Args:
+        path: the file; its folder exists.
+        generator: its state is written, buffers included.
+        network: family, latent space and widths.
+        size: side of the images in pixels.
+        channels: 1 or 3.
+    """
+    metadata = {"network": asdict(network), "size": size, "channels": channels}
+    save_tensors(path, dict(generator.state_dict()), metadata)
+
+
+def load_generator(path: Path) -> tuple[nn.Module, NetworkConfig]:
+    """Return the generator of a file, on the CPU and in evaluation mode, and its configuration."""
+    tensors, metadata = load_tensors(path)
+    network = NetworkConfig(**metadata["network"])
+    generator = build_generator(network, size=metadata["size"], channels=metadata["channels"], seed=0)
+    generator.load_state_dict(tensors)
+    return generator.eval(), network

@@ -1,0 +1,94 @@
+"""A small convolutional classifier of the real images, whose last hidden layer measures generated ones."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from gan_core.config import ExtractorConfig
+from gan_core.runtime.pixels import to_unit_range
+from gan_core.runtime.randomness import stream
+
+FEATURES = 64
+"""Dimension of the feature space. FID needs many more images than this."""
+
+
+class Classifier(nn.Module):
+    """Strided convolutions down to at most 4 pixels, 64 rectifiers (the features), and class logits."""
+
+    def __init__(self, *, size: int, channels: int, classes: int) -> None:
+        super().__init__()
+        widths, side = [channels, 16], size
+        layers: list[nn.Module] = [nn.Conv2d(channels, 16, 3, padding=1), nn.ReLU()]
+        while side > 4:
+            widths.append(min(2 * widths[-1], 128))
+            layers += [nn.Conv2d(widths[-2], widths[-1], 3, stride=2, padding=1), nn.ReLU()]
+            side = (side + 1) // 2
+        self.hidden = nn.Sequential(*layers, nn.Flatten(), nn.Linear(widths[-1] * side**2, FEATURES), nn.ReLU())
+        self.logits = nn.Linear(FEATURES, classes)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return features (B, 64) and logits (B, K) for images (B, C, H, W) in [-1, 1]."""
+        features = self.hidden(images)
+        return features, self.logits(features)
+
+
+def train_classifier(
+    config: ExtractorConfig, classifier: Classifier, images: Tensor, labels: Tensor
+) -> Iterator[tuple[int, float]]:
+    """Fit the classifier with Adam on cross-entropy, in place; the learning rate falls linearly to zero.
+
+    Args:
+        config: epochs, batch size, learning rate and seed (of the weights and of the order of images).
+        classifier: changed in place, its weights first drawn anew from the seed.
+        images: (N, C, H, W) uint8 on the classifier's device.
+        labels: (N,) class indices on the same device.
+
+    Yields:
+        Epoch, from 1, and the mean loss over it in nats.
+    """
+    _initialise(classifier, config.seed)
+    optimizer = torch.optim.Adam(classifier.parameters(), config.learning_rate)
+    for epoch in range(1, config.epochs + 1):
+        optimizer.param_groups[0]["lr"] = config.learning_rate * (1 - (epoch - 1) / config.epochs)
+        order = torch.randperm(len(images), generator=stream(config.seed, "classifier order", epoch))
+        total = torch.zeros((), device=images.device)
+        for index in order.to(images.device).split(config.batch_size):
+            _, logits = classifier(to_unit_range(images[index]))
+            loss = cross_entropy(logits, labels[index])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            total += loss.detach() * len(index)
+        yield epoch, total.item() / len(images)
+
+
+def _initialise(classifier: Classifier, seed: int) -> None:
+    rng = stream(seed, "classifier weights")
+    for module in classifier.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            assert module.bias is not None
+            values = torch.randn(module.weight.shape, generator=rng) * (2 / module.weight[0].numel()) ** 0.5
+            module.weight.data.copy_(values)
+            nn.init.zeros_(module.bias)
+
+
+@torch.no_grad()
+def accuracy(classifier: Classifier, images: Tensor, labels: Tensor, batch_size: int) -> float:
+    """Return the share of images whose most probable class is their label, in [0, 1].
+
+    Args:
+        classifier: on the device of the images.
+        images: (N, C, H, W) uint8.
+        labels: (N,) class indices.
+        batch_size: images at once.
+
+    Returns:
+        Top-1 accuracy.
+    """
+    hits = 0
+    for batch, expected in zip(images.split(batch_size), labels.split(batch_size), strict=True):
+        _, logits = classifier(to_unit_range(batch))
+        hits += int((logits.argmax(dim=1) == expected).sum())
+    return hits / len(images)

@@ -1,0 +1,102 @@
+"""Features of images, extracted once and measured by every metric, under an extractor that is named."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch_fidelity
+from torch import Tensor, nn
+from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
+from torch_fidelity.utils import create_feature_extractor
+
+from gan_core.metrics.classifier import FEATURES, Classifier
+from gan_core.runtime.pixels import to_unit_range
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """A feature extractor that torch-fidelity knows under `name`.
+
+    `network` maps uint8 images (B, 3, H, W) to features (B, F) and logits (B, K), F being `dimension`.
+    """
+
+    name: str
+    network: nn.Module
+    dimension: int
+
+
+@dataclass(frozen=True)
+class Features:
+    """Of N images: features (N, F) and logits (N, K), float32 on the CPU."""
+
+    features: Tensor
+    logits: Tensor
+
+
+def classifier_extractor(classifier: Classifier, *, channels: int, sha256: str) -> Extractor:
+    """Register a trained classifier with torch-fidelity and return it as an extractor.
+
+    Args:
+        classifier: gives features (B, 64) and logits (B, K), on its own device.
+        channels: of the images that it was trained on, 1 or 3.
+        sha256: of its weights; makes the registered name unique, so that nothing can mix two extractors.
+
+    Returns:
+        The extractor under the name `classifier-` and 16 digits of the sum.
+    """
+    name = f"classifier-{sha256[:16]}"
+
+    class ClassifierFeatures(torch_fidelity.FeatureExtractorBase):  # type: ignore[misc]  # torch-fidelity is untyped
+        def __init__(self, name: str, features_list: list[str], **_: Any) -> None:
+            super().__init__(name, features_list)
+            self.classifier = classifier
+
+        @staticmethod
+        def get_provided_features_list() -> tuple[str, ...]:
+            return ("features", "logits")
+
+        @staticmethod
+        def get_default_feature_layer_for_metric(metric: Literal["isc", "fid", "kid", "prc"]) -> str:
+            return "logits" if metric == "isc" else "features"
+
+        @staticmethod
+        def can_be_compiled() -> bool:
+            return False
+
+        def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+            features, logits = self.classifier(to_unit_range(pixels[:, :channels]))
+            found = {"features": features, "logits": logits}
+            return tuple(found[layer] for layer in self.features_list)
+
+    if name not in FEATURE_EXTRACTORS_REGISTRY:
+        torch_fidelity.register_feature_extractor(name, ClassifierFeatures)
+    return Extractor(name, create_feature_extractor(name, ["features", "logits"], cuda=False, verbose=False), FEATURES)
+
+
+def inception_extractor(weights: Path, device: torch.device) -> Extractor:
+    """Return torch-fidelity's Inception-v3 on a weights file, whose sha256 the caller has verified: it is unpickled."""
+    name, layers = "inception-v3-compat", ["2048", "logits_unbiased"]
+    options = {"feature_extractor_weights_path": str(weights), "verbose": False}
+    return Extractor(name, create_feature_extractor(name, layers, cuda=device.type == "cuda", **options), 2048)
+
+
+@torch.no_grad()
+def extract(extractor: Extractor, pixels: Tensor, *, device: torch.device, batch_size: int) -> Features:
+    """Return the features of images; the bits are those of torch-fidelity's own loop under the same batch size.
+
+    Args:
+        extractor: its network is on `device`.
+        pixels: (N, C, H, W) uint8 with C of 1 or 3; one channel is shown as three.
+        device: where features are computed.
+        batch_size: images at once.
+
+    Returns:
+        Features and logits of every image, in order.
+    """
+    found = [
+        [part.cpu() for part in extractor.network(batch.to(device).expand(-1, 3, -1, -1))]
+        for batch in pixels.split(batch_size)
+    ]
+    features, logits = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return Features(features, logits)

@@ -1,0 +1,97 @@
+"""All scores of generated images, from features that were extracted once.
+
+FID (Heusel et al. 2017, equation 6) is |m1 - m2|^2 + Tr(S1 + S2 - 2 (S1 S2)^(1/2)) for the means and covariances of
+features; IS (Salimans et al. 2016, equation 1) is exp E KL(p(y|x) || p(y)); KID (Binkowski et al. 2018, section 3) is
+the unbiased squared MMD under the kernel (x.y / F + 1)^3, averaged over subsets. torch-fidelity computes these three.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+from torch_fidelity.metric_isc import isc_features_to_metric
+from torch_fidelity.metric_kid import kid_features_to_metric
+
+from gan_core.metrics.features import Features
+from gan_core.metrics.neighbours import (
+    Neighbours,
+    class_balance,
+    class_coverage,
+    class_shares,
+    near_copies,
+    radii,
+    survey,
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How IS and KID average: IS over `isc_splits` parts, KID over `kid_subsets` draws of `kid_subset_size` images."""
+
+    isc_splits: int
+    kid_subsets: int
+    kid_subset_size: int
+
+
+class Reference:
+    """Training images as all scores see them, on the device that compares: what depends on them is computed once."""
+
+    def __init__(self, features: Tensor, found_radii: Tensor, labels: Tensor | None, classes: int) -> None:
+        self.features, self.radii = features, found_radii
+        self.labels, self.classes = labels, classes
+        self.statistics: dict[str, Any] = fid_features_to_statistics(features.cpu())
+        self.shares = None if labels is None else torch.bincount(labels, minlength=classes).double() / len(labels)
+
+    @classmethod
+    def of(cls, features: Tensor, labels: Tensor | None = None, classes: int = 0) -> "Reference":
+        """Return the reference of features (M, F), with labels (M,) in 0..classes - 1 where there are any."""
+        return cls(features, radii(features), labels, classes)
+
+
+def fid(features: Tensor, reference: Reference) -> float:
+    """Return the Frechet distance between features (N, F) and the reference."""
+    found = fid_statistics_to_metric(fid_features_to_statistics(features), reference.statistics, verbose=False)
+    return float(found["frechet_inception_distance"])
+
+
+def scores(images: Features, reference: Reference, settings: Settings) -> tuple[dict[str, float], Neighbours]:
+    """Return every score of images against the training images.
+
+    Args:
+        images: of N images, N at least `kid_subset_size` and `isc_splits` and more than 3.
+        reference: of the training images, as many or more than `kid_subset_size`.
+        settings: how IS and KID average.
+
+    Returns:
+        `fid`, `kid`, `is`, `precision`, `recall`, `near_copies` and, for labelled data, `class_coverage` and
+        `class_balance`; and the nearest training images of each image.
+    """
+    kid = kid_features_to_metric(
+        images.features,
+        reference.features,  # torch-fidelity brings both to the CPU
+        kid_subsets=settings.kid_subsets,
+        kid_subset_size=settings.kid_subset_size,
+        verbose=False,
+    )
+    features = images.features.to(reference.features.device)
+    precision, recall, neighbours = survey(features, reference.features, reference.radii)
+    found = {
+        "fid": fid(images.features, reference),
+        "kid": float(kid["kernel_inception_distance_mean"]),
+        "is": float(isc_features_to_metric(images.logits, settings.isc_splits)["inception_score_mean"]),
+        "precision": precision,
+        "recall": recall,
+        "near_copies": near_copies(neighbours),
+    }
+    if reference.labels is not None and reference.shares is not None:
+        shares = class_shares(neighbours, reference.labels, reference.classes)
+        found["class_coverage"] = class_coverage(shares, reference.shares)
+        found["class_balance"] = class_balance(shares, reference.shares)
+    return found, neighbours
+
+
+def uniform_noise(shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
+    """Return uint8 pixels of a shape, uniform on [0, 255]: the worst generator that a score should know."""
+    return torch.randint(256, shape, generator=rng, dtype=torch.uint8)

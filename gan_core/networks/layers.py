@@ -1,0 +1,94 @@
+"""Layers of the players that torch does not have."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Generator, Tensor, nn
+
+from gan_core.runtime.distributed import all_reduce_sum, shard, world_size
+
+
+class Maxout(nn.Module):
+    """Maximum over `pieces` linear maps for each unit: Goodfellow et al. 2013, arXiv:1302.4389, section 3."""
+
+    def __init__(self, inputs: int, units: int, pieces: int) -> None:
+        super().__init__()
+        self.pieces = pieces
+        self.linear = nn.Linear(inputs, units * pieces)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, units) for x (B, inputs)."""
+        linear: Tensor = self.linear(x)
+        return linear.reshape(len(x), -1, self.pieces).amax(dim=2)
+
+
+def dropped(x: Tensor, share: float, rng: Generator) -> Tensor:
+    """Return x with a random `share` of its entries zeroed and the rest divided by 1 - share (inverted dropout).
+
+    Args:
+        x: any shape.
+        share: probability of a zero, in [0, 1).
+        rng: where the mask is drawn from, on the device of x; torch's own dropout cannot be told. Of several ranks each
+            draws the mask of the whole batch, and takes its rows.
+
+    Returns:
+        A tensor of the shape of x, with the same mean over masks.
+    """
+    whole = (len(x) * world_size(), *x.shape[1:])
+    keep = shard(torch.rand(whole, generator=rng, device=x.device)) >= share
+    return x * keep / (1 - share)
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """Batch normalisation by the whole batch: Ioffe and Szegedy 2015, arXiv:1502.03167, Algorithm 1.
+
+    One rank does what torch does. Several take mean and variance over all of them; torch's SyncBatchNorm works on GPUs
+    alone, and cannot be differentiated twice, as the gradient penalties must.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, C, H, W) for x of this shape, by the batch in training and by running statistics otherwise."""
+        if not self.training or world_size() == 1:
+            return super().forward(x)
+        assert self.running_mean is not None
+        number = x.numel() // x.shape[1] * world_size()
+        shift = self.running_mean.clone()  # near the mean, so that the difference of squares below keeps its digits
+        shifted = x.float() - shift[:, None, None]
+        sums = torch.stack([shifted.sum(dim=(0, 2, 3)), shifted.square().sum(dim=(0, 2, 3))])
+        means = all_reduce_sum(sums) / number  # one exchange for both
+        mean = means[0]
+        variance = (means[1] - mean.square()).clamp(min=0)
+        if self.track_running_stats:
+            self._record((mean + shift).detach(), variance.detach() * (number / (number - 1)))
+        scale = self.weight * (variance + self.eps).rsqrt()
+        return ((shifted - mean[:, None, None]) * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
+
+    def _record(self, mean: Tensor, variance: Tensor) -> None:
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        assert self.momentum is not None
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(variance, self.momentum)
+        self.num_batches_tracked.add_(1)
+
+
+@contextmanager
+def frozen_statistics(network: nn.Module) -> Iterator[None]:
+    """Keep the running statistics of batch normalisation as they are, so that a forward pass changes no bit.
+
+    Args:
+        network: normalises by its batch while this context is open, as in training, but does not record it.
+
+    Yields:
+        Nothing.
+    """
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True

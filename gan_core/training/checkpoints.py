@@ -1,0 +1,88 @@
+"""All of a training's state as one file, from which it goes on bit for bit."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from gan_core.config import TrainConfig
+from gan_core.runtime.tensor_files import load_tensors, save_tensors
+from gan_core.training.state import TrainState
+
+
+class CheckpointMismatchError(ValueError):
+    """A checkpoint was made under other parameters than those of the run that wants to go on from it."""
+
+
+def save_checkpoint(path: Path, state: TrainState, config: TrainConfig) -> None:
+    """Write all of a training's state, and under which parameters it came to be.
+
+    Args:
+        path: the file; its folder exists.
+        state: as it is when `train` has yielded a report.
+        config: with the network's, what a run that goes on from here must share.
+    """
+    tensors = {"first_non_finite_step": state.first_non_finite_step}
+    for part in ("discriminator", "generator", "ema_generator"):
+        tensors |= {f"{part}/{name}": tensor for name, tensor in getattr(state, part).state_dict().items()}
+    for part in ("d_optimizer", "g_optimizer"):
+        tensors |= {f"{part}/{name}": tensor for name, tensor in _moments(getattr(state, part)).items()}
+    save_tensors(path, tensors, {"step": state.step, "parameters": _parameters(config, state)})
+
+
+def restore_checkpoint(path: Path, state: TrainState, config: TrainConfig) -> None:
+    """Put a checkpoint into a fresh state, which then continues bit for bit.
+
+    Args:
+        path: what `save_checkpoint` wrote.
+        state: as `initial_state` returns it; changed in place.
+        config: must equal that of the checkpoint.
+
+    Raises:
+        CheckpointMismatchError: it was made under other parameters; the message lists each difference.
+    """
+    tensors, metadata = load_tensors(path)
+    _refuse_other_parameters(path, metadata["parameters"], _parameters(config, state))
+    for part in ("discriminator", "generator", "ema_generator"):
+        getattr(state, part).load_state_dict(_below(part, tensors))
+    for part in ("d_optimizer", "g_optimizer"):
+        _restore_moments(getattr(state, part), _below(part, tensors))
+    state.first_non_finite_step.copy_(tensors["first_non_finite_step"])
+    state.step = metadata["step"]
+
+
+def _parameters(config: TrainConfig, state: TrainState) -> dict[str, Any]:
+    sections = {"train": asdict(config), "network": asdict(state.network), "arithmetic": asdict(state.arithmetic)}
+    return {f"{section}.{key}": value for section, values in sections.items() for key, value in values.items()}
+
+
+def _refuse_other_parameters(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    keys = sorted(found.keys() | wanted.keys())
+    different = [key for key in keys if found.get(key) != wanted.get(key)]
+    if different:
+        listed = ", ".join(f"{key} was {found.get(key)} and is {wanted.get(key)}" for key in different)
+        raise CheckpointMismatchError(f"{path} was made under other parameters ({listed}); delete it or restore them")
+
+
+def _moments(optimizer: Optimizer) -> dict[str, Tensor]:
+    state = optimizer.state_dict()["state"]
+    return {f"{index}/{name}": value for index, values in state.items() for name, value in values.items()}
+
+
+def _restore_moments(optimizer: Optimizer, moments: dict[str, Tensor]) -> None:
+    (group,) = optimizer.param_groups
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in moments.items():
+        index, moment = name.split("/")
+        parameter = group["params"][int(index)]
+        if value.dim():  # in the order of the parameter's memory, which fused optimizers take for granted
+            value = torch.empty_like(parameter, device="cpu").copy_(value)
+        state.setdefault(int(index), {})[moment] = value
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+
+
+def _below(part: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(f"{part}/"): value for name, value in tensors.items() if name.startswith(f"{part}/")}

@@ -1,0 +1,149 @@
+"""What a person watches while the game is played: where it stands, on seen and unseen images, and how both move."""
+
+import torch
+from torch import Tensor, nn
+
+from gan_core.config import TrainConfig
+from gan_core.generation.latents import z_bank
+from gan_core.losses.adversarial import OBJECTIVES, Objective, game_logits
+from gan_core.losses.value import jsd_estimate, value
+from gan_core.networks.layers import frozen_statistics
+from gan_core.runtime.distributed import local_only
+from gan_core.runtime.randomness import stream
+from gan_core.training.batches import draw_batch
+from gan_core.training.state import TrainState
+
+COUNT = 64
+"""Images of each kind that a reading looks at."""
+
+NAMES = (
+    "real_prob",
+    "fake_prob",
+    "value",
+    "jsd",
+    "distance",
+    "unseen_prob",
+    "unseen_value",
+    "unseen_jsd",
+    "unseen_distance",
+    "overfitting",
+    "d_grad_norm",
+    "g_grad_norm",
+    "g_signal",
+    "g_update_ratio",
+    "variety",
+)
+"""What `Instruments.read` returns, in its order."""
+
+
+class Instruments:
+    """Readings of a training between two steps; they change no bit of it and draw nothing that it draws."""
+
+    def __init__(self, config: TrainConfig, state: TrainState, images: Tensor, unseen: Tensor) -> None:
+        self._config, self._images, self._unseen = config, images, unseen
+        self._bank = z_bank(state.network, seed=config.seed, count=COUNT).to(state.device)
+
+    @torch.no_grad()
+    def read(self, state: TrainState) -> dict[str, float]:
+        """Return the readings by name; this waits for the device.
+
+        Probabilities and values are of the discriminator without dropout. With D for the game's discriminator (see
+        `gan_core.losses.adversarial.game_logits`), x real and G(z) of a fixed bank of z:
+
+        `real_prob` is E D(x), `fake_prob` E D(G(z)), `value` V(D, G) in nats, `jsd` the estimate (V + log 4) / 2 of the
+        Jensen-Shannon divergence, `distance` from equilibrium is E |D - 1/2| over both kinds of images, in [0, 1/2].
+        Those called `unseen_*` are the same on real images that the discriminator is not trained on: where it learned
+        its training images by heart, they tell of a smaller divergence. `overfitting` is Karras et al. 2020,
+        arXiv:2006.06676, equation 1: by how much of the gap between logits of training and of generated images unseen
+        real images fall back; 0 for a discriminator that generalises, 1 for one that takes unseen images for generated.
+
+        `d_grad_norm` and `g_grad_norm` are Euclidean norms of the last gradients that the players descended (nats per
+        weight, penalties included). `g_signal`, in [0, 1], is how much of a gradient the generator's loss passes on:
+        the mean size of its derivative by the logit of a generated image, which is D(G(z)) for the minimax loss and
+        1 - D(G(z)) for the non-saturating one. `g_update_ratio` is the length of the generator's last step divided by
+        that of its weights, as it would be at the full learning rate, so that a planned decay is no stall. `variety` is
+        the mean squared distance between two images of the bank divided by that between two real ones: near 1 for a
+        good generator, 1 - 1/k for one that makes k images only, each as often.
+
+        Args:
+            state: as it is when `train` has yielded a report.
+
+        Returns:
+            One float for each of `NAMES`.
+        """
+        objective = OBJECTIVES[self._config.loss]
+        real, unseen = self._draw("instruments real", self._images, state), self._draw("unseen", self._unseen, state)
+        frozen = frozen_statistics(state.generator), frozen_statistics(state.discriminator)
+        with local_only(), state.arithmetic_of_networks(), frozen[0], frozen[1]:
+            fake = state.generated(self._bank)
+            logits = [state.judged(batch) for batch in (real, fake, unseen)]
+        seen_game = _game(objective, logits[0], logits[1])
+        unseen_game = _game(objective, logits[2], logits[1])
+        readings = [
+            *seen_game,
+            unseen_game[0],
+            *unseen_game[2:],
+            _overfitting(*logits),
+            _gradient_norm(state.discriminator),
+            _gradient_norm(state.generator),
+            _signal(objective, logits[0], logits[1]),
+            _update_ratio(state, self._config.generator_learning_rate),
+            _spread(fake) / _spread(torch.cat([real, unseen])),
+        ]
+        return dict(zip(NAMES, torch.stack([reading.double() for reading in readings]).tolist(), strict=True))
+
+    def _draw(self, purpose: str, images: Tensor, state: TrainState) -> Tensor:
+        rng = stream(self._config.seed, purpose, state.step)
+        return draw_batch(images, COUNT, rng, state.device)
+
+
+def _game(objective: Objective, real_logits: Tensor, fake_logits: Tensor) -> list[Tensor]:
+    """Return E D(x), E D(G(z)), V, the estimate of JSD and the distance from equilibrium."""
+    real, fake = game_logits(objective, real_logits=real_logits, fake_logits=fake_logits)
+    worth = value(real_logits=real, fake_logits=fake)
+    distance = (torch.cat([real, fake]).sigmoid() - 0.5).abs().mean()
+    return [real.sigmoid().mean(), fake.sigmoid().mean(), worth, jsd_estimate(worth), distance]
+
+
+def _overfitting(real_logits: Tensor, fake_logits: Tensor, unseen_logits: Tensor) -> Tensor:
+    """Return the share of the gap between real and fake by which unseen falls back; 0 where there is no gap."""
+    gap = real_logits.mean() - fake_logits.mean()
+    return torch.where(gap == 0, 0.0, (real_logits.mean() - unseen_logits.mean()) / gap)
+
+
+@torch.enable_grad()
+def _signal(objective: Objective, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """Return the sum of |d loss / d logit| over generated images; the loss is a mean, so this is a mean as well."""
+    fake = fake_logits.detach().requires_grad_()
+    gradient: Tensor = torch.autograd.grad(objective.generator(real_logits=real_logits, fake_logits=fake), fake)[0]
+    return gradient.abs().sum()
+
+
+def _gradient_norm(player: nn.Module) -> Tensor:
+    """Return the norm of the gradient that the player descended last; it is kept until it moves again."""
+    return _norm([parameter.grad for parameter in player.parameters() if parameter.grad is not None])
+
+
+def _norm(tensors: list[Tensor]) -> Tensor:
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(list(torch._foreach_norm(tensors))))
+    return norm
+
+
+def _update_ratio(state: TrainState, learning_rate: float) -> Tensor:
+    """Return ||step|| / ||weights|| of the generator, its last step being as Adam says (Kingma and Ba 2015)."""
+    (group,) = state.g_optimizer.param_groups
+    parameters = group["params"]
+    moments = [state.g_optimizer.state[parameter] for parameter in parameters]
+    beta1, beta2 = group["betas"]
+    count = moments[0]["step"].item()
+    roots = torch._foreach_sqrt([moment["exp_avg_sq"] for moment in moments])
+    torch._foreach_div_(roots, (1 - beta2**count) ** 0.5)
+    torch._foreach_add_(roots, group["eps"])
+    steps = torch._foreach_div([moment["exp_avg"] for moment in moments], roots)
+    ratio: Tensor = learning_rate / (1 - beta1**count) * _norm(list(steps)) / _norm(parameters)
+    return ratio
+
+
+def _spread(images: Tensor) -> Tensor:
+    """Return the mean squared distance between two of the images: twice the sum of the variances of all pixels."""
+    return 2 * images.flatten(1).var(dim=0).sum()

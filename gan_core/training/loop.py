@@ -1,0 +1,110 @@
+"""Algorithm 1 of Goodfellow et al. 2014: k steps of the discriminator, one of the generator, over and over."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gan_core.config import TrainConfig
+from gan_core.runtime.distributed import all_reduce_mean
+from gan_core.training.batches import Batches
+from gan_core.training.state import TrainState
+from gan_core.training.steps import Player, play_step
+
+
+class NonFiniteLossError(ArithmeticError):
+    """A loss became infinite or not a number; `step` is the first step where that happened."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(
+            f"a loss was not finite at step {step}; lower the learning rates or raise r1_gamma, or use another loss"
+        )
+        self.step = step
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one step did: means over its last batches, in nats, left on the device until somebody reads them.
+
+    Losses are those before the update, without the gradient penalties.
+    """
+
+    step: int
+    d_loss: Tensor
+    g_loss: Tensor
+    first_non_finite_step: Tensor
+
+    def read(self) -> dict[str, float]:
+        """Return step and numbers by name; this waits for the device.
+
+        Returns:
+            `step`, `d_loss` and `g_loss`.
+
+        Raises:
+            NonFiniteLossError: a loss of this step or of an earlier one was not finite.
+        """
+        if self.first_non_finite_step.item():
+            raise NonFiniteLossError(int(self.first_non_finite_step.item()))
+        return {"step": self.step, "d_loss": self.d_loss.item(), "g_loss": self.g_loss.item()}
+
+
+def train(
+    config: TrainConfig, state: TrainState, images: Tensor | Batches, play: Player | None = None
+) -> Iterator[Report]:
+    """Advance `state` from its step to `config.steps`, yielding a report after each step.
+
+    Every draw is named by seed, purpose and step, so going on from a checkpoint gives the bits of never stopping.
+
+    Args:
+        config: Algorithm 1's numbers; `steps` counts generator updates.
+        state: both players, changed in place; consistent whenever a report is yielded.
+        images: (N, C, H, W) uint8, or points (N, D) float, on the device of the players; or the draws of a training
+            whose images are elsewhere.
+        play: how one step is played; None for `play_step`.
+
+    Yields:
+        One report a step.
+    """
+    draws = images if isinstance(images, Batches) else Batches(config, images)
+    while state.step < config.steps:
+        step = state.step + 1
+        set_learning_rates(config, state, step)
+        losses = all_reduce_mean((play or play_step)(config, state, draws, step))
+        note_non_finite(state, losses, step)
+        update_ema(config, state, step)
+        state.step = step
+        yield Report(step, losses[-2], losses[-1], state.first_non_finite_step)
+
+
+@torch.no_grad()
+def update_ema(config: TrainConfig, state: TrainState, step: int) -> None:
+    """Move the averaged generator: e <- b e + (1 - b) p with b = min(ema_decay, (1 + step) / (ema_warmup + step)).
+
+    The second bound forgets the initial weights, which short runs would otherwise keep: it averages over about the last
+    step / (ema_warmup - 1) steps. Running statistics are copied.
+    """
+    decay = min(config.ema_decay, (1 + step) / (config.ema_warmup + step))
+    averaged: list[Tensor] = list(state.ema_generator.parameters())
+    current: list[Tensor] = list(state.generator.parameters())
+    torch._foreach_lerp_(averaged, current, 1 - decay)
+    for ema_buffer, buffer in zip(state.ema_generator.buffers(), state.generator.buffers(), strict=True):
+        ema_buffer.copy_(buffer)
+
+
+def set_learning_rates(config: TrainConfig, state: TrainState, step: int) -> None:
+    """Set both learning rates for a step: constant, or falling linearly to zero after the last step."""
+    share = 1.0 if config.learning_rate_decay == "none" else 1 - (step - 1) / config.steps
+    rates = config.discriminator_learning_rate * share, config.generator_learning_rate * share
+    for optimizer, rate in zip((state.d_optimizer, state.g_optimizer), rates, strict=True):
+        (group,) = optimizer.param_groups
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+
+
+def note_non_finite(state: TrainState, losses: Tensor, step: int) -> None:
+    """Remember, on the device, the first step one of whose losses is not finite."""
+    first = (state.first_non_finite_step == 0) & ~losses.isfinite().all()
+    state.first_non_finite_step = torch.where(first, step, state.first_non_finite_step)

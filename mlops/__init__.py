@@ -1,0 +1,1 @@
+"""What a team needs around a training: files, images, scores, promotion, and MLflow."""

@@ -1,0 +1,180 @@
+"""Folders, zip and tar archives, read alike: a sorted list of named files, each checked before it is opened.
+
+Nothing is unpacked under a name that an archive chose. Names are checked all the same, because they live on as the
+`source` of each image. Sizes are checked because a few kilobytes can claim to be petabytes.
+"""
+
+import csv
+import os
+import re
+import stat
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import IO, BinaryIO, NoReturn, cast
+
+from mlops.images.decompression import readable, seekable
+from mlops.images.image_tar import COLUMNS
+from mlops.project.errors import UserError
+from mlops.project.progress import progress
+
+LARGEST_FILE = 256 << 20
+"""Bytes of the largest file that is read: far beyond an image, well below the memory of a laptop."""
+
+ALWAYS_ALLOWED = 1 << 30
+LARGEST_RATIO = 100
+"""An archive may hold a gibibyte, or 100 times its own size. Images hardly compress; bombs do."""
+
+_UNSPEAKABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file: its relative POSIX name, its size in bytes, and how to open it."""
+
+    name: str
+    size: int
+    open: Callable[[], IO[bytes]]
+
+
+@contextmanager
+def open_entries(source: Path, *, scratch: Path) -> Iterator[list[Entry]]:
+    """Yield the files of a folder or archive, sorted by name, without hidden ones and `__MACOSX`.
+
+    Args:
+        source: a folder, a zip, or a tar (plain, gzip, bzip2 or xz).
+        scratch: a folder with room for an unpacked copy of a compressed tar, which is deleted at the end.
+
+    Yields:
+        One entry for each file, usable until the block ends.
+
+    Raises:
+        UserError: the archive is damaged, encrypted or none at all; a name is absolute, climbs (`..`), occurs twice
+            or is not UTF-8; an entry is a link or a device; a size is out of bounds; or a file is not readable.
+    """
+    with readable(source):
+        if source.is_dir():
+            yield _checked(source, _folder_entries(source))
+        elif _magic(source).startswith(b"PK"):
+            with zipfile.ZipFile(source) as archive:
+                yield _checked(source, _zip_entries(source, archive), bound=_bound(source))
+        else:
+            bound = _bound(source)
+            with seekable(source, scratch=scratch, bound=bound) as file, tarfile.open(fileobj=file, mode="r:") as tar:
+                yield _checked(source, _tar_entries(source, tar), bound=bound)
+
+
+def pack(entries: list[Entry], target: Path, index: Path) -> None:
+    """Write entries into an uncompressed tar that depends on nothing but their names, bytes and order.
+
+    Args:
+        entries: to pack.
+        target: the tar.
+        index: a CSV file with a row for each entry: its name, and where its bytes lie in the tar.
+    """
+    with (
+        target.open("wb") as file,
+        tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar,
+        index.open("w", encoding="utf-8", newline="") as listed,
+        progress("fetch: files", len(entries)) as line,
+    ):
+        rows = csv.writer(listed, lineterminator="\n")
+        rows.writerow(COLUMNS)
+        for done, entry in enumerate(entries, start=1):
+            header = tarfile.TarInfo(entry.name)  # mode 0644, no owner, time 0
+            header.size = entry.size
+            with entry.open() as content:
+                tar.addfile(header, cast(BinaryIO, content))
+            blocks = -(-entry.size // tarfile.BLOCKSIZE)
+            rows.writerow((entry.name, file.tell() - blocks * tarfile.BLOCKSIZE, entry.size))
+            line.update(done)
+
+
+def _folder_entries(source: Path) -> Iterator[Entry]:
+    for folder, subfolders, files in os.walk(source, onerror=_raise):
+        subfolders[:] = [name for name in subfolders if not _ignored(name)]
+        for name in subfolders:
+            if Path(folder, name).is_symlink():
+                raise UserError(f"{Path(folder, name)} is a link to a folder; put the folder itself there")
+        for name in files:
+            path = Path(folder, name)
+            if not path.is_file() and not _ignored(name):
+                raise UserError(f"{path} is a broken link or no regular file; remove it")
+            if not _ignored(name):
+                yield Entry(path.relative_to(source).as_posix(), path.stat().st_size, partial(_opened, path))
+
+
+def _opened(path: Path) -> IO[bytes]:
+    return path.open("rb")
+
+
+def _zip_entries(source: Path, archive: zipfile.ZipFile) -> Iterator[Entry]:
+    for info in archive.infolist():
+        if stat.S_ISLNK(info.external_attr >> 16):
+            _refuse(source, info.filename, "is a link")
+        if info.flag_bits & 1:
+            _refuse(source, info.filename, "is encrypted")
+        if not info.is_dir():
+            yield Entry(info.filename.replace("\\", "/"), info.file_size, partial(archive.open, info))
+
+
+def _tar_entries(source: Path, tar: tarfile.TarFile) -> Iterator[Entry]:
+    for info in tar:
+        if not (info.isreg() or info.isdir()):
+            _refuse(source, info.name, "is a link or a device")
+        if info.isreg():
+            yield Entry(info.name, info.size, partial(_extracted, tar, info))
+
+
+def _extracted(tar: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
+    return cast(IO[bytes], tar.extractfile(info))  # None only for what is no regular file
+
+
+def _checked(source: Path, entries: Iterable[Entry], *, bound: float = float("inf")) -> list[Entry]:
+    found: dict[str, Entry] = {}
+    for entry in entries:
+        name = _safe_name(source, entry.name)
+        if entry.size > LARGEST_FILE:
+            _refuse(source, name, f"has {entry.size:,} bytes, and the bound is {LARGEST_FILE:,}")
+        if name in found:
+            _refuse(source, name, "occurs twice")
+        if not any(_ignored(part) for part in name.split("/")):
+            found[name] = Entry(name, entry.size, entry.open)
+        bound -= entry.size
+        if bound < 0:
+            _refuse(source, name, f"makes more than {_bound(source):,} bytes in all, like an archive bomb")
+    return [found[name] for name in sorted(found)]
+
+
+def _safe_name(source: Path, name: str) -> str:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or name[1:2] == ":":
+        _refuse(source, name, "points outside of the archive")
+    if _UNSPEAKABLE.search(name):
+        _refuse(source, name, "has control characters in its name, or bytes that are not UTF-8")
+    return path.as_posix()
+
+
+def _refuse(source: Path, name: str, why: str) -> NoReturn:
+    raise UserError(f"{source}: the entry {name!r} {why}; remove or rename it")
+
+
+def _raise(error: OSError) -> NoReturn:
+    raise error
+
+
+def _ignored(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def _bound(source: Path) -> int:
+    return max(ALWAYS_ALLOWED, LARGEST_RATIO * source.stat().st_size)
+
+
+def _magic(source: Path) -> bytes:
+    with source.open("rb") as file:
+        return file.read(8)

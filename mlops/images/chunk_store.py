@@ -1,0 +1,103 @@
+"""What `prepare` has finished, on disk as it goes: growing arrays, and a record of rows that says how far they are."""
+
+import hashlib
+import math
+import struct
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, Self
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from mlops.images.decoding import SPLITS, Decoded, Row
+from mlops.images.image_file import ImageFile
+from mlops.project.prepared_data import Split, images_path
+
+ROWS = "rows"
+_SCHEMA = pa.schema({name: pa.int64() if name in ("width", "height") else pa.large_string() for name in Row._fields})
+_FRAME = struct.Struct("<QI")  # length and checksum of the record batch behind it
+
+
+class ChunkStore:
+    """Arrays and rows in a folder, which grow by chunks; opened again, they go on behind the last complete chunk.
+
+    The pixels of a chunk are written before its rows. A chunk counts if its rows have their checksum and its pixels
+    have those that stand in the rows, whatever a killed process or a crashed machine left behind.
+    """
+
+    def __init__(self, folder: Path, shape: tuple[int, int, int]) -> None:
+        self.folder = folder
+        self.done = 0
+        self._shape = shape
+
+    def __enter__(self) -> Self:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        counts, end = self._complete()
+        self.done = counts.total()
+        with ExitStack() as stack:
+            paths = {split: images_path(self.folder, split) for split in SPLITS}
+            files = {split: ImageFile(path, self._shape, keep=counts[split]) for split, path in paths.items()}
+            self._files = {split: stack.enter_context(file) for split, file in files.items()}
+            self._rows = stack.enter_context((self.folder / ROWS).open("ab"))
+            self._rows.truncate(end)
+            self._open = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._open.__exit__(*error)  # type: ignore[arg-type]  # what the with statement gives
+
+    def add(self, chunk: Decoded) -> None:
+        """Write a chunk behind the others."""
+        for split, content in chunk.pixels.items():
+            self._files[split].append(content)
+        columns = [pa.array(column, kind) for column, kind in zip(chunk.columns, _SCHEMA.types, strict=True)]
+        content = pa.record_batch(columns, schema=_SCHEMA).serialize().to_pybytes()
+        self._rows.write(_FRAME.pack(len(content), zlib.crc32(content)) + content)
+        self._rows.flush()
+        self.done += len(chunk.columns[0])
+
+    def table(self) -> pd.DataFrame:
+        """Return all rows in their order, with the columns of `Row`."""
+        with (self.folder / ROWS).open("rb") as file:
+            batches = [batch for batch, _ in _batches(file)]
+        table: pd.DataFrame = pa.Table.from_batches(batches, _SCHEMA).combine_chunks().to_pandas()
+        return table
+
+    def _complete(self) -> tuple[Counter[Split | None], int]:
+        """Return how many rows are complete, by split (None: refused), and where the last of them ends."""
+        counts, end = Counter[Split | None](), 0
+        with ExitStack() as stack:
+            try:
+                rows = stack.enter_context((self.folder / ROWS).open("rb"))
+                images = {split: stack.enter_context(images_path(self.folder, split).open("rb")) for split in SPLITS}
+                for file in images.values():
+                    np.lib.format.read_magic(file)
+                    np.lib.format.read_array_header_1_0(file)
+            except (FileNotFoundError, ValueError):  # nothing yet, or a run that ended while it made them
+                return counts, end
+            for batch, behind in _batches(rows):
+                splits: list[Split | None] = batch["split"].to_pylist()
+                kept = zip(splits, batch["sha256"].to_pylist(), strict=True)
+                if not all(split is None or self._next(images[split]) == sha256 for split, sha256 in kept):
+                    break
+                counts.update(splits)
+                end = behind
+        return counts, end
+
+    def _next(self, file: IO[bytes]) -> str:
+        return hashlib.sha256(file.read(math.prod(self._shape))).hexdigest()
+
+
+def _batches(file: IO[bytes]) -> Iterator[tuple[pa.RecordBatch, int]]:
+    """Yield the record batches of a file and where each of them ends, up to the first that is not whole."""
+    while len(frame := file.read(_FRAME.size)) == _FRAME.size:
+        length, checksum = _FRAME.unpack(frame)
+        content = file.read(length)
+        if not content or len(content) != length or zlib.crc32(content) != checksum:
+            return  # a crashed machine may leave zeros, whose checksum is zero
+        yield pa.ipc.read_record_batch(pa.py_buffer(content), _SCHEMA), file.tell()

@@ -1,0 +1,125 @@
+"""What `prepare` does to a chunk of source images, in whichever process; it imports no more than that needs."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlops.images.pixels import pixels
+from mlops.images.readers import Chunk, Original
+from mlops.project.prepared_data import Split
+
+SPLITS: tuple[Split, ...] = get_args(Split)
+
+
+class Row(NamedTuple):
+    """What is known of one image when it has been looked at.
+
+    `width` and `height` are those of the upright original, `sha256` is that of the prepared pixels. These and `split`
+    are None if the image was refused.
+    """
+
+    source: str
+    split: Split | None
+    class_name: str | None
+    width: int | None
+    height: int | None
+    sha256: str | None
+    refused: str | None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How source images become pixels and go to splits: what a process needs of the parameters.
+
+    `official_train` is the number of images in a published training split, which come first; 0 for other data.
+    """
+
+    size: int
+    channels: Literal[1, 3]
+    fit: Literal["crop", "pad", "stretch"]
+    seed: int
+    test_share: float
+    validation_share: float
+    official_train: int
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What is known of a chunk's images, and the pixels (N, C, H, W) of those that were not refused.
+
+    `columns` has one tuple for each field of `Row`: they are pickled and read again in a tenth of the time of rows.
+    """
+
+    columns: tuple[tuple[str | int | None, ...], ...]
+    pixels: dict[Split, NDArray[np.uint8]]
+
+
+def numbered(chunks: Iterator[Chunk], first: int) -> Iterator[tuple[int, Chunk]]:
+    """Yield each chunk with the number of its first image among all, `first` for the first chunk."""
+    for chunk in chunks:
+        yield first, chunk
+        first += len(chunk)
+
+
+def decoded(task: tuple[int, Chunk], recipe: Recipe) -> Decoded:
+    """Decode, resize, hash and split the images of a chunk.
+
+    Args:
+        task: the number of its first image among all, and the chunk.
+        recipe: how.
+
+    Returns:
+        Columns of one row for each image, and pixels.
+    """
+    first, chunk = task
+    rows: list[Row] = []
+    found: dict[Split, list[bytes]] = {split: [] for split in SPLITS}
+    for number, original in enumerate(chunk.originals(), first):
+        if original.image is None:
+            rows.append(Row(original.source, None, original.class_name, None, None, None, original.refused))
+            continue
+        content = pixels(original.image, size=recipe.size, channels=recipe.channels, fit=recipe.fit).tobytes()
+        split = _split(original, number, content, recipe)
+        found[split].append(content)
+        sha256 = hashlib.sha256(content).hexdigest()
+        rows.append(Row(original.source, split, original.class_name, *original.image.size, sha256, None))
+    shape = (-1, recipe.channels, recipe.size, recipe.size)
+    images = {split: np.frombuffer(b"".join(parts), np.uint8).reshape(shape) for split, parts in found.items()}
+    return Decoded(tuple(zip(*rows, strict=True)), images)
+
+
+def _split(original: Original, number: int, content: bytes, recipe: Recipe) -> Split:
+    if number < recipe.official_train:
+        kept = recipe.official_train - round(recipe.official_train * recipe.validation_share)
+        return "train" if number < kept else "validation"
+    if original.split == "test":
+        return "test"
+    test_share = recipe.test_share if original.split is None else 0.0
+    shares = {"test_share": test_share, "validation_share": recipe.validation_share}
+    return drawn_split(content, seed=recipe.seed, **shares)
+
+
+def drawn_split(content: bytes, *, seed: int, test_share: float, validation_share: float) -> Split:
+    """Return the split of an image by a hash of seed and pixels, read as a number in [0, 1).
+
+    Below `test_share` it is test; of what is above, the lowest `validation_share` is validation. Images with equal
+    pixels are therefore never on two sides, and adding or removing images moves no other.
+
+    Args:
+        content: the prepared pixels.
+        seed: of the split.
+        test_share: expected share of the test split, in [0, 1).
+        validation_share: expected share of what is not in the test split, in (0, 1).
+
+    Returns:
+        `train`, `validation` or `test`.
+    """
+    digest = hashlib.sha256(f"{seed}:".encode() + content).digest()
+    number = (int.from_bytes(digest[:8]) >> 11) / 2**53  # as many bits as a float holds, so never 1
+    if number < test_share:
+        return "test"
+    return "validation" if number < test_share + (1 - test_share) * validation_share else "train"

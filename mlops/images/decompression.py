@@ -1,0 +1,105 @@
+"""Streams of bytes that may be compressed, damaged, locked or endless."""
+
+import bz2
+import gzip
+import lzma
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, cast
+
+from mlops.project.errors import UserError
+
+_UNPACKERS: dict[bytes, Callable[[IO[bytes]], IO[bytes]]] = {
+    b"\x1f\x8b": lambda file: cast(IO[bytes], gzip.GzipFile(fileobj=file)),
+    b"BZh": bz2.open,
+    b"\xfd7zXZ": lzma.open,
+}
+_DAMAGE = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    gzip.BadGzipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    NotImplementedError,
+)
+
+
+@contextmanager
+def readable(source: Path) -> Iterator[None]:
+    """Turn what damaged or locked files raise while they are read into a UserError that names `source`.
+
+    Args:
+        source: what the block reads.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        UserError: the block met such a file.
+    """
+    try:
+        yield
+    except _DAMAGE as error:
+        raise UserError(f"{source} is damaged, or neither folder nor zip nor tar: {error}; get a fresh copy") from None
+    except PermissionError as error:
+        raise UserError(f"{error.filename or source} may not be read; change its permissions") from None
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise UserError(f"{source} is damaged: {error}; get a fresh copy") from None  # bz2 and tarfile say it so
+
+
+def unpacked(file: IO[bytes]) -> IO[bytes]:
+    """Return the content of a gzip, bzip2 or xz file, or the file itself if it is none of these."""
+    start = file.read(8)
+    file.seek(0)
+    return next((unpack(file) for magic, unpack in _UNPACKERS.items() if start.startswith(magic)), file)
+
+
+def copy_bounded(source: IO[bytes], target: IO[bytes], bound: int, name: str) -> None:
+    """Copy to the end, but no more than `bound` bytes.
+
+    Args:
+        source: where reading starts at the current position.
+        target: where writing does.
+        bound: in bytes.
+        name: what the message calls the source.
+
+    Raises:
+        UserError: there is more.
+    """
+    left = bound
+    while chunk := source.read(min(1 << 20, left + 1)):
+        left -= len(chunk)
+        if left < 0:
+            raise UserError(f"{name} unpacks to more than {bound:,} bytes; it is refused as an archive bomb")
+        target.write(chunk)
+
+
+@contextmanager
+def seekable(source: Path, *, scratch: Path, bound: int) -> Iterator[IO[bytes]]:
+    """Open the unpacked content for random access: in a compressed file, every step back would start it anew.
+
+    Args:
+        source: a file, compressed or not.
+        scratch: a folder with room for the unpacked copy, which is deleted at the end.
+        bound: bytes that the copy may have.
+
+    Yields:
+        The content.
+    """
+    with source.open("rb") as file:
+        content = unpacked(file)
+        if content is file:
+            yield file
+            return
+        with tempfile.TemporaryFile(dir=scratch) as plain:
+            copy_bounded(content, plain, bound, str(source))
+            plain.seek(0)
+            yield plain

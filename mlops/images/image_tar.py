@@ -1,0 +1,107 @@
+"""The tar of images that `fetch` packs, and the list of what lies where in it."""
+
+import tarfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mlops.project.prepared_data import Split
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+IMAGES_TAR = "images.tar"
+"""The name under which the images of a user's folder are kept in `raw`."""
+
+
+IMAGES_LIST = "images.csv"
+"""What lies where in this tar: a row for each file, with its name, and offset and size of its bytes."""
+
+
+COLUMNS = ("name", "offset", "size")
+
+
+CHUNK_BYTES = 4 << 20
+"""Encoded images that are decoded at one go: a moment's work, whether they are many small ones or one photograph."""
+
+Member = tuple[str, int, int]
+"""A row of the list, see `COLUMNS`. Named tuples would cost six times as much."""
+Place = tuple[Split | None, str | None]
+"""Official split and class."""
+HELD_OUT = ("test", "val", "valid", "validation")
+
+
+def listed(path: Path, bytes_of_tar: int) -> "pa.Table":
+    """Return the list of what is in the tar, one row for each file, in its order.
+
+    Args:
+        path: of the list, as `mlops.images.archives.pack` writes it.
+        bytes_of_tar: its size.
+
+    Returns:
+        A table with `COLUMNS`.
+
+    Raises:
+        ValueError: it is no such list, or not of this tar.
+    """
+    # Only here: the processes that decode need none of it.
+    from pyarrow import csv, int64, string
+
+    kinds = csv.ConvertOptions(column_types=dict(zip(COLUMNS, (string(), int64(), int64()), strict=True)))
+    table = csv.read_csv(path, convert_options=kinds)
+    if tuple(table.column_names) != COLUMNS:
+        raise ValueError(f"{path.name} has the columns {', '.join(table.column_names)}")
+    offsets, sizes = (table[name].to_numpy() for name in COLUMNS[1:])
+    # Before each file and behind the last is a header or a block that ends the tar, and then less than a record or two.
+    free = np.diff(offsets, prepend=0, append=bytes_of_tar) - np.append(0, sizes)
+    if not ((sizes >= 0).all() and (free >= tarfile.BLOCKSIZE).all() and free[-1] < 2 * tarfile.RECORDSIZE):
+        raise ValueError(f"{path.name} does not tell what lies where in the {bytes_of_tar:,} bytes of the tar")
+    return table
+
+
+def folder_of(name: str) -> str:
+    """Return the folder of a member; empty where it is in none."""
+    return name.rpartition("/")[0]
+
+
+def cut(sizes: Iterable[int], largest: int) -> Iterator[slice]:
+    """Yield slices of at most `largest` files in a row, and of few bytes unless one alone has more."""
+    start = stop = 0
+    free = CHUNK_BYTES
+    for size in sizes:
+        if stop > start and (stop - start == largest or size > free):
+            yield slice(start, stop)
+            start, free = stop, CHUNK_BYTES
+        stop += 1
+        free -= size
+    if stop > start:
+        yield slice(start, stop)
+
+
+def layout(folders: set[str]) -> dict[str, Place]:
+    """Return the official split and the class of the files in each folder, as the folders' names tell them.
+
+    As long as everything that lies in folders lies in one, that one says nothing and is skipped (archives often have
+    such a root). If the folders are then `train` and one or more of `test`, `val`, `valid` and `validation`, they are
+    the split, and what is held out is the test split. The next folder is the class.
+
+    Args:
+        folders: of all files.
+
+    Returns:
+        A place for each of them.
+    """
+    parts_of = {folder: PurePosixPath(folder).parts for folder in folders}
+    depth = 0
+    while len(here := {parts[depth] for parts in parts_of.values() if len(parts) > depth}) == 1:
+        depth += 1
+    official = "train" in here and {"train"} < here <= {"train", *HELD_OUT}
+    places: dict[str, Place] = {}
+    for folder, parts in parts_of.items():
+        split: Split | None = None
+        if official and len(parts) > depth:
+            split = "train" if parts[depth] == "train" else "test"
+        places[folder] = (split, next(iter(parts[depth + official :]), None))
+    return places

@@ -1,0 +1,217 @@
+"""What `fetch` wrote, read chunk by chunk: four formats, one kind of record."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from mlops.images.image_tar import IMAGES_LIST, IMAGES_TAR, Member, Place, cut, folder_of, layout, listed
+from mlops.images.pixels import RefusedError, decode
+from mlops.images.published import (
+    CIFAR_TEST,
+    CIFAR_TRAIN,
+    DIGITS,
+    PUBLISHED,
+    TEST_IMAGES,
+    TEST_LABELS,
+    TRAIN_IMAGES,
+    TRAIN_LABELS,
+)
+from mlops.project.errors import UserError
+from mlops.project.prepared_data import Split
+
+
+@dataclass(frozen=True)
+class Original:
+    """One source image: an image or the reason why there is none.
+
+    `split` is the official one or None, `class_name` None where nothing names a class.
+    """
+
+    source: str
+    split: Split | None
+    class_name: str | None
+    image: Image.Image | None
+    refused: str | None
+
+
+class Chunk(Protocol):
+    """Some source images in a row, not decoded yet; small enough to be sent to another process."""
+
+    def __len__(self) -> int: ...
+
+    def originals(self) -> Iterator[Original]:
+        """Decode them one by one."""
+
+
+@dataclass(frozen=True)
+class Originals:
+    """All source images in a fixed order; `classes` in label order, or None where folders name them.
+
+    `official_train` is the number of images in a published training split, whose order is random; 0 for others.
+    `chunks(first, largest)` are those from number `first` on, cut into chunks of at most `largest`.
+    """
+
+    total: int
+    raw_bytes: int
+    official_train: int
+    classes: tuple[str, ...] | None
+    chunks: Callable[[int, int], Iterator[Chunk]]
+
+
+def read(raw: Path, name: str) -> Originals:
+    """Return the images of a data set; each is decoded when the iterator over its chunk reaches it.
+
+    Args:
+        raw: what `fetch` wrote.
+        name: of the data set.
+
+    Returns:
+        All of them.
+
+    Raises:
+        UserError: a file is missing or is not what `fetch` writes.
+    """
+    try:
+        match name:
+            case "digits":
+                return _digits(raw / DIGITS)
+            case "folder":
+                return _folder(raw / IMAGES_TAR, raw / IMAGES_LIST)
+            case "cifar10":
+                return _cifar(raw, PUBLISHED[name].classes)
+            case _:
+                return _idx(raw, PUBLISHED[name].classes)
+    except (FileNotFoundError, ValueError) as error:
+        raise UserError(f"{raw} is not what fetch writes for {name} ({error}); run `dvc repro --force fetch`") from None
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """A published file or a part of it: images (N, H, W) or (N, H, W, 3) and labels (N,), from number `first` on."""
+
+    file: str
+    split: Split | None
+    images: NDArray[np.uint8]
+    labels: NDArray[np.integer]
+    classes: tuple[str, ...]
+    first: int = 0
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def originals(self) -> Iterator[Original]:
+        """See `Chunk`."""
+        for number, (image, label) in enumerate(zip(self.images, self.labels, strict=True), self.first):
+            yield Original(f"{self.file}#{number}", self.split, self.classes[label], Image.fromarray(image), None)
+
+    def cut(self, first: int, largest: int) -> Iterator[Chunk]:
+        """Yield the images from `first` on in chunks."""
+        for start in range(first, len(self.images), largest):
+            part = slice(start, start + largest)
+            yield Arrays(self.file, self.split, self.images[part], self.labels[part], self.classes, start)
+
+
+def _published(files: list[Arrays]) -> Originals:
+    for file in files:
+        if len(file.images) != len(file.labels):
+            raise ValueError(f"{file.file}: {len(file.images)} images, but {len(file.labels)} labels")
+        if file.labels.max(initial=0) >= len(file.classes):
+            raise ValueError(f"{file.file}: label {file.labels.max()}, but {len(file.classes)} classes")
+
+    def chunks(first: int, largest: int) -> Iterator[Chunk]:
+        for file in files:
+            yield from file.cut(min(first, len(file.images)), largest)
+            first = max(0, first - len(file.images))
+
+    official_train = sum(len(file.images) for file in files if file.split == "train")
+    total, raw_bytes = sum(len(file) for file in files), sum(file.images.nbytes for file in files)
+    return Originals(total, raw_bytes, official_train, files[0].classes, chunks)
+
+
+def _digits(path: Path) -> Originals:
+    """Rows of 64 intensities from 0 to 16 and a label."""
+    rows = np.loadtxt(path, delimiter=",", dtype=np.int64, ndmin=2)
+    images = np.rint(rows[:, :64] * 255 / 16).astype(np.uint8).reshape(-1, 8, 8)
+    return _published([Arrays(path.name, None, images, rows[:, 64], tuple("0123456789"))])
+
+
+def _idx(raw: Path, classes: tuple[str, ...]) -> Originals:
+    train, test = _idx_array(raw / TRAIN_IMAGES, 3), _idx_array(raw / TEST_IMAGES, 3)
+    train_labels, test_labels = _idx_array(raw / TRAIN_LABELS, 1), _idx_array(raw / TEST_LABELS, 1)
+    return _published(
+        [
+            Arrays(TRAIN_IMAGES, "train", train, train_labels, classes),
+            Arrays(TEST_IMAGES, "test", test, test_labels, classes),
+        ]
+    )
+
+
+def _idx_array(path: Path, dimensions: int) -> NDArray[np.uint8]:
+    """Big-endian 32-bit words: 0x08 for uint8 and the number of dimensions, each dimension; then the bytes."""
+    header_bytes = 4 * (1 + dimensions)
+    with path.open("rb") as file:
+        magic, *shape = (int(word) for word in np.frombuffer(file.read(header_bytes), ">u4"))
+    if magic != 0x0800 + dimensions or path.stat().st_size != header_bytes + math.prod(shape):
+        raise ValueError(f"{path.name} does not have the size that its header says")
+    return np.asarray(np.memmap(path, np.uint8, "r", offset=header_bytes, shape=tuple(shape)))
+
+
+def _cifar(raw: Path, classes: tuple[str, ...]) -> Originals:
+    """Records of a label and 3 x 32 x 32 bytes."""
+    record = np.dtype([("label", np.uint8), ("pixels", np.uint8, (3, 32, 32))])
+    files = []
+    for file in (*CIFAR_TRAIN, CIFAR_TEST):
+        records = np.asarray(np.memmap(raw / file, record, "r"))
+        split: Split = "test" if file == CIFAR_TEST else "train"
+        files.append(Arrays(file, split, records["pixels"].transpose(0, 2, 3, 1), records["label"], classes))
+    return _published(files)
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Some members of `images.tar` and what their folders say; `official` if these tell the split."""
+
+    path: Path
+    members: list[Member]
+    places: list[Place]
+    official: bool
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def originals(self) -> Iterator[Original]:
+        """See `Chunk`."""
+        with self.path.open("rb") as file:
+            for (name, offset, size), (split, class_name) in zip(self.members, self.places, strict=True):
+                file.seek(offset)
+                content = file.read(size)
+                try:
+                    image = decode(content)
+                    if self.official and split is None:
+                        raise RefusedError("outside of train/ and test/")
+                except RefusedError as reason:
+                    yield Original(name, split, class_name, None, str(reason))
+                else:
+                    yield Original(name, split, class_name, image, None)
+
+
+def _folder(tar: Path, index: Path) -> Originals:
+    raw_bytes = tar.stat().st_size
+    table = listed(index, raw_bytes)
+    places = layout({folder_of(name) for part in table["name"].chunks for name in part.to_pylist()})
+    official = any(split is not None for split, _ in places.values())
+
+    def chunks(first: int, largest: int) -> Iterator[Chunk]:
+        left = table.slice(first)
+        for part in cut((size for some in left["size"].chunks for size in some.to_pylist()), largest):
+            columns = left.slice(part.start, part.stop - part.start).to_pydict()
+            members = list(zip(*columns.values(), strict=True))
+            yield Packed(tar, members, [places[folder_of(name)] for name in columns["name"]], official)
+
+    return Originals(table.num_rows, raw_bytes, 0, None, chunks)

@@ -1,0 +1,54 @@
+"""The one error that a user can mend, and how a process ends with it."""
+
+import errno
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class UserError(Exception):
+    """Bad input or a missing need: the message names what, where, and the remedy; it is shown without a traceback."""
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn a full disk (or quota) met while writing below `path` into a UserError; other errors pass.
+
+    Args:
+        path: what the block writes.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        UserError: no space is left; the message says how to free some.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError(
+            f"the disk is full: {path} could not be written; free some space and run again "
+            f"(`dvc gc --workspace` drops old versions of data and models)"
+        ) from None
+
+
+@contextmanager
+def command_line() -> Iterator[None]:
+    """Run the block as the work of a process: with `error:` and status 1 for a `UserError`, and without a traceback.
+
+    SIGTERM raises SystemExit in the block (status 143), so that what it opened is closed; Ctrl-C ends with status 130.
+
+    Yields:
+        Nothing.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        yield
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,182 @@
+"""The one road from `params.yaml` to the arguments of a stage."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as validated
+from ruamel.yaml import YAML  # reads 2e-4 as a number, as DVC does; PyYAML reads a word
+from ruamel.yaml.error import YAMLError
+
+from gan_core.config import (
+    LARGEST_MANIFOLD,
+    LARGEST_SIZE,
+    SMALLEST_SIZE,
+    ComputeConfig,
+    DoctorConfig,
+    ExecutionConfig,
+    ExtractorConfig,
+    NetworkConfig,
+    TrainConfig,
+)
+from mlops.project.errors import UserError
+
+PARAMS = Path("params.yaml")
+Sections = TypeVar("Sections")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which images: the section of `fetch`."""
+
+    name: Literal["digits", "mnist", "fashion_mnist", "cifar10", "folder"]
+    path: str | None
+
+
+@dataclass(frozen=True)
+class PrepareConfig:
+    """How images become arrays."""
+
+    image_size: Annotated[int, Field(ge=SMALLEST_SIZE, le=LARGEST_SIZE)]
+    channels: Literal[1, 3]
+    fit: Literal["crop", "pad", "stretch"]
+    test_share: Annotated[float, Field(gt=0, lt=1)]
+    validation_share: Annotated[float, Field(gt=0, lt=1)]
+    max_refused_share: Annotated[float, Field(ge=0, lt=1)]
+    seed: Annotated[int, Field(ge=0)]
+
+
+@dataclass(frozen=True)
+class ReplicateConfig:
+    """How often the training is repeated under other seeds."""
+
+    seeds: Annotated[int, Field(ge=0)]
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """How quality is measured."""
+
+    seed: Annotated[int, Field(ge=0)]
+    banks: Annotated[int, Field(ge=2)]
+    max_images: Annotated[int, Field(ge=4, le=LARGEST_MANIFOLD)]
+    isc_splits: Annotated[int, Field(ge=1)]
+    kid_subsets: Annotated[int, Field(ge=1)]
+    kid_subset_size: Annotated[int, Field(ge=2)]
+    few_images: Literal["mark", "refuse"]
+    parzen: bool
+
+
+@dataclass(frozen=True)
+class RegisterConfig:
+    """What a model must reach to be called `champion`: absolute bounds, and a test against the one that is."""
+
+    model_name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+    max_fid_ratio_to_real: Annotated[float, Field(gt=0)]
+    max_fid_ratio_to_noise: Annotated[float, Field(gt=0)]
+    max_excess_near_copies: Annotated[float, Field(ge=0, le=1)]
+    metric: Literal["fid", "kid"]
+    noise: Literal["sampling", "seeds"]
+    false_promotion_rate: Annotated[float, Field(gt=0, lt=0.5)]
+
+
+@validated(config=ConfigDict(extra="forbid", strict=True), frozen=True)
+class Params:
+    """All of `params.yaml`; each attribute is a section, in the order of the file."""
+
+    compute: ComputeConfig
+    execution: ExecutionConfig
+    data: DataConfig
+    prepare: PrepareConfig
+    extractor: ExtractorConfig
+    network: NetworkConfig
+    train: TrainConfig
+    replicate: ReplicateConfig
+    doctor: DoctorConfig
+    evaluate: EvaluateConfig
+    register: RegisterConfig
+
+
+def load(path: Path = PARAMS) -> Params:
+    """Return the validated content of a parameter file.
+
+    Args:
+        path: YAML with exactly the sections and keys of `Params`.
+
+    Returns:
+        All sections.
+
+    Raises:
+        UserError: what `load_as` complains of, or two values that do not go together.
+    """
+    params = load_as(Params, path)
+    check_together(path, params)
+    return params
+
+
+def load_as(kind: type[Sections], path: Path) -> Sections:
+    """Return the validated content of a parameter file that has the sections of `kind`.
+
+    Args:
+        kind: a dataclass without defaults, whose attributes are the sections.
+        path: YAML with exactly these sections and their keys.
+
+    Returns:
+        All sections.
+
+    Raises:
+        UserError: the file is missing or no YAML mapping; or a key is unknown, missing, of the wrong type or out of
+            range. Complaints come together, each with file and key.
+    """
+    try:
+        content = json.dumps(YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; run from the project's root or restore it with git") from None
+    except (YAMLError, TypeError) as error:  # a TypeError is a date, or a key that is no word
+        raise UserError(f"{path} is not valid YAML, or holds what is no number, word or list: {error}") from None
+    try:
+        return TypeAdapter(kind).validate_json(content, strict=True)
+    except ValidationError as error:
+        raise UserError("\n".join(_complaint(path, details) for details in error.errors())) from None
+
+
+def _complaint(path: Path, details: Any) -> str:
+    key = ".".join(str(part) for part in details["loc"]) or "the file"
+    match details["type"]:
+        case "unexpected_keyword_argument":
+            return f"{path}: unknown key {key}; remove it or correct its spelling"
+        case "missing":
+            return f"{path}: missing key {key}; add it (see `git diff {path}`)"
+        case _:
+            message = details["msg"].removeprefix("Value error, ")
+            shown = "" if isinstance(details["input"], dict) else f", got {details['input']!r}"
+            return f"{path}: {key}: {message}{shown}"
+
+
+def check_together(path: Path, params: Params) -> None:
+    """Refuse values that do not go together.
+
+    Args:
+        path: of the file, for the message.
+        params: all sections.
+
+    Raises:
+        UserError: it names the keys.
+    """
+    if params.data.name == "folder" and params.data.path is None:
+        raise UserError(f"{path}: data.path must name a folder, zip or tar of images where data.name is folder")
+    if params.data.name == "digits" and params.data.path is not None:
+        raise UserError(f"{path}: data.path must be null where data.name is digits: they come with scikit-learn")
+    parts = params.execution.processes * params.execution.micro_batches
+    if params.train.batch_size % parts:
+        raise UserError(
+            f"{path}: train.batch_size is {params.train.batch_size}, which execution.processes times "
+            f"execution.micro_batches, {parts}, does not divide; change one of them"
+        )
+    if params.compute.device == "cuda":
+        import torch  # only here: torch takes two seconds to import, and most stages need none of it
+
+        if not torch.cuda.is_available():
+            raise UserError(f"{path}: compute.device is cuda, but torch finds no GPU here; set it to auto or cpu")

@@ -1,0 +1,120 @@
+"""Decisions on who is champion, and the state of the registry to which they lead."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Action = Literal["promoted", "refused", "promoted by hand", "rolled back", "scored again"]
+"""What was decided. A champion whose weights come under another passport is `scored again` and stays champion."""
+
+MAKE_CHAMPION = ("promoted", "promoted by hand", "rolled back")
+"""Actions after which the candidate is champion."""
+
+
+@dataclass(frozen=True)
+class ModelId:
+    """A model and its scores: sha256 of the weights, sha256 of the passport, key of the training."""
+
+    weights: str
+    passport: str
+    training: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A decision. `previous` is the sha256 of the line before; `evidence` is null where a person decided."""
+
+    number: int
+    previous: str | None
+    time: str
+    action: Action
+    model: str
+    candidate: ModelId
+    champion_before: ModelId | None
+    champion_after: ModelId | None
+    reason: str
+    by: str
+    evidence: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class State:
+    """Who is what after all decisions on a model.
+
+    `previous` is the champion that a rollback returns to; `challenger` is the newest candidate within the bounds that
+    was never champion; `former` are all past champions, the latest first, each once.
+    """
+
+    champion: ModelId | None
+    previous: ModelId | None
+    challenger: ModelId | None
+    former: tuple[ModelId, ...]
+
+
+def replay(entries: Iterable[Entry], model: str) -> State:
+    """Return the state to which decisions lead from an empty registry.
+
+    Args:
+        entries: in their order, of any models.
+        model: name of the registered model.
+
+    Returns:
+        Its state.
+    """
+    succession: list[ModelId] = []
+    former: dict[str, ModelId] = {}
+    within: dict[str, ModelId] = {}
+    for entry in entries:
+        if entry.model != model:
+            continue
+        who = entry.candidate
+        if entry.action in MAKE_CHAMPION:
+            for past in succession[-1:]:
+                former = {past.weights: past} | {key: value for key, value in former.items() if key != past.weights}
+            succession = _succeed(succession, who, back=entry.action == "rolled back")
+            former.pop(who.weights, None)
+        if entry.evidence is not None:
+            within.pop(who.weights, None)
+            within |= {who.weights: who} if all(bound["holds"] for bound in entry.evidence["bounds"]) else {}
+    previous, champion = [None, None, *succession][-2:]
+    known = former.keys() | {champion.weights if champion else None}
+    challengers = [who for weights, who in within.items() if weights not in known]
+    return State(champion, previous, challengers[-1] if challengers else None, tuple(former.values()))
+
+
+def _succeed(succession: list[ModelId], who: ModelId, *, back: bool) -> list[ModelId]:
+    """Return the line of champions with a new one; a rollback forgets those after the one that it returns to."""
+    places = [place for place, past in enumerate(succession[:-1]) if back and past.weights == who.weights]
+    return [*(succession[: places[-1]] if places else succession), who]
+
+
+def said_of(weights: str | None, passport: str | None, entries: Iterable[Entry], model: str) -> dict[str, str]:
+    """Return the tags by which a version of a model says its role and what was decided on it.
+
+    Args:
+        weights: sha256 of the version's weights, which its role is about.
+        passport: sha256 of the passport of its scores, which the decision is about.
+        entries: of the ledger.
+        model: name of the registered model.
+
+    Returns:
+        The tags; none for a version that the ledger does not know.
+    """
+    about = [entry for entry in entries if entry.model == model]
+    mine = [entry for entry in about if (entry.candidate.weights, entry.candidate.passport) == (weights, passport)]
+    role = _role(weights, replay(about, model), decided=bool(mine))
+    tags = {"role": role} if role else {}
+    if mine:
+        tags |= {"gate.decision": mine[-1].action, "gate.reason": mine[-1].reason}
+    tested = [entry.evidence["test"] for entry in mine if entry.evidence and entry.evidence["test"]]
+    return tags | ({"gate.p_value": f"{tested[-1]['p_value']:.3g}"} if tested else {})
+
+
+def _role(weights: str | None, state: State, *, decided: bool) -> str | None:
+    if state.champion and weights == state.champion.weights:
+        return "champion"
+    if weights in {past.weights for past in state.former}:
+        return "former champion"
+    if state.challenger and weights == state.challenger.weights:
+        return "challenger"
+    return "refused" if decided else None

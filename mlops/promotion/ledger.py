@@ -1,0 +1,157 @@
+"""The ledger of decisions on who is champion: the truth that MLflow mirrors, versioned with the project.
+
+`ledger.jsonl` has one decision a line, each with the sha256 of the line before it, so that no line can be changed,
+lost or slipped in unseen.
+"""
+
+import errno
+import fcntl
+import getpass
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from mlops.project.errors import UserError, disk_errors
+from mlops.project.identity import project_root
+from mlops.promotion.history import MAKE_CHAMPION, Action, Entry, ModelId, replay
+
+LEDGER = "ledger.jsonl"
+"""In the project's root; it is for git, for no stage makes it anew."""
+_ENTRY = TypeAdapter(Entry)
+
+
+class Ledger:
+    """The ledger while one process holds it; see `locked_ledger`."""
+
+    def __init__(self, path: Path, file: FileIO) -> None:
+        self.path, self._file = path, file
+        self.entries: list[Entry] = []
+        self._digests: list[str] = []
+        for line in self._whole_lines():
+            self._take(line)
+
+    def head(self, model: str) -> str | None:
+        """Return the sha256 of the last line about a model."""
+        lines = zip(self._digests, self.entries, strict=True)
+        return next(iter(reversed([digest for digest, entry in lines if entry.model == model])), None)
+
+    def knows(self, digest: str) -> bool:
+        """Return whether a line has this sha256."""
+        return digest in self._digests
+
+    def append(
+        self, action: Action, model: str, candidate: ModelId, reason: str, evidence: dict[str, Any] | None = None
+    ) -> Entry:
+        """Write a decision; once this returns it is on the disk.
+
+        Args:
+            action: what was decided.
+            model: name of the registered model.
+            candidate: who it is about.
+            reason: one sentence.
+            evidence: the numbers it rests on; None where a person decided.
+
+        Returns:
+            The new entry.
+
+        Raises:
+            UserError: the disk is full.
+        """
+        before = replay(self.entries, model).champion
+        after = candidate if action in MAKE_CHAMPION else before
+        previous = self._digests[-1] if self._digests else None
+        place = (len(self.entries) + 1, previous, datetime.now(UTC).isoformat(timespec="seconds"))
+        entry = Entry(*place, action, model, candidate, before, after, reason, _author(), evidence)
+        line = json.dumps(asdict(entry), allow_nan=False, ensure_ascii=False).encode()
+        with disk_errors(self.path):
+            if self._file.write(line + b"\n") <= len(line):
+                raise OSError(errno.ENOSPC, "the line is not whole")  # the next run cuts it
+            os.fsync(self._file.fileno())
+        return self._take(line)
+
+    def _whole_lines(self) -> list[bytes]:
+        """Return the lines, after what a crash left of the last one is cut."""
+        self._file.seek(0)
+        *lines, tail = self._file.readall().split(b"\n")
+        if not tail:
+            return lines
+        try:
+            json.loads(tail)
+        except ValueError:
+            print(f"{self.path}: its last line was torn by a crash and is cut: nothing was decided by it")
+            self._file.truncate(self._file.tell() - len(tail))
+            return lines
+        self._file.write(b"\n")
+        return [*lines, tail]
+
+    def _take(self, line: bytes) -> Entry:
+        number, previous = len(self.entries) + 1, self._digests[-1] if self._digests else None
+        try:
+            entry = _ENTRY.validate_json(line, strict=True)
+        except ValidationError as error:
+            first = error.errors()[0]
+            what = f"line {number} is no decision ({'.'.join(map(str, first['loc']))} {first['msg']})"
+            raise UserError(f"{self.path}: {what}; restore it: git diff {LEDGER} shows what was changed") from None
+        if (entry.number, entry.previous) != (number, previous):
+            raise UserError(
+                f"{self.path}: line {number} does not follow from the one before it: a line was changed or lost, or "
+                f"two clones decided at once; keep the lines of one (git checkout --ours or --theirs {LEDGER}), and "
+                "dvc repro register decides again what is missing"
+            )
+        self.entries.append(entry)
+        self._digests.append(hashlib.sha256(line).hexdigest())
+        return entry
+
+
+@contextmanager
+def locked_ledger() -> Iterator[Ledger]:
+    """Hold the project's ledger: other processes wait until the block ends.
+
+    Yields:
+        The ledger; an empty one where there was none.
+
+    Raises:
+        UserError: a line is damaged, or does not follow from the one before.
+    """
+    path, copy = project_root() / LEDGER, project_root() / ".checkpoints" / LEDGER
+    with path.open("a+b", buffering=0) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        _restore_lost(path, file, copy)
+        try:
+            yield Ledger(path, file)
+        finally:
+            copy.parent.mkdir(exist_ok=True)
+            shutil.copyfile(path, copy)
+
+
+def _restore_lost(path: Path, file: FileIO, copy: Path) -> None:
+    """Write again what an older state of the ledger lacks; `dvc exp apply` and git put such a one in its place."""
+    file.seek(0)
+    there, kept = file.readall(), copy.read_bytes() if copy.exists() else b""
+    if len(kept) > len(there) and kept.startswith(there) and there.endswith(b"\n" if there else b""):
+        file.write(kept[len(there) :])
+        os.fsync(file.fileno())
+        lost = kept.count(b"\n") - there.count(b"\n")
+        print(f"{path}: an older state had taken its place; {lost} later decisions are restored from {copy}")
+
+
+def _author() -> str:
+    """Return who decides: the name that git knows, else that of the account."""
+    try:
+        found = subprocess.run(
+            ["git", "config", "user.name"], capture_output=True, text=True, check=False
+        ).stdout.strip()
+        return found or getpass.getuser()
+    except (OSError, KeyError):  # no git, or an account without a name, as in a container
+        return f"user {os.getuid()}"

@@ -1,0 +1,112 @@
+"""A clone of this project in which a stage computes what it computed elsewhere, tied to nobody's cache or MLflow."""
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from tempfile import mkdtemp
+
+from ruamel.yaml import YAML
+
+from mlops.project.errors import UserError
+from mlops.provenance.record import LOCK, PARAMS
+
+PLACES = (("data", "path"), ("extractor", "weights"))
+"""Parameters that say where something is; a relative one counts from the project's root."""
+FOREIGN = ("MLFLOW_", "EQUILIBRIUM_", "PREFECT_", "DVC_ROOT", "DVC_STAGE", "DVC_EXP_")
+"""Variables that would tie the clone to runs of this project."""
+
+
+def require_commit(commit: str, root: Path) -> None:
+    """Raise a UserError where a project's git does not have a commit."""
+    try:
+        _git("-C", str(root), "cat-file", "-e", f"{commit}^{{commit}}")
+    except UserError:
+        raise UserError(
+            f"the clone {root} does not have commit {commit}; `git fetch` it from where it was committed, or run in "
+            f"the clone that has it"
+        ) from None
+
+
+def new_place(folder: str | None) -> Path:
+    """Return a folder that is new or empty: the given one, or a temporary one.
+
+    Args:
+        folder: path; None makes a temporary folder.
+
+    Returns:
+        Its absolute path.
+
+    Raises:
+        UserError: the folder holds something.
+    """
+    if folder is None:
+        return Path(mkdtemp(prefix="rebuild-"))
+    place = Path(folder).absolute()
+    if place.exists() and not (place.is_dir() and not any(place.iterdir())):
+        raise UserError(f"{place} exists and is not empty; name a new folder, or none for a temporary one")
+    return place
+
+
+def clone(root: Path, place: Path, commit: str, patch: Path) -> None:
+    """Clone a project at a commit, with a patch; no lock and an empty cache make DVC compute everything.
+
+    Args:
+        root: of the project; its git has the commit.
+        place: new or empty.
+        commit: to check out.
+        patch: for `git apply`, empty where nothing differed.
+
+    Raises:
+        UserError: git refuses.
+    """
+    _git("clone", "--quiet", "--no-checkout", str(root), str(place))
+    _git("-C", str(place), "checkout", "--quiet", "--detach", commit)
+    if patch.stat().st_size:
+        print(f"applying the {len(patch.read_text(encoding='utf-8').splitlines())} lines that differed from {commit}")
+        _git("-C", str(place), "apply", "--whitespace=nowarn", str(patch))
+    (place / LOCK).unlink(missing_ok=True)
+    # A cache that all projects of a user share would hand out the old weights.
+    (place / ".dvc" / "config.local").write_text("[cache]\n    dir = cache\n", encoding="utf-8")
+    _make_absolute(place / PARAMS, root)
+
+
+def _make_absolute(path: Path, root: Path) -> None:
+    yaml = YAML()
+    values = yaml.load(path.read_text(encoding="utf-8"))
+    for section, key in PLACES:
+        if values.get(section, {}).get(key) is not None:
+            values[section][key] = str(root / Path(values[section][key]).expanduser())
+    with path.open("w", encoding="utf-8") as file:
+        yaml.dump(values, file)
+
+
+def _git(*command: str) -> None:
+    done = subprocess.run(["git", *command], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UserError(f"`git {' '.join(command)}` failed: {done.stderr.strip()}")
+
+
+def run_stage(name: str, place: Path) -> None:
+    """Bring a stage of the clone up to date, its output passed through; whatever ends this ends the stage.
+
+    Args:
+        name: of the stage.
+        place: of the clone.
+
+    Raises:
+        UserError: the stage failed.
+    """
+    own = {variable: value for variable, value in os.environ.items() if not variable.startswith(FOREIGN)}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # DVC's shell must find this Python
+    command = [sys.executable, "-m", "dvc", "repro", name]
+    process = subprocess.Popen(command, cwd=place, env=own | {"PATH": path}, start_new_session=True)
+    try:
+        ended = process.wait()
+    finally:
+        with suppress(ProcessLookupError):  # the group is empty
+            os.killpg(process.pid, signal.SIGTERM)
+    if ended:
+        raise UserError(f"`dvc repro {name}` failed (exit {ended}): see above")

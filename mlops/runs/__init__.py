@@ -1,0 +1,1 @@
+"""One training on this machine: its workspace, its monitor, and the launcher and the worker of several processes."""

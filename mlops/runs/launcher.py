@@ -1,0 +1,101 @@
+"""Starts a stage as several ranks by torchrun's launcher, and says in one line what became of them."""
+
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NoReturn
+
+from torch import cuda
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from gan_core.runtime.tensor_files import load_tensors
+from mlops.project.errors import UserError
+from mlops.project.identity import project_root
+from mlops.project.params import Params
+from mlops.runs.worker import GRACE, LOST, MEETING
+from mlops.runs.workspace import CHECKPOINT
+
+ENDED = (128 + signal.SIGTERM, -signal.SIGTERM)
+"""How ranks end that are told to, because another one has failed."""
+
+
+def launch(name: str, paths: tuple[str, ...], values: Params) -> None:
+    """Run a stage as `execution.processes` ranks on this machine, which meet nowhere but on it.
+
+    Args:
+        name: of the stage.
+        paths: its inputs and outputs.
+        values: of params.yaml.
+
+    Raises:
+        UserError: there are fewer GPUs than ranks, or a rank ended with this error.
+        SystemExit: a rank died, or this process was told to end; the ranks have ended.
+    """
+    count = values.execution.processes
+    _check_gpus(count, values.compute.device)
+    logging.disable()  # torch's launcher would tell the same in other words
+    with TemporaryDirectory(prefix="ranks-") as folder:
+        loopback = "lo0" if sys.platform == "darwin" else "lo"
+        own = {MEETING: f"file://{folder}/meeting", "GLOO_SOCKET_IFNAME": loopback, "NCCL_SOCKET_IFNAME": loopback}
+        # Without OMP_NUM_THREADS, which torchrun would set: under it numpy's sums, and so scores, have other bits.
+        os.environ.update(own)
+        try:
+            elastic_launch(_config(count, folder), sys.executable)("-m", "stages", name, *paths)
+        except ChildFailedError as error:
+            _end(error.failures, count)
+        except SignalException as error:
+            sys.exit(128 + error.sigval)
+
+
+def _check_gpus(count: int, device: str) -> None:
+    found = cuda.device_count()
+    if device != "cpu" and 0 < found < count:
+        raise UserError(
+            f"execution.processes is {count}, but torch finds {found} GPU(s) here, and each process needs its own; "
+            "lower it, or set compute.device to cpu"
+        )
+
+
+def _config(count: int, folder: str) -> LaunchConfig:
+    """Return how torchrun starts ranks once, on one node; they find each other by a file, so no port is open."""
+    return LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=count,
+        run_id="ranks",
+        rdzv_backend="c10d",
+        rdzv_endpoint=f"{folder}/agent",
+        rdzv_configs={"store_type": "file"},
+        local_addr="127.0.0.1",
+        max_restarts=0,
+        shutdown_timeout=GRACE + 2,
+        logs_specs=DefaultLogsSpecs(log_dir=folder),
+    )
+
+
+def _end(failures: dict[int, ProcessFailure], count: int) -> NoReturn:
+    """End as the rank did that failed first; a rank that lost another, or was told to end, did not."""
+    rank, failure = min(failures.items(), key=lambda item: (item[1].exitcode == LOST, item[1].exitcode in ENDED))
+    if failure.exitcode == LOST:
+        sys.exit(failure.message)
+    if Path(failure.error_file).is_file():
+        raise UserError(failure.message)
+    if failure.exitcode > 0 and failure.exitcode not in ENDED:
+        sys.exit(f"rank {rank} of {count} broke (exit {failure.exitcode}); its traceback is above")
+    step = _last_step(failures[0].pid) if 0 in failures else None
+    remedy = "run again" if step is None else f"run again: training goes on from step {step}"
+    # Not as an `error:`, which only the user can mend: a flow tries again what died.
+    sys.exit(f"rank {rank} of {count} died (signal {abs(failure.exitcode) % 128}); {remedy}")
+
+
+def _last_step(process: int) -> int | None:
+    """Return the step of the last checkpoint of the training that a process held last; None where it has none."""
+    locks = [lock for lock in (project_root() / ".checkpoints").glob("*/lock") if lock.read_text() == str(process)]
+    newest = max(locks, key=lambda lock: lock.stat().st_mtime, default=Path())
+    checkpoint = newest.with_name(CHECKPOINT) if locks else None
+    return load_tensors(checkpoint)[1]["step"] if checkpoint is not None and checkpoint.exists() else None

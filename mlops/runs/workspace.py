@@ -1,0 +1,73 @@
+"""Where a training keeps what it needs to go on: outside DVC's outputs, which DVC deletes before it runs a stage."""
+
+import csv
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Self
+
+from mlops.project.identity import project_root
+from mlops.project.locks import locked
+from mlops.project.result_files import HISTORY, SAMPLES
+
+CHECKPOINT = "state.safetensors"
+
+
+def training_key(parameters: dict[str, Any], data_md5: str, made_by: dict[str, str]) -> str:
+    """Return 16 hexadecimal digits that name a training: the start of sha256 over all that its bits depend on.
+
+    Args:
+        parameters: the sections that the stage reads.
+        data_md5: of the prepared data.
+        made_by: code, torch and kind of device: a checkpoint goes on only under the same.
+
+    Returns:
+        The key.
+    """
+    named = json.dumps([parameters, data_md5, made_by], sort_keys=True)
+    return hashlib.sha256(named.encode()).hexdigest()[:16]
+
+
+class Workspace:
+    """`.checkpoints/KEY/`, held by one process at a time; a killed process lets go of it, an orphan does not."""
+
+    def __init__(self, key: str) -> None:
+        self.folder = project_root() / ".checkpoints" / key
+        self.checkpoint = self.folder / CHECKPOINT
+        self.history = self.folder / HISTORY
+        self.samples = self.folder / SAMPLES
+
+    def __enter__(self) -> Self:
+        self.samples.mkdir(parents=True, exist_ok=True)
+        work = "trains with the same parameters and data"
+        self._lock = locked(self.folder, work, "training goes on from its last checkpoint")
+        self._lock.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.__exit__(None, None, None)
+
+    @contextmanager
+    def open_history(self, columns: Sequence[str], *, keep_to: int) -> Iterator["csv.DictWriter[str]"]:
+        """Open the history for more rows, without those that a stopped run wrote after its last checkpoint.
+
+        Args:
+            columns: the names in the first line; the first of them is the step.
+            keep_to: step of the last row that stays; 0 begins anew.
+
+        Yields:
+            A writer whose rows are in the file as soon as they are written.
+        """
+        lines = self.history.read_text().splitlines(keepends=True)[1:] if keep_to else []
+        kept = [line for line in lines if int(line.split(",")[0]) <= keep_to]
+        with self.history.open("w", newline="", buffering=1) as file:
+            rows = csv.DictWriter(file, columns, lineterminator="\n")
+            rows.writeheader()
+            file.writelines(kept)
+            yield rows
+
+    def discard(self) -> None:
+        """Delete what is kept, once the training's outputs are written."""
+        shutil.rmtree(self.folder)

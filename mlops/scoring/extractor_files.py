@@ -1,0 +1,82 @@
+"""The files of an extractor: weights, description, and the features of all real images."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gan_core.metrics.classifier import Classifier
+from gan_core.metrics.features import Extractor, Features, classifier_extractor, inception_extractor
+from gan_core.metrics.scores import Reference
+from gan_core.runtime.tensor_files import load_tensors
+from mlops.project.errors import UserError
+from mlops.project.identity import dvc_md5, file_digest
+from mlops.project.prepared_data import Split, load_labels, load_summary
+from mlops.project.result_files import load_json
+
+WEIGHTS = {"classifier": "classifier.safetensors", "inception-v3": "inception-v3.pth"}
+"""File in the extractor's folder, by `extractor.kind`."""
+
+
+def features_path(folder: Path, split: Split) -> Path:
+    """Return where the features of a split are."""
+    return folder / f"features_{split}.safetensors"
+
+
+def load_real(prepared: Path, folder: Path, device: torch.device) -> tuple[Reference, Features]:
+    """Return the training images as scores see them, and the features of the test images.
+
+    Args:
+        prepared: what `prepare` wrote.
+        folder: what the stage wrote from it.
+        device: where images are compared with the training images.
+
+    Returns:
+        The reference, and features and logits in the order of the test images.
+
+    Raises:
+        UserError: the features are of other images.
+    """
+    expected, found = describe_extractor(folder)["data_md5"], dvc_md5(prepared)
+    if found != expected:
+        raise UserError(
+            f"{folder} has features of images whose md5 is {expected}, but that of {prepared} is {found}; run "
+            "dvc repro extractor"
+        )
+    train, _ = load_tensors(features_path(folder, "train"))
+    test, _ = load_tensors(features_path(folder, "test"))
+    labels, classes = load_labels(prepared, "train"), load_summary(prepared).classes
+    known = None if labels is None else torch.tensor(labels)
+    reference = Reference(train["features"].to(device), train["radii"].to(device), known, len(classes or []))
+    return reference, Features(test["features"], test["logits"])
+
+
+def describe_extractor(folder: Path) -> dict[str, Any]:
+    """Return name, kind, sha256 and batch size of the extractor in a folder, and the md5 of the data it has seen."""
+    return load_json(folder / "extractor.json")
+
+
+def load_extractor(folder: Path, device: torch.device) -> Extractor:
+    """Return the extractor of a folder; its weights are verified before they are read.
+
+    Args:
+        folder: what the stage wrote.
+        device: where a classifier computes.
+
+    Returns:
+        An extractor that torch-fidelity knows.
+
+    Raises:
+        UserError: the weights are not those that the description names.
+    """
+    description = describe_extractor(folder)
+    weights = folder / WEIGHTS[description["kind"]]
+    if file_digest(weights) != description["sha256"]:
+        raise UserError(f"{weights} was changed since it was made; restore it: dvc checkout --force {folder}")
+    if description["kind"] == "inception-v3":
+        return inception_extractor(weights, device)
+    tensors, shape = load_tensors(weights)
+    classifier = Classifier(**shape)
+    classifier.load_state_dict(tensors)
+    classifier.to(device).requires_grad_(False)
+    return classifier_extractor(classifier, channels=shape["channels"], sha256=description["sha256"])

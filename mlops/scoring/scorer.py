@@ -1,0 +1,125 @@
+"""What `evaluate` measures: the scores of real images, of noise, and of every bank of a generator's images."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from gan_core.config import ComputeConfig
+from gan_core.generation.generate import generate
+from gan_core.generation.generator_file import load_generator
+from gan_core.generation.latents import z_bank
+from gan_core.metrics.features import Features, extract
+from gan_core.metrics.neighbours import COPY_NEIGHBOURS, COPY_RATIO, LOST_CLASS, NEIGHBOURHOOD, Neighbours
+from gan_core.metrics.scores import Settings, fid, scores, uniform_noise
+from gan_core.runtime.device import pick_device
+from gan_core.runtime.distributed import rank, world_size
+from gan_core.runtime.randomness import stream
+from mlops.project.code_digest import code_sha256
+from mlops.project.errors import UserError
+from mlops.project.identity import dvc_md5
+from mlops.project.params import EvaluateConfig
+from mlops.project.prepared_data import load_summary
+from mlops.scoring.extractor_files import describe_extractor, load_extractor, load_real
+
+LIBRARIES = ("torch", "torch-fidelity", "numpy", "scipy")
+
+
+class Scorer:
+    """Scores images against the training images of one folder, with one extractor and one set of numbers.
+
+    An extractor or features of other images, or too few images, are a `UserError`.
+    """
+
+    def __init__(self, prepared: Path, extractor: Path, compute: ComputeConfig, config: EvaluateConfig) -> None:
+        self.device, self.config = pick_device(compute), config
+        self.extractor, self.description = load_extractor(extractor, self.device), describe_extractor(extractor)
+        self.reference, self._real = load_real(prepared, extractor, self.device)
+        self.summary, self._data = load_summary(prepared), {"data_md5": dvc_md5(prepared), "threads": compute.threads}
+        self.count = min(config.max_images, len(self._real.features))
+        subset = min(config.kid_subset_size, self.count, len(self.reference.features))
+        self.settings = Settings(config.isc_splits, config.kid_subsets, subset)
+        self.few = self.count < 2 * self.extractor.dimension
+        self._check_count()
+
+    def _check_count(self) -> None:
+        if self.count < max(4, self.config.isc_splits):
+            raise UserError(
+                f"{self.count} test images cannot be scored with evaluate.isc_splits of {self.config.isc_splits} in "
+                "params.yaml; lower it, raise prepare.test_share or add images"
+            )
+        if self.few:
+            few = (
+                f"{self.count} images are few for {self.extractor.dimension} features: FID is biased upwards and noisy"
+            )
+            if self.config.few_images == "refuse":
+                raise UserError(f"{few}; add test images, or set evaluate.few_images in params.yaml to mark")
+            print(f"warning: {few}; compare it only with scores of the same number of images, or add test images")
+
+    def real(self) -> dict[str, float]:
+        """Return the scores of the first test images."""
+        part = Features(self._real.features[: self.count], self._real.logits[: self.count])
+        return scores(part, self.reference, self.settings)[0]
+
+    def noise_fid(self) -> float:
+        """Return the FID of as many images of uniform noise."""
+        shape = (self.count, self.summary.channels, self.summary.size, self.summary.size)
+        return fid(
+            self.features(uniform_noise(shape, stream(self.config.seed, "noise images"))).features, self.reference
+        )
+
+    def own_banks(self) -> list[int]:
+        """Return the banks of z that this rank scores: all ranks together every bank, and each as many as the others.
+
+        So where ranks do not divide the banks, some score one that another scores too, in time that they have.
+        """
+        each = -(-self.config.banks // world_size())
+        return [(rank() + index * world_size()) % self.config.banks for index in range(each)]
+
+    def banks(self, generator: Path) -> Iterator[tuple[int, dict[str, float], Tensor, Neighbours]]:
+        """Score a generator on this rank's banks of z.
+
+        Args:
+            generator: safetensors.
+
+        Yields:
+            For each bank its number, the scores, the images (N, C, H, W) uint8, and the training images nearest to
+            them.
+        """
+        network, config = load_generator(generator)
+        network.to(self.device)
+        for bank in self.own_banks():
+            z = z_bank(config, seed=self.config.seed, count=self.count, first=bank * self.count)
+            pixels = generate(network, z)
+            found, neighbours = scores(self.features(pixels), self.reference, self.settings)
+            yield bank, found, pixels, neighbours
+
+    def features(self, pixels: Tensor) -> Features:
+        """Return the features of images (N, C, H, W) uint8."""
+        return extract(self.extractor, pixels, device=self.device, batch_size=self.description["batch_size"])
+
+    def passport(self) -> dict[str, Any]:
+        """Return everything that the scores depend on beside the generator."""
+        summary = self.summary
+        reference = {"data": summary.name, "split": "train", "images": summary.train}
+        shape = f"{summary.size} pixels, {summary.channels} channels"
+        inception = self.description["kind"] == "inception-v3"
+        return {
+            "extractor": {name: self.description[name] for name in ("name", "kind", "sha256", "batch_size")},
+            "resizer": f"{shape}, {'to 299 pixels as TensorFlow 1, bilinear' if inception else 'as they are'}",
+            "reference": reference | {"dvc_md5": self._data["data_md5"]},
+            "compared": {"generated": self.count, "real": {"split": "test", "images": self.count}, "noise": self.count},
+            "settings": {"seed": self.config.seed, "banks": self.config.banks} | asdict(self.settings),
+            "neighbours": {
+                "precision_and_recall": NEIGHBOURHOOD,
+                "near_copies": [COPY_NEIGHBOURS, round(COPY_RATIO, 4)],
+                "lost_class": LOST_CLASS,
+            },
+            "code": code_sha256("mlops/scoring/scorer.py"),
+            "device": self.device.type,
+            "threads": self._data["threads"],
+            "libraries": {name: version(name) for name in LIBRARIES},
+        }

@@ -1,0 +1,84 @@
+"""The registered model, as code: MLflow copies this file and `gan_core` beside the weights and runs it; no pickle."""
+
+import io
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+import torch
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
+from PIL import Image
+
+from gan_core.generation.generate import generate
+from gan_core.generation.generator_file import load_generator
+from gan_core.generation.latents import z_bank
+
+MOST_IMAGES = 10_000
+"""Images of one call: all of them are in memory at once, and no request should take a server down."""
+
+
+class ServedGenerator(PythonModel):
+    """Generates PNG images of seeds."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Load the averaged generator from `context.artifacts["generator"]`, safetensors."""
+        self.generator, self.network = load_generator(Path(context.artifacts["generator"]))
+
+    def predict(
+        self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
+        """Return one row for each image: its seed, its number within the seed, and the bytes of a PNG file.
+
+        Args:
+            context: not read after loading.
+            model_input: column `seed` (at least 0), and optionally `count` (images of that seed, default 1), `first`
+                (number of the first of them, default 0) and `truncation` (bound on the components of normal latents,
+                above 0, default none).
+            params: not read.
+
+        Returns:
+            Columns `seed`, `number` and `png`; the same seed, number and truncation give the same bytes.
+
+        Raises:
+            MlflowException: a value is out of range, or the latents are uniform and cannot be truncated. A server
+                answers with status 400 and this message; of any other exception it tells the caller nothing.
+        """
+        rows = [_row(record) for record in model_input.to_dict("records")]
+        if not 1 <= sum(row["count"] for row in rows) <= MOST_IMAGES:
+            raise _refusal(f"one call gives 1 to {MOST_IMAGES:,} images; `first` asks for more of a seed in another")
+        try:
+            banks = [z_bank(self.network, **row) for row in rows]
+        except ValueError as error:
+            raise _refusal(str(error)) from None
+        pixels = generate(self.generator, torch.cat(banks))
+        numbers = [(row["seed"], row["first"] + index) for row in rows for index in range(row["count"])]
+        frame = pd.DataFrame(numbers, columns=["seed", "number"])
+        return frame.assign(png=[_png(image.permute(1, 2, 0).squeeze(2).numpy()) for image in pixels])
+
+
+def _row(record: dict[Hashable, Any]) -> dict[str, Any]:
+    """Return the arguments of a bank, with defaults where a column or its value is missing."""
+    given = {name: value for name, value in record.items() if not pd.isna(value)}
+    if "seed" not in given:
+        raise _refusal("every row needs a seed")
+    row = {"seed": int(given["seed"]), "count": int(given.get("count", 1)), "first": int(given.get("first", 0))}
+    if row["seed"] < 0 or row["count"] < 1 or row["first"] < 0:
+        raise _refusal(f"seed and first must be at least 0 and count at least 1, got {row}")
+    return row | {"truncation": given.get("truncation")}
+
+
+def _refusal(message: str) -> MlflowException:
+    return MlflowException(message, error_code=INVALID_PARAMETER_VALUE)
+
+
+def _png(pixels: Any) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+mlflow.models.set_model(ServedGenerator())

@@ -1,0 +1,114 @@
+"""`python -m commands.compare` finds models in MLflow as a person names them and refuses what cannot be compared."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from ruamel.yaml import YAML
+
+from commands.compare import main
+from mlops.project.errors import UserError
+from mlops.scoring.comparison import Model
+from mlops.scoring.passport import PassportError
+from mlops.tracking.runs import connect
+from tests.project import ROOT
+
+MakeModel = Callable[..., Model]
+
+
+@dataclass(frozen=True)
+class Registry:
+    """A registered model of the test's own, and a way to add versions to it."""
+
+    client: MlflowClient
+    experiment: str
+    name: str
+
+    def run(self, model: Model) -> str:
+        """Log a scored run; return its id."""
+        run = self.client.create_run(self.experiment, run_name=f"run-of-{model.evidence.name[-1]}")
+        self.client.set_tag(run.info.run_id, "doctor.verdict", "healthy")
+        self.client.log_artifacts(run.info.run_id, str(model.folder), "evaluation")
+        return str(run.info.run_id)
+
+    def version(self, model: Model) -> str:
+        """Register a scored run; return its id."""
+        run_id = self.run(model)
+        self.client.create_model_version(self.name, str(model.folder), run_id)
+        return run_id
+
+
+@pytest.fixture
+def registry(root: Path, request: pytest.FixtureRequest) -> Registry:
+    yaml = YAML()
+    values = yaml.load((ROOT / "params.yaml").read_text())
+    values["register"]["model_name"] = name = (
+        request.node.name.replace("_", "-").translate({91: "-", 93: None})[-60:].strip("-")
+    )
+    yaml.dump(values, root / "params.yaml")
+    client, experiment = connect()
+    client.create_registered_model(name)
+    return Registry(client, experiment, name)
+
+
+def test_a_version_an_alias_and_a_run_are_compared(
+    registry: Registry, made_model: MakeModel, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models = [made_model(1, 3.0), made_model(2, 2.0), made_model(3, 3.0)]
+    for model in models[:2]:
+        registry.version(model)
+    registry.client.set_registered_model_alias(registry.name, "champion", "1")
+    main(["champion", "2", registry.run(models[2]), "--html", str(root / "new" / "page.html")])
+    said = capsys.readouterr().out
+    shown = [model.interval("fid", "sampling") for model in models]
+    assert f"Version 2 is better than version 1 (champion) in fid_digits: {shown[1]} against {shown[0]}." in said
+    assert "Run run-of-3 against version 1 (champion): cannot tell in fid_digits." in said
+    assert all(interval in said.split("against version 1 (champion):\n")[0] for interval in shown)
+    page = (root / "new" / "page.html").read_text()
+    assert "Version 2 is better than version 1 (champion) in fid_digits" in page
+
+
+def test_the_metric_can_be_chosen(
+    registry: Registry, made_model: MakeModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in (1, 2):
+        registry.version(made_model(number, 3.0))
+    main(["1", "2", "--metric", "is"])
+    assert "Version 2 against version 1: cannot tell in is_digits." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("unknown", "message"),
+    [
+        ("7", r"MLflow has no {name} 7 \(versions there: 1; store: .*\); name another, or set MLFLOW_TRACKING_URI"),
+        ("nobody", r"MLflow has no {name} nobody \(versions there: 1; store: .*\); name another"),
+        ("f" * 32, r"MLflow has no run f{{32}}: .*; name another, or a version of {name}"),
+    ],
+    ids=["number", "alias", "run"],
+)
+def test_what_is_not_there_is_named(unknown: str, message: str, registry: Registry, made_model: MakeModel) -> None:
+    registry.version(made_model(1, 3.0))
+    with pytest.raises(UserError, match=message.format(name=registry.name)):
+        main(["1", unknown])
+
+
+def test_a_run_without_scores_is_refused(registry: Registry, made_model: MakeModel) -> None:
+    registry.version(made_model(1, 3.0))
+    model = made_model(2, 3.0)
+    (model.folder / "banks.csv").unlink()
+    run_id = registry.run(model)
+    with pytest.raises(UserError, match=rf"run run-of-2 \({run_id}\) has no banks\.csv: .* dvc repro"):
+        main(["1", run_id])
+
+
+def test_scores_under_different_passports_are_refused(registry: Registry, made_model: MakeModel, root: Path) -> None:
+    first = made_model(1, 3.0)
+    registry.version(first)
+    registry.version(made_model(2, 2.0, passport=first.evidence.passport | {"device": "cuda", "threads": 2}))
+    with pytest.raises(
+        PassportError, match=r"version 1 and version 2 (.|\n)*device: cpu and cuda(.|\n)*threads: 1 and 2"
+    ):
+        main(["1", "2", "--html", str(root / "page.html")])
+    assert not (root / "page.html").exists()

@@ -1,0 +1,59 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from commands.preset import apply_preset
+from mlops.project.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _in_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    (tmp_path / "presets").mkdir()
+
+
+def test_a_preset_changes_its_values_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("presets/short.yaml").write_text("train: {steps: 7}\n")
+    before = Path("params.yaml").read_text().splitlines()
+    apply_preset("short")
+    after = Path("params.yaml").read_text().splitlines()
+    changed = [(old, new) for old, new in zip(before, after, strict=True) if old != new]
+    assert [(old.split("#")[0].split(), new.split("#")[0].split()) for old, new in changed] == [
+        (["steps:", "12000"], ["steps:", "7"])
+    ]
+    assert "git diff" in capsys.readouterr().out
+
+
+def test_comments_and_nulls_stay() -> None:
+    Path("presets/short.yaml").write_text("train: {steps: 7}\n")
+    apply_preset("short")
+    text = Path("params.yaml").read_text()
+    assert text.count("#") == (ROOT / "params.yaml").read_text().count("#")
+    assert "path: null" in text
+
+
+def test_the_path_of_the_data_can_be_given() -> None:
+    Path("presets/mine.yaml").write_text("data: {name: folder}\n")
+    apply_preset("mine", "/with space/and 'quote")
+    assert yaml.safe_load(Path("params.yaml").read_text())["data"] == {
+        "name": "folder",
+        "path": "/with space/and 'quote",
+    }
+
+
+def test_an_invalid_result_leaves_the_file_as_it_was() -> None:
+    Path("presets/wrong.yaml").write_text("train: {stepz: 7}\n")
+    before = Path("params.yaml").read_text()
+    with pytest.raises(UserError, match=r"unknown key train\.stepz"):
+        apply_preset("wrong")
+    assert Path("params.yaml").read_text() == before
+
+
+def test_an_unknown_preset_is_answered_with_the_known_ones() -> None:
+    Path("presets/short.yaml").write_text("train: {steps: 7}\n")
+    with pytest.raises(UserError, match="no preset shrot; presets/ has short"):
+        apply_preset("shrot")

@@ -1,0 +1,153 @@
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from gan_core.config import ComputeConfig, NetworkConfig, TrainConfig
+from gan_core.generation.generator_file import save_generator
+from gan_core.metrics.intervals import interval
+from gan_core.networks.build import build_generator
+from mlops.project import params
+from mlops.project.identity import file_digest
+from mlops.project.params import Params
+from mlops.tracking.runs import connect
+from mlops.tracking.versions import CHAMPION, WEIGHTS_TAG, add_version
+from stages.fetch import fetch
+from stages.prepare import prepare
+
+if TYPE_CHECKING:  # importing MLflow takes seconds
+    from mlops.scoring.comparison import Model
+
+ROOT = Path(__file__).parents[1]
+PASSPORT: dict[str, Any] = {
+    "extractor": {"name": "digits", "kind": "classifier", "sha256": "e" * 64, "batch_size": 64},
+    "resizer": "none: 8 pixels, 1 channels",
+    "reference": {"data": "digits", "split": "train", "images": 1206, "dvc_md5": "d" * 32},
+    "compared": {"generated": 436, "real": {"split": "test", "images": 436}, "noise": 436},
+    "settings": {"seed": 0, "banks": 8},
+    "libraries": {"torch": "2.14.1"},
+    "device": "cpu",
+    "threads": 1,
+}
+
+
+@pytest.fixture(scope="session")
+def committed() -> Params:
+    """Return the committed parameters."""
+    return params.load(ROOT / "params.yaml")
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory, committed: Params) -> Path:
+    """Return the prepared digits."""
+    folder = tmp_path_factory.mktemp("digits")
+    fetch(folder / "raw", data=committed.data)
+    prepare(folder / "raw", folder / "prepared", data=committed.data, prepare=committed.prepare)
+    return folder / "prepared"
+
+
+@pytest.fixture(scope="session")
+def tracking_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return a tracking store for all tests: making one takes seconds."""
+    return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
+
+
+@pytest.fixture
+def root(tmp_path: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return an empty project, which owns checkpoints and tracking."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri)
+    return tmp_path
+
+
+@pytest.fixture
+def train_tiny(root: Path, prepared: Path, committed: Params) -> Callable[..., Path]:
+    """Return a function that runs the stage `train`, tiny, into a named folder with given changes."""
+    from stages.train import train
+
+    tiny = replace(committed.train, steps=24, batch_size=8, report_every=4, sample_every=12, checkpoint_every=6)
+    network = NetworkConfig("mlp", 4, "normal", 8, 8, 2, 0.2)
+
+    def run(name: str, doctor: dict[str, Any] | None = None, **changes: object) -> Path:
+        folder = root / name
+        watch = replace(committed.doctor, **(doctor or {}))
+        config: TrainConfig = replace(tiny, **changes)  # type: ignore[arg-type]  # the names are the caller's
+        generator, training = folder / "generator.safetensors", folder / "training"
+        compute = ComputeConfig("cpu", 1)
+        sections = {"compute": compute, "execution": committed.execution, "network": network, "doctor": watch}
+        train(prepared, generator, training, train=config, **sections)  # type: ignore[arg-type]
+        return folder
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def registered(tmp_path_factory: pytest.TempPathFactory, tracking_uri: str) -> dict[str, str]:
+    """Return the names of registered models, each with a champion, by the distribution of their latents."""
+    folder = tmp_path_factory.mktemp("registered")
+    network = NetworkConfig("mlp", 4, "normal", 32, 8, 2, 0.0)
+    names = {"normal": "fresh-normal", "uniform": "fresh-uniform"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("DVC_ROOT", str(folder))
+        patch.setenv("MLFLOW_TRACKING_URI", tracking_uri)
+        client, experiment = connect()
+        for distribution, name in names.items():
+            config = replace(network, z_distribution=distribution)  # type: ignore[arg-type]  # one of both words
+            generator = build_generator(config, size=8, channels=1, seed=0)
+            for weights in generator.parameters():
+                weights.data *= 3  # images with contrast
+            save_generator(folder / f"{name}.safetensors", generator, config, size=8, channels=1)
+            tags = {WEIGHTS_TAG: file_digest(folder / f"{name}.safetensors")}
+            run = client.create_run(experiment).info.run_id
+            version = add_version(name, run, folder / f"{name}.safetensors", tags).version
+            client.set_registered_model_alias(name, CHAMPION, str(version))
+    return names
+
+
+@pytest.fixture
+def made_model(tmp_path: Path) -> "Callable[..., Model]":
+    """Return a function that makes up a scored model, whose banks of z spread by `spread` around its mean FID."""
+    from PIL import Image
+
+    from mlops.project.result_files import BANKS, SCORES, save_json
+    from mlops.project.result_files import PASSPORT as PAPER
+    from mlops.scoring.comparison import PICTURES, Model
+    from mlops.scoring.evaluation import Evaluation
+    from mlops.scoring.passport import passport_sha256
+    from mlops.tracking.versions import Found
+
+    def made(number: int, fid: float, spread: float = 0.1, trainings: int = 1, passport: Any = None) -> Model:
+        papers = deepcopy(PASSPORT) if passport is None else passport
+        luck = np.random.default_rng(number)
+        rows = [
+            {"training": training, "bank": bank, "fid_digits": fid + spread * luck.normal(), "is_digits": 7.5}
+            for training in range(trainings)
+            for bank in range(8)
+        ]
+        banks = pd.DataFrame(rows)
+        scores: dict[str, Any] = {"images": 436, "banks": 8, "trainings": trainings, "few_images": 0}
+        scores |= {"passport": passport_sha256(papers), "fid_digits_of_noise": 212.7251}
+        measured = {"": banks[banks.training == 0], "_replicas": banks.groupby("training").mean()}
+        for name, real in (("fid_digits", 2.0951), ("is_digits", 8.3562)):
+            for ending in ("", "_replicas") if trainings > 1 else ("",):
+                found, column = interval(list(measured[ending][name])), f"{name}{ending}"
+                scores |= {column: found.mean, f"{column}_low": found.low, f"{column}_high": found.high}
+            scores[f"{name}_of_real"] = real
+        folder = tmp_path / f"model-{number}" / "evaluation"
+        folder.mkdir(parents=True)
+        save_json(folder / SCORES, scores)
+        save_json(folder / PAPER, papers)
+        banks.to_csv(folder / BANKS, index=False)
+        for picture in PICTURES:
+            Image.new("L", (60, 30), number).save(folder / picture)
+        found_there = Found("a" * 31 + str(number), f"run-{number}", str(number), (), {"doctor.verdict": "healthy"}, {})
+        return Model(found_there, Evaluation(f"version {number}", scores, papers, banks), folder)
+
+    return made

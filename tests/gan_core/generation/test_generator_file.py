@@ -1,0 +1,42 @@
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from gan_core.config import NetworkConfig
+from gan_core.generation.generate import generate
+from gan_core.generation.generator_file import load_generator, save_generator
+from gan_core.generation.latents import z_bank
+from tests.gan_core.examples import DCGAN, IMAGES, NETWORKS, SIZE, TRAIN, families, fresh, same_bits, snapshot, trained
+
+
+def test_the_same_seed_writes_the_same_bytes_and_another_does_not(tmp_path: Path) -> None:
+    for network in NETWORKS:
+        written: list[bytes] = []
+        for seed in (7, 7, 8):
+            torch.manual_seed(len(written))
+            state = trained(replace(TRAIN, seed=seed), network, IMAGES)
+            path = tmp_path / "generator.safetensors"
+            save_generator(path, state.ema_generator, network, size=SIZE, channels=1)
+            written.append(path.read_bytes())
+        assert written[0] == written[1]
+        assert written[0] != written[2]
+
+
+@families
+def test_a_generator_comes_back_whole(network: NetworkConfig, tmp_path: Path) -> None:
+    generator = trained(TRAIN, network, IMAGES).generator.train()
+    save_generator(tmp_path / "g", generator, network, size=SIZE, channels=1)
+    assert generator.training
+    loaded, loaded_network = load_generator(tmp_path / "g")
+    assert loaded_network == network
+    assert not loaded.training
+    assert same_bits(snapshot(loaded), snapshot(generator))
+    z = z_bank(network, seed=0, count=3)
+    assert torch.equal(generate(loaded, z), generate(generator, z))
+
+
+def test_size_and_channels_come_back_too(tmp_path: Path) -> None:
+    generator = fresh(TRAIN, DCGAN, channels=3).generator
+    save_generator(tmp_path / "g", generator, DCGAN, size=SIZE, channels=3)
+    assert generate(load_generator(tmp_path / "g")[0], z_bank(DCGAN, seed=0, count=2)).shape == (2, 3, SIZE, SIZE)

@@ -1,0 +1,226 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.linalg import sqrtm
+from torch import Tensor
+
+from gan_core.metrics.classifier import FEATURES
+from gan_core.metrics.features import Extractor, Features, extract, inception_extractor
+from gan_core.metrics.scores import Reference, Settings, fid, scores, uniform_noise
+from gan_core.runtime.pixels import to_unit_range
+from gan_core.runtime.randomness import stream
+from gan_core.runtime.tensor_files import save_tensors
+from tests.gan_core.examples import (
+    CPU,
+    digits,
+    digits_classifier,
+    random_inception,
+    random_pixels,
+    registered,
+    untrained,
+)
+
+ROOT = Path(__file__).parents[2]
+
+
+def features(extractor: Extractor, pixels: Tensor) -> Features:
+    return extract(extractor, pixels, device=CPU, batch_size=64)
+
+
+def score(
+    extractor: Extractor, pixels: Tensor, reference: Tensor, settings: Settings | None = None
+) -> dict[str, float]:
+    settings = settings or Settings(isc_splits=3, kid_subsets=5, kid_subset_size=min(len(pixels), len(reference)))
+    return scores(features(extractor, pixels), Reference.of(features(extractor, reference).features), settings)[0]
+
+
+def frechet_distance(first: Tensor, second: Tensor) -> float:
+    """Return |m1 - m2|^2 + Tr(S1 + S2 - 2 (S1^(1/2) S2 S1^(1/2))^(1/2)) of features in float64."""
+    (m1, s1), (m2, s2) = (
+        (x.mean(axis=0), np.cov(x, rowvar=False)) for x in (first.double().numpy(), second.double().numpy())
+    )
+    values, vectors = np.linalg.eigh(s1)
+    root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
+    cross = np.sqrt(np.linalg.eigvalsh(root @ s2 @ root).clip(0)).sum()
+    return float(((m1 - m2) ** 2).sum() + np.trace(s1) + np.trace(s2) - 2 * cross)
+
+
+def inception_score(logits: Tensor) -> float:
+    """Return exp E KL(p(y|x) || p(y)) in float64."""
+    x = logits.double().numpy()
+    p = np.exp(x) / np.exp(x).sum(axis=1, keepdims=True)
+    return float(np.exp((p * np.log(p / p.mean(axis=0))).sum(axis=1).mean()))
+
+
+def squared_mmd(first: Tensor, second: Tensor) -> float:
+    """Return the unbiased estimate under the kernel (x.y / F + 1)^3, in float64."""
+    x, y = first.double(), second.double()
+
+    def kernel(a: Tensor, b: Tensor) -> Tensor:
+        return (a @ b.T / a.shape[1] + 1) ** 3
+
+    xx, yy = ((kernel(a, a).sum() - kernel(a, a).diagonal().sum()) / (len(a) * (len(a) - 1)) for a in (x, y))
+    return float(xx + yy - 2 * kernel(x, y).mean())
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_scores_are_their_formulas_on_the_extractors_features(channels: int) -> None:
+    classifier = untrained(channels)
+    pixels = random_pixels(150, size=8, channels=channels, seed=1)
+    reference = random_pixels(150, size=8, channels=channels, seed=2) // 2
+    found = score(registered(classifier, channels), pixels, reference, Settings(1, 1, 150))
+    (here, logits), (there, _) = classifier(to_unit_range(pixels)), classifier(to_unit_range(reference))
+    expected = frechet_distance(here, there)
+    assert expected > 1
+    assert found["fid"] == pytest.approx(expected, rel=1e-5)
+    assert found["is"] == pytest.approx(inception_score(logits), rel=1e-6)
+    assert found["is"] > 1.1
+    assert found["kid"] == pytest.approx(squared_mmd(here, there), rel=1e-3)
+
+
+def test_the_distance_agrees_with_the_matrix_square_root() -> None:
+    classifier = digits_classifier()
+    images, _ = digits()
+    first, second = (classifier(to_unit_range(part))[0].double() for part in (images[:400], images[400:900] // 2))
+    s1, s2 = (np.cov(part.numpy(), rowvar=False) + 1e-9 * np.eye(FEATURES) for part in (first, second))
+    squared = float((first.mean(dim=0) - second.mean(dim=0)).square().sum())
+    expected = squared + float(np.trace(s1 + s2 - 2 * np.real(sqrtm(s1 @ s2))))
+    extractor = registered(classifier, 1)
+    reference = Reference.of(features(extractor, images[400:900] // 2).features)
+    assert fid(features(extractor, images[:400]).features, reference) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_set_is_no_distance_from_itself_and_order_does_not_matter() -> None:
+    extractor = registered(digits_classifier(), 1)
+    images, _ = digits()
+    here, there = images[:500], images[500:1000] // 2
+    apart, same = score(extractor, here, there), score(extractor, here, here)
+    assert apart["fid"] > 1
+    assert same["fid"] == pytest.approx(0, abs=1e-3 * apart["fid"])
+    assert abs(same["kid"]) < 0.05 * apart["kid"]
+    assert (same["precision"], same["recall"], same["near_copies"]) == (1, 1, 1)
+    back = score(extractor, there, here)
+    assert back["fid"] == pytest.approx(apart["fid"], rel=1e-5)
+    assert (back["precision"], back["recall"]) == (apart["recall"], apart["precision"])
+
+
+def test_noise_scores_worse_than_real_images() -> None:
+    images, labels = digits()
+    extractor = registered(digits_classifier(), 1)
+    reference = Reference.of(features(extractor, images[:1300]).features, labels[:1300], 10)
+    noise = uniform_noise((400, 1, 8, 8), stream(0, "noise"))
+    settings = Settings(2, 5, 400)
+    real, bad = (scores(features(extractor, part), reference, settings)[0] for part in (images[1300:1700], noise))
+    assert bad["fid"] > 10 * real["fid"] > 0
+    assert bad["kid"] > 10 * abs(real["kid"])
+    for metric in ("is", "precision", "recall", "class_balance"):
+        assert real[metric] > 1.5 * bad[metric]
+    assert (real["class_coverage"], bad["class_coverage"] < 1) == (1, True)
+    assert bad["near_copies"] < real["near_copies"] < 0.1
+
+
+def test_classes_are_scored_only_where_there_are_labels() -> None:
+    found = score(registered(untrained(1), 1), random_pixels(60, size=8), random_pixels(60, size=8, seed=1))
+    assert list(found) == ["fid", "kid", "is", "precision", "recall", "near_copies"]
+
+
+def test_a_lost_class_is_seen() -> None:
+    images, labels = digits()
+    extractor = registered(digits_classifier(), 1)
+    reference = Reference.of(features(extractor, images[:1300]).features, labels[:1300], 10)
+    rest = images[1300:][labels[1300:] != 7]
+    found, _ = scores(features(extractor, rest), reference, Settings(2, 2, 100))
+    assert found["class_coverage"] == pytest.approx(0.9)
+    assert found["class_balance"] == pytest.approx(0.9, abs=0.04)
+
+
+def test_noise_is_uniform_on_all_bytes() -> None:
+    noise = uniform_noise((1000, 1, 16, 16), stream(0, "noise"))
+    counts = torch.bincount(noise.flatten().long(), minlength=256)
+    assert (noise.dtype, noise.shape) == (torch.uint8, (1000, 1, 16, 16))
+    # Expected 1,000 each; eight standard deviations.
+    assert counts.tolist() == pytest.approx([1000] * 256, abs=256)
+    assert torch.equal(noise, uniform_noise((1000, 1, 16, 16), stream(0, "noise")))
+    assert not torch.equal(noise, uniform_noise((1000, 1, 16, 16), stream(1, "noise")))
+
+
+# torch-fidelity's own command line, with the images registered as inputs and, if asked for, the classifier.
+COMMAND_LINE = """
+import sys
+from pathlib import Path
+import torch, torch_fidelity
+from torch_fidelity.fidelity import main
+from gan_core.metrics.classifier import Classifier
+from gan_core.metrics.features import classifier_extractor
+from gan_core.runtime.tensor_files import load_tensors
+from benchmarks.scoring import Shown
+
+torch.set_num_threads(1)
+folder = Path(sys.argv.pop(1))
+images, _ = load_tensors(folder / "images.safetensors")
+for name, pixels in images.items():
+    torch_fidelity.register_dataset(name, lambda root, download, pixels=pixels: Shown(pixels))
+if (folder / "classifier.safetensors").exists():
+    tensors, shape = load_tensors(folder / "classifier.safetensors")
+    classifier = Classifier(**shape)
+    classifier.load_state_dict(tensors)
+    classifier_extractor(classifier, channels=shape["channels"], sha256="c" * 64)
+main()
+"""
+
+
+def their_scores(folder: Path, generated: Tensor, reference: Tensor, *options: str) -> dict[str, float]:
+    """Return what the command line prints of FID, IS, KID, precision and recall."""
+    save_tensors(folder / "images.safetensors", {"generated": generated, "reference": reference}, {})
+    metrics = ("--cpu", "--json", "--silent", "--no-cache", "--isc", "--fid", "--kid", "--prc")
+    command = (sys.executable, "-c", COMMAND_LINE, str(folder), *metrics, *options)
+    inputs = ("--input1", "generated", "--input2", "reference")
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    ended = subprocess.run([*command, *inputs], capture_output=True, text=True, check=False, env=environment)
+    assert ended.returncode == 0, ended.stderr
+    found: dict[str, float] = json.loads(ended.stdout[ended.stdout.index("{") :])
+    return found
+
+
+def assert_equal(ours: dict[str, float], theirs: dict[str, float]) -> None:
+    names = {
+        "fid": "frechet_inception_distance",
+        "kid": "kernel_inception_distance_mean",
+        "is": "inception_score_mean",
+        "precision": "precision",
+        "recall": "recall",
+    }
+    expected = {ours: theirs[name] for ours, name in names.items()}
+    assert {name: ours[name] for name in names} == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.slow
+def test_all_scores_equal_those_of_torch_fidelitys_command_line(tmp_path: Path) -> None:
+    images, _ = digits()
+    reference, generated = images.repeat(2, 1, 1, 1)[:3000], images.flip(0)[:1500] // 17 * 18
+    reference = (reference + torch.arange(3000, dtype=torch.uint8)[:, None, None, None] % 5).clamp(max=255)
+    classifier = digits_classifier()
+    save_tensors(
+        tmp_path / "classifier.safetensors", dict(classifier.state_dict()), {"size": 8, "channels": 1, "classes": 10}
+    )
+    theirs = their_scores(tmp_path, generated, reference, "--feature-extractor", "classifier-cccccccccccccccc")
+    ours = score(registered(classifier, 1), generated, reference, Settings(10, 100, 1000))
+    assert_equal(ours, theirs)
+    assert 0.1 < ours["precision"] < 1
+    assert 0.1 < ours["recall"] < 1
+
+
+@pytest.mark.slow
+def test_the_whole_path_of_inception_equals_torch_fidelitys_command_line(tmp_path: Path) -> None:
+    generated, reference = random_pixels(40, size=16), random_pixels(50, size=16, seed=1) // 2
+    path = random_inception(tmp_path / "inception.pth")
+    options = ("--feature-extractor", "inception-v3-compat", "--feature-extractor-weights-path", str(path))
+    theirs = their_scores(tmp_path, generated, reference, *options, "--kid-subset-size", "30")
+    ours = score(inception_extractor(path, CPU), generated, reference, Settings(10, 100, 30))
+    assert_equal(ours, theirs)

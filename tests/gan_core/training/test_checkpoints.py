@@ -1,0 +1,117 @@
+import errno
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from gan_core.config import NetworkConfig, TrainConfig
+from gan_core.training.checkpoints import CheckpointMismatchError, restore_checkpoint, save_checkpoint
+from gan_core.training.loop import NonFiniteLossError, train
+from tests.gan_core.examples import DCGAN, IMAGES, MLP, TRAIN, everything, families, fresh, same_bits, trained
+
+
+def stop_at(config: TrainConfig, network: NetworkConfig, path: Path, step: int) -> None:
+    state = fresh(config, network)
+    for report in train(config, state, IMAGES):
+        if report.step == step:
+            break
+    assert state.step == step
+    before = everything(state)
+    save_checkpoint(path, state, config)
+    assert same_bits(everything(state), before)
+
+
+@pytest.mark.parametrize("step", [1, 2, 5, 6])
+@pytest.mark.parametrize("loss", ["non_saturating", "relativistic"])
+@families
+def test_stopping_and_going_on_equals_never_stopping(
+    network: NetworkConfig, loss: Any, step: int, tmp_path: Path
+) -> None:
+    config = replace(TRAIN, loss=loss)
+    never_stopped = fresh(config, network)
+    reports = [report.read() for report in train(config, never_stopped, IMAGES)]
+    stop_at(config, network, tmp_path / "checkpoint", step)
+
+    torch.manual_seed(step)  # whatever other code did to torch's own generator in between
+    state = fresh(config, network)
+    restore_checkpoint(tmp_path / "checkpoint", state, config)
+    assert state.step == step
+    assert [report.read() for report in train(config, state, IMAGES)] == reports[step:]
+    assert same_bits(everything(state), everything(never_stopped))
+
+
+def test_a_run_that_stops_after_each_step_equals_one_that_never_stops(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint"
+    save_checkpoint(path, fresh(TRAIN, DCGAN), TRAIN)
+    for step in range(1, TRAIN.steps + 1):
+        state = fresh(TRAIN, DCGAN)
+        restore_checkpoint(path, state, TRAIN)
+        assert next(train(TRAIN, state, IMAGES)).step == step
+        save_checkpoint(path, state, TRAIN)
+    assert same_bits(everything(state), everything(trained(TRAIN, DCGAN, IMAGES)))
+
+
+def test_a_checkpoint_of_other_parameters_is_refused_with_each_difference(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint"
+    stop_at(TRAIN, MLP, path, 2)
+    other = replace(TRAIN, beta2=0.95)
+    network = replace(MLP, dropout=0.1)
+    state = fresh(other, network)
+    before = everything(state)
+    with pytest.raises(CheckpointMismatchError) as caught:
+        restore_checkpoint(path, state, other)
+    message = str(caught.value)
+    assert "network.dropout was 0.3 and is 0.1" in message
+    assert "train.beta2 was 0.9 and is 0.95" in message
+    assert message.count(" was ") == 3  # the third is the sentence's own verb
+    assert str(path) in message
+    assert same_bits(everything(state), before)
+
+
+@pytest.mark.parametrize("section", ["train", "network"])
+def test_no_parameter_may_differ(section: str, tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint"
+    save_checkpoint(path, fresh(TRAIN, MLP), TRAIN)
+    changes: dict[str, dict[str, Any]] = {
+        "train": {name: value / 2 for name, value in vars(TRAIN).items() if not isinstance(value, str)}
+        | {"loss": "minimax", "learning_rate_decay": "none", "generator_z": "shared"},
+        "network": {"maxout_pieces": 4, "z_distribution": "uniform", "z_dim": 6, "generator_width": 13}
+        | {"family": "dcgan", "dropout": 0.0, "discriminator_width": 11},
+    }
+    assert set(changes[section]) == set(vars(TRAIN if section == "train" else MLP))
+    for name, value in changes[section].items():
+        config = replace(TRAIN, **{name: value}) if section == "train" else TRAIN
+        network = replace(MLP, **{name: value}) if section == "network" else MLP
+        with pytest.raises(CheckpointMismatchError, match=rf"{section}\.{name} was .* and is {value}"):
+            restore_checkpoint(path, fresh(TRAIN, network), config)
+
+
+def test_a_step_that_was_not_finite_is_remembered(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint"
+    state = fresh(TRAIN, MLP)
+    next(iter(state.generator.parameters())).data.fill_(torch.nan)
+    next(train(TRAIN, state, IMAGES))
+    save_checkpoint(path, state, TRAIN)
+    resumed = fresh(TRAIN, MLP)
+    restore_checkpoint(path, resumed, TRAIN)
+    with pytest.raises(NonFiniteLossError, match="at step 1;"):
+        next(train(TRAIN, resumed, IMAGES)).read()
+
+
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "checkpoint"
+    stop_at(TRAIN, MLP, path, 1)
+    old = path.read_bytes()
+    state = trained(TRAIN, MLP, IMAGES)
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_checkpoint(path, state, TRAIN)
+    assert path.read_bytes() == old
+    assert list(tmp_path.iterdir()) == [path]

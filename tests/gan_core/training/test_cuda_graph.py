@@ -1,0 +1,175 @@
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from gan_core.config import ComputeConfig, ExecutionConfig, NetworkConfig, TrainConfig
+from gan_core.runtime.device import Arithmetic
+from gan_core.training.batches import Batches, StreamedBatches
+from gan_core.training.checkpoints import restore_checkpoint, save_checkpoint
+from gan_core.training.cuda_graph import WARM_UP, CudaGraphStep
+from gan_core.training.execution import execution_of, fitting_parts
+from gan_core.training.loop import train
+from gan_core.training.state import TrainState, initial_state
+from gan_core.training.steps import Player, play_step
+from tests.gan_core.examples import DCGAN, IMAGES, MLP, TRAIN, everything, families, same_bits
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+STEPS = 2 * WARM_UP + 4
+
+
+@pytest.fixture(autouse=True)
+def _deterministic() -> None:
+    torch.backends.cudnn.deterministic = True
+
+
+class Recorder:
+    """What stands in for CUDA's graphs on a CPU: a capture runs nothing, a replay plays what was captured again."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.registered: list[torch.Generator] = []
+        self.replays = 0
+        self._capturing = False
+        monkeypatch.setattr("gan_core.training.cuda_graph.play_step", self.play_step)
+        monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: self)
+        monkeypatch.setattr(torch.cuda, "graph", self.graph)
+        monkeypatch.setattr(torch.cuda, "stream", lambda _: nullcontext())
+        for name in ("Stream", "current_stream"):
+            monkeypatch.setattr(torch.cuda, name, lambda: SimpleNamespace(wait_stream=lambda _: None))
+
+    @contextmanager
+    def graph(self, graph: object, stream: object, capture_error_mode: str) -> Iterator[None]:
+        self._capturing = True
+        yield
+        self._capturing = False
+
+    def play_step(self, config: TrainConfig, state: TrainState, draws: Batches, step: int) -> Tensor:
+        if not self._capturing:
+            return play_step(config, state, draws, step)
+        self._captured = (config, state, draws, step)
+        self._losses = torch.zeros(config.discriminator_steps + 1)
+        return self._losses
+
+    def register_generator_state(self, rng: torch.Generator) -> None:
+        self.registered.append(rng)
+
+    def replay(self) -> None:
+        self.replays += 1
+        self._losses.copy_(play_step(*self._captured))
+
+
+@pytest.mark.parametrize(("loss", "z"), [("non_saturating", "fresh"), ("relativistic", "shared")])
+@families
+def test_what_is_replayed_draws_what_its_step_names(
+    network: NetworkConfig, loss: Any, z: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(TRAIN, loss=loss, generator_z=z, steps=STEPS)
+    launched, replayed = (initial_state(config, network, IMAGES) for _ in range(2))
+    expected = [report.read() for report in train(config, launched, IMAGES)]
+    recorder, said = Recorder(monkeypatch), list[str]()
+    play = CudaGraphStep(said.append)
+    assert [report.read() for report in train(config, replayed, IMAGES, play)] == expected
+    assert same_bits(everything(launched), everything(replayed))
+    assert recorder.replays == STEPS - WARM_UP
+    assert said == ["as one CUDA graph"]
+    # z of every update and, where the network drops, the masks of real and generated images: nothing that draws nothing
+    masks = (2 * config.discriminator_steps + (2 if loss == "relativistic" else 1)) if network == MLP else 0
+    assert len(recorder.registered) == config.discriminator_steps + (z == "fresh") + masks
+
+
+def cuda() -> torch.device:
+    return torch.device("cuda")
+
+
+def started(config: TrainConfig, network: NetworkConfig, bf16: bool = False) -> TrainState:
+    return initial_state(config, network, IMAGES, Arithmetic(bf16, 1), cuda())
+
+
+def played(config: TrainConfig, state: TrainState, play: Player, draws: Batches | None = None) -> list[Any]:
+    found = draws or Batches(config, IMAGES.cuda(), cuda())
+    return [report.read() for report in train(config, state, found, play)]
+
+
+@needs_gpu
+@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("loss", ["non_saturating", "relativistic"])
+@families
+def test_a_captured_step_has_the_bits_of_a_launched_one(network: NetworkConfig, loss: Any, bf16: bool) -> None:
+    config = replace(TRAIN, loss=loss, steps=STEPS)
+    launched, captured, said = started(config, network, bf16), started(config, network, bf16), list[str]()
+    play = CudaGraphStep(said.append)
+    assert played(config, launched, play_step) == played(config, captured, play)
+    assert said == ["as one CUDA graph"]
+    assert same_bits(everything(launched), everything(captured))
+
+
+@needs_gpu
+@families
+def test_going_on_from_a_checkpoint_has_the_bits_of_never_stopping(network: NetworkConfig, tmp_path: Path) -> None:
+    config = replace(TRAIN, steps=STEPS)
+    whole, stopped, resumed = started(config, network), started(config, network), started(config, network)
+    played(config, whole, CudaGraphStep(print))
+    for report in train(config, stopped, Batches(config, IMAGES.cuda(), cuda()), CudaGraphStep(print)):
+        if report.step == WARM_UP + 2:
+            break
+    save_checkpoint(tmp_path / "state.safetensors", stopped, config)
+    restore_checkpoint(tmp_path / "state.safetensors", resumed, config)
+    played(config, resumed, CudaGraphStep(print))
+    assert same_bits(everything(whole), everything(resumed))
+
+
+@needs_gpu
+def test_streamed_images_are_those_that_are_resident() -> None:
+    config = replace(TRAIN, steps=STEPS)
+    resident, streamed = started(config, DCGAN), started(config, DCGAN)
+    played(config, resident, CudaGraphStep(print))
+    played(config, streamed, CudaGraphStep(print), StreamedBatches(config, IMAGES, cuda()))
+    assert same_bits(everything(resident), everything(streamed))
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_step_that_cannot_be_captured_is_launched(again: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = replace(TRAIN, steps=STEPS)
+    recorder, said = Recorder(monkeypatch), list[str]()
+    monkeypatch.setattr("gan_core.training.cuda_graph._FAILED", [recorder] if again else [])
+    monkeypatch.setattr(torch.cuda, "set_stream", lambda _: None)
+
+    capture = recorder.graph
+
+    @contextmanager
+    def failing(*arguments: Any, **options: Any) -> Iterator[None]:
+        with capture(*arguments, **options):
+            yield
+        raise RuntimeError("operation not permitted when stream is capturing\nadvice")
+
+    monkeypatch.setattr(torch.cuda, "graph", failing)
+    launched, fallen = (initial_state(config, MLP, IMAGES) for _ in range(2))
+    expected = [report.read() for report in train(config, launched, IMAGES)]
+    assert [report.read() for report in train(config, fallen, IMAGES, CudaGraphStep(said.append))] == expected
+    assert same_bits(everything(launched), everything(fallen))
+    reason = "could not be captured before" if again else "(operation not permitted when stream is capturing)"
+    assert [how.startswith("launch by launch") and how.endswith(reason) for how in said] == [True]
+    assert recorder.replays == 0
+
+
+@needs_gpu
+def test_a_batch_that_is_too_large_is_told_what_fits() -> None:
+    network = replace(DCGAN, generator_width=64, discriminator_width=64)
+    images = torch.zeros(4, 3, 64, 64, dtype=torch.uint8)
+    config = replace(TRAIN, batch_size=2**15, discriminator_steps=1, r1_gamma=0.0, r2_gamma=0.0)
+    how = execution_of(ComputeConfig("cuda", 1), ExecutionConfig("fp32", 1, 1), network)
+    state = initial_state(config, network, images, how.arithmetic, how.device)
+    draws = how.draws(config, how.placed(images))
+    torch.cuda.set_per_process_memory_fraction(0.3)
+    with pytest.raises(torch.OutOfMemoryError):
+        played(config, state, how.player(print), draws)
+    parts = fitting_parts(config, state, draws)
+    torch.cuda.set_per_process_memory_fraction(1.0)
+    assert parts is not None
+    assert parts > 1

@@ -1,0 +1,179 @@
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gan_core.generation.latents import z_bank
+from gan_core.runtime.pixels import to_unit_range
+from gan_core.training.instruments import COUNT, NAMES, Instruments
+from gan_core.training.loop import train
+from gan_core.training.state import TrainState, state_of
+from tests.gan_core.examples import IMAGES, MLP, TRAIN, everything, families, fresh, random_pixels, same_bits
+
+UNSEEN = random_pixels(30, seed=1)
+losses = pytest.mark.parametrize("loss", ["minimax", "non_saturating", "relativistic"])
+LOG_4 = math.log(4)
+
+
+class Levels(nn.Module):
+    """Gives images a logit by their first pixel: scale times its value in [-1, 1], plus shift."""
+
+    def __init__(self, scale: float, shift: float) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(torch.tensor([scale, shift]))
+
+    def forward(self, x: Tensor, rng: torch.Generator | None = None) -> Tensor:
+        return self.weights[0] * x.flatten(1)[:, 0] + self.weights[1]
+
+
+class Constant(nn.Module):
+    """Makes one image of a grey level, whatever z is."""
+
+    def __init__(self, level: float) -> None:
+        super().__init__()
+        self.level = nn.Parameter(torch.tensor(level))
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.level.expand(len(z), *IMAGES.shape[1:])
+
+
+def grey(level: int) -> Tensor:
+    return torch.full((10, *IMAGES.shape[1:]), level, dtype=torch.uint8)
+
+
+def played(config: Any, state: TrainState, images: Tensor = IMAGES) -> TrainState:
+    """Return the state after one step of learning nothing: learning rates are tiny."""
+    next(train(replace(config, generator_learning_rate=1e-12, discriminator_learning_rate=1e-12), state, images))
+    return state
+
+
+def reading(loss: Any, *, real: int, unseen: int, fake: float, scale: float = 3.0, shift: float = 0.0) -> Any:
+    config = replace(TRAIN, loss=loss, steps=1, discriminator_steps=1, r1_gamma=0.0, r2_gamma=0.0)
+    state = played(config, state_of(config, MLP, Levels(scale, shift), Constant(fake)), grey(real))
+    return Instruments(config, state, grey(real), grey(unseen)).read(state)
+
+
+def sigmoid(logit: float) -> float:
+    return 1 / (1 + math.exp(-logit))
+
+
+@losses
+def test_readings_are_their_formulas_where_all_images_of_a_kind_are_equal(loss: Any) -> None:
+    found = reading(loss, real=255, unseen=102, fake=-0.5, scale=3.0, shift=0.4)
+    real, unseen, fake = 3.4, 3.0 * (102 / 127.5 - 1) + 0.4, -1.1
+
+    def game(kind: float) -> list[float]:
+        d_real, d_fake = (kind - fake, fake - kind) if loss == "relativistic" else (kind, fake)
+        value = math.log(sigmoid(d_real)) + math.log(1 - sigmoid(d_fake))
+        distance = (abs(sigmoid(d_real) - 0.5) + abs(sigmoid(d_fake) - 0.5)) / 2
+        return [sigmoid(d_real), sigmoid(d_fake), value, min(max((value + LOG_4) / 2, 0), math.log(2)), distance]
+
+    seen, held = game(real), game(unseen)
+    names = ["real_prob", "fake_prob", "value", "jsd", "distance"]
+    assert [found[name] for name in names] == pytest.approx(seen, rel=1e-5)
+    names = ["unseen_prob", "unseen_value", "unseen_jsd", "unseen_distance"]
+    assert [found[name] for name in names] == pytest.approx([held[0], *held[2:]], rel=1e-5)
+    assert found["overfitting"] == pytest.approx((real - unseen) / (real - fake), rel=1e-5)
+    signal = {"minimax": sigmoid(fake), "non_saturating": 1 - sigmoid(fake), "relativistic": sigmoid(real - fake)}
+    assert found["g_signal"] == pytest.approx(signal[loss], rel=1e-5)
+    assert list(found) == list(NAMES)
+
+
+@losses
+def test_where_the_discriminator_cannot_tell_the_game_is_at_its_equilibrium(loss: Any) -> None:
+    found = reading(loss, real=255, unseen=0, fake=0.3, scale=0.0)
+    expected = {"real_prob": 0.5, "fake_prob": 0.5, "unseen_prob": 0.5, "value": -LOG_4, "unseen_value": -LOG_4}
+    expected |= dict.fromkeys(("jsd", "unseen_jsd", "distance", "unseen_distance"), 0.0)
+    assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-6)
+
+
+@losses
+@pytest.mark.parametrize(("unseen", "share"), [(255, 0.0), (0, 1.0)])
+def test_overfitting_is_whether_unseen_images_pass_for_real_or_for_generated(
+    loss: Any, unseen: int, share: float
+) -> None:
+    assert reading(loss, real=255, unseen=unseen, fake=-1.0)["overfitting"] == pytest.approx(share, abs=1e-5)
+
+
+@families
+def test_gradient_norms_are_of_what_the_players_descended_last(network: Any) -> None:
+    state = fresh(TRAIN, network)
+    for _ in train(TRAIN, state, IMAGES):
+        found = Instruments(TRAIN, state, IMAGES, UNSEEN).read(state)
+        for name, player in (("d_grad_norm", state.discriminator), ("g_grad_norm", state.generator)):
+            gradients = [parameter.grad.flatten() for parameter in player.parameters() if parameter.grad is not None]
+            assert found[name] == pytest.approx(torch.cat(gradients).norm().item(), rel=1e-5)
+            assert found[name] > 0
+
+
+@families
+def test_the_update_ratio_is_the_length_of_the_last_step_over_that_of_the_weights(network: Any) -> None:
+    state = fresh(TRAIN, network)
+
+    def weights() -> Tensor:
+        return torch.cat([parameter.detach().double().flatten() for parameter in state.generator.parameters()])
+
+    before = weights()
+    for _ in train(TRAIN, state, IMAGES):
+        after = weights()
+        decayed = state.g_optimizer.param_groups[0]["lr"] / TRAIN.generator_learning_rate
+        ratio = ((after - before).norm() / after.norm()).item() / decayed
+        found = Instruments(TRAIN, state, IMAGES, UNSEEN).read(state)["g_update_ratio"]
+        assert found == pytest.approx(ratio, rel=1e-3)
+        before = after
+
+
+@losses
+def test_without_a_gap_between_real_and_generated_there_is_no_overfitting(loss: Any) -> None:
+    assert reading(loss, real=255, unseen=0, fake=1.0)["overfitting"] == 0
+
+
+def test_variety_is_zero_for_one_image_and_one_for_what_varies_as_the_real_ones() -> None:
+    state = played(TRAIN, fresh(TRAIN, MLP))
+    state.generator = Constant(0.2)
+    state.generator.level.grad = torch.zeros(())
+    instruments = Instruments(TRAIN, state, IMAGES, UNSEEN)
+    assert instruments.read(state)["variety"] == 0
+
+    class Real(nn.Module):
+        def __init__(self, copies: int) -> None:
+            super().__init__()
+            self.images = to_unit_range(random_pixels(copies, seed=3))
+            self.scale = nn.Parameter(torch.ones(()))
+            self.scale.grad = torch.zeros(())
+
+        def forward(self, z: Tensor) -> Tensor:
+            return self.scale * self.images[torch.arange(len(z)) % len(self.images)]
+
+    for copies, expected in ((COUNT, 1.0), (2, 0.5), (4, 0.75)):
+        state.generator = Real(copies)
+        assert instruments.read(state)["variety"] == pytest.approx(expected, rel=0.1)
+
+
+def test_the_bank_is_the_one_of_the_seed() -> None:
+    drawn: list[Tensor] = []
+    state = played(TRAIN, fresh(TRAIN, MLP))
+    state.generator.register_forward_hook(lambda module, inputs, output: drawn.append(inputs[0]))
+    for _ in range(2):
+        Instruments(TRAIN, state, IMAGES, UNSEEN).read(state)
+    assert torch.equal(drawn[0], z_bank(MLP, seed=TRAIN.seed, count=COUNT))
+    assert torch.equal(drawn[0], drawn[1])
+
+
+@families
+@losses
+def test_looking_changes_no_bit_of_the_training(network: Any, loss: Any) -> None:
+    config = replace(TRAIN, loss=loss)
+    alone, watched = fresh(config, network), fresh(config, network)
+    for _ in train(config, alone, IMAGES):
+        pass
+    instruments = Instruments(config, watched, IMAGES, UNSEEN)
+    readings = []
+    for _ in train(config, watched, IMAGES):
+        readings.append(instruments.read(watched))
+        assert readings[-1] == instruments.read(watched)
+    assert same_bits(everything(alone), everything(watched))
+    assert all(math.isfinite(value) for found in readings for value in found.values())

@@ -1,0 +1,484 @@
+import math
+from collections import Counter
+from dataclasses import asdict, replace
+from itertools import product
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import gan_core.training.batches
+import gan_core.training.loop
+from gan_core.config import NetworkConfig, TrainConfig
+from gan_core.generation.generate import generate
+from gan_core.generation.latents import z_bank
+from gan_core.networks.mlp import MlpGenerator
+from gan_core.runtime.device import Arithmetic
+from gan_core.runtime.pixels import to_unit_range
+from gan_core.runtime.randomness import stream
+from gan_core.training.batches import Batches
+from gan_core.training.loop import NonFiniteLossError, note_non_finite, set_learning_rates, train, update_ema
+from gan_core.training.state import TrainState, initial_state, state_of
+from gan_core.training.steps import play_step, step_discriminator, step_generator
+from tests.gan_core.examples import (
+    DCGAN,
+    IMAGES,
+    MLP,
+    TRAIN,
+    everything,
+    families,
+    fresh,
+    moments,
+    random_pixels,
+    same_bits,
+    snapshot,
+    trained,
+)
+
+sharing = pytest.mark.parametrize("generator_z", ["fresh", "shared"])
+losses = pytest.mark.parametrize("loss", ["minimax", "non_saturating", "relativistic"])
+
+
+def some_steps(config: TrainConfig, network: NetworkConfig) -> TrainState:
+    """Return a state after two steps, where moments, averages and running statistics are no longer initial."""
+    return trained(replace(config, steps=2), network, IMAGES)
+
+
+def changed(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+@losses
+@families
+def test_the_discriminators_step_leaves_every_bit_of_the_generator(network: NetworkConfig, loss: Any) -> None:
+    config = replace(TRAIN, loss=loss)
+    state = some_steps(config, network)
+    before = everything(state)
+    step_discriminator(config, state, Batches(config, IMAGES), step=3, k=0)
+    moved = changed(before, everything(state))
+    assert {name.split(".")[0] for name in moved} == {"d", "d moments"}
+    weights = {f"d.{name}" for name, tensor in state.discriminator.named_parameters() if tensor.dim() > 1}
+    assert weights <= moved
+    assert all(parameter.grad is None or not parameter.grad.isnan().any() for parameter in state.generator.parameters())
+
+
+@losses
+@families
+def test_the_generators_step_leaves_every_bit_of_the_discriminator(network: NetworkConfig, loss: Any) -> None:
+    config = replace(TRAIN, loss=loss)
+    state = some_steps(config, network)
+    before = everything(state)
+    d_gradients = [
+        parameter.grad.clone() for parameter in state.discriminator.parameters() if parameter.grad is not None
+    ]
+    step_generator(config, state, Batches(config, IMAGES), step=3)
+    moved = changed(before, everything(state))
+    assert {name.split(".")[0] for name in moved} == {"g", "g moments"}
+    weights = {f"g.{name}" for name, tensor in state.generator.named_parameters() if tensor.dim() > 1}
+    assert weights <= moved
+    assert all(parameter.requires_grad for parameter in state.discriminator.parameters())
+    assert all(
+        torch.equal(before_gradient, parameter.grad)
+        for before_gradient, parameter in zip(d_gradients, state.discriminator.parameters(), strict=True)
+        if parameter.grad is not None
+    )
+
+
+@sharing
+@families
+def test_the_discriminators_step_sends_no_gradient_to_the_generator(network: NetworkConfig, generator_z: Any) -> None:
+    config = replace(TRAIN, discriminator_steps=1, generator_z=generator_z)
+    state = fresh(config, network)
+    step_discriminator(config, state, Batches(config, IMAGES), step=1, k=0)
+    assert all(parameter.grad is None for parameter in state.generator.parameters())
+    assert all(parameter.grad is not None for parameter in state.discriminator.parameters())
+
+
+@families
+def test_a_shared_pass_is_a_pass_of_its_own_on_the_same_latents(network: NetworkConfig) -> None:
+    config = replace(TRAIN, generator_z="shared")
+    states, draws = (fresh(config, network), fresh(config, network)), Batches(config, IMAGES)
+    for state in states:
+        step_discriminator(config, state, draws, step=1, k=config.discriminator_steps - 1)
+        assert state.shared is not None
+    states[1].shared = None
+    losses = [step_generator(config, state, draws, step=1) for state in states]
+    assert torch.equal(*losses)
+    shared, own = ({name: weights.detach() for name, weights in state.generator.named_parameters()} for state in states)
+    assert same_bits(shared, own)
+    assert [state.shared for state in states] == [None, None]
+
+
+@pytest.mark.parametrize(("generator_z", "parts", "passes"), [("fresh", 1, 3), ("shared", 1, 2), ("shared", 2, 6)])
+def test_sharing_saves_a_pass_through_the_generator(generator_z: Any, parts: int, passes: int) -> None:
+    config = replace(TRAIN, discriminator_steps=2, generator_z=generator_z)
+    state, passed = initial_state(config, MLP, IMAGES, Arithmetic(False, parts)), list[int]()
+    state.generator.register_forward_hook(lambda _, inputs, images: passed.append(len(images)))
+    play_step(config, state, Batches(config, IMAGES), step=1)
+    assert passed == [config.batch_size // parts] * passes
+
+
+@sharing
+def test_running_statistics_are_recorded_by_the_player_that_moves(generator_z: Any) -> None:
+    state = trained(replace(TRAIN, generator_z=generator_z), DCGAN, IMAGES)
+    tracked = {
+        player: {int(m.num_batches_tracked) for m in network.modules() if isinstance(m, nn.BatchNorm2d)}  # type: ignore[arg-type]
+        for player, network in (("d", state.discriminator), ("g", state.generator), ("ema", state.ema_generator))
+    }
+    # The discriminator sees a real and a generated batch in each of its k updates a step.
+    assert tracked == {"d": {2 * TRAIN.discriminator_steps * TRAIN.steps}, "g": {TRAIN.steps}, "ema": {TRAIN.steps}}
+
+
+# A world without chance: one real image, and a generator that does not look at z. What is descended then has a formula.
+ONE = random_pixels(1, seed=5)
+CERTAIN = replace(MLP, dropout=0.0)
+
+
+def a_constant_generator(state: TrainState) -> tuple[Tensor, Tensor]:
+    """Silence z in the generator; return the real image and the generated one."""
+    first, *_ = (module for module in state.generator.modules() if isinstance(module, nn.Linear))
+    with torch.no_grad():
+        first.weight.zero_()
+        first.bias.copy_(torch.linspace(0.5, 1.5, len(first.bias)))
+    return to_unit_range(ONE), state.generator(torch.zeros(1, MLP.z_dim))
+
+
+def leave_gradients(player: nn.Module) -> None:
+    """Give a player what an earlier step may have left; none of it may reach the next."""
+    for parameter in player.parameters():
+        parameter.grad = torch.full_like(parameter, 100.0)
+
+
+def half_squared_slope(discriminator: nn.Module, image: Tensor) -> Tensor:
+    image = image.detach().requires_grad_()
+    (slope,) = torch.autograd.grad(discriminator(image).sum(), image, create_graph=True)
+    return (slope**2).sum() / 2
+
+
+@pytest.mark.parametrize(("r1", "r2"), [(0.0, 0.0), (0.3, 0.0), (0.0, 0.7), (0.3, 0.7)])
+@losses
+def test_the_discriminator_descends_its_loss_and_both_penalties(loss: Any, r1: float, r2: float) -> None:
+    config = replace(TRAIN, loss=loss, r1_gamma=r1, r2_gamma=r2)
+    state = fresh(config, CERTAIN)
+    real, fake = a_constant_generator(state)
+    discriminator = state.discriminator
+    d_real, d_fake = discriminator(real)[0], discriminator(fake.detach())[0]
+    value = (
+        -(d_real - d_fake).sigmoid().log()
+        if loss == "relativistic"
+        else -d_real.sigmoid().log() - (1 - d_fake.sigmoid()).log()
+    )
+    penalties = r1 * half_squared_slope(discriminator, real) + r2 * half_squared_slope(discriminator, fake)
+    expected = torch.autograd.grad(value + penalties, list(discriminator.parameters()))
+
+    before = [parameter.detach().clone() for parameter in discriminator.parameters()]
+    leave_gradients(discriminator)
+    step_discriminator(config, state, Batches(config, ONE), step=1, k=0)
+    for old, new, gradient in zip(before, discriminator.parameters(), expected, strict=True):
+        assert new.grad is not None
+        assert torch.allclose(new.grad, gradient, rtol=1e-3, atol=1e-5)
+        # Adam's first step is the learning rate against the sign of the gradient.
+        strong = gradient.abs() > 1e-3
+        step = config.discriminator_learning_rate
+        assert torch.allclose((new - old)[strong], -step * gradient[strong].sign(), atol=step / 100)
+
+
+@losses
+def test_what_the_discriminators_step_reports_is_before_the_update_and_without_penalties(loss: Any) -> None:
+    config = replace(TRAIN, loss=loss)
+    state = fresh(config, CERTAIN)
+    real, fake = a_constant_generator(state)
+    real_logit, fake_logit = (state.discriminator(image).item() for image in (real, fake))
+
+    def sigmoid(logit: float) -> float:
+        return 1 / (1 + math.exp(-logit))
+
+    expected = (
+        -math.log(sigmoid(real_logit - fake_logit))
+        if loss == "relativistic"
+        else -math.log(sigmoid(real_logit)) - math.log(sigmoid(-fake_logit))
+    )
+    found = step_discriminator(config, state, Batches(config, ONE), step=1, k=0)
+    assert found.item() == pytest.approx(expected, rel=1e-4)
+    assert not found.requires_grad
+
+
+@losses
+def test_the_generator_descends_its_loss(loss: Any) -> None:
+    config = replace(TRAIN, loss=loss)
+    state = fresh(config, CERTAIN)
+    real, fake = a_constant_generator(state)
+    d_real, d_fake = state.discriminator(real)[0].detach(), state.discriminator(fake)[0]
+    value = {
+        "minimax": (1 - d_fake.sigmoid()).log(),
+        "non_saturating": -d_fake.sigmoid().log(),
+        "relativistic": -(d_fake - d_real).sigmoid().log(),
+    }[loss]
+    expected = torch.autograd.grad(value, list(state.generator.parameters()))
+    before = [parameter.detach().clone() for parameter in state.generator.parameters()]
+    leave_gradients(state.generator)
+    g_loss = step_generator(config, state, Batches(config, ONE), step=1)
+    assert g_loss.item() == pytest.approx(value.item(), rel=1e-4)
+    compared = 0
+    for old, new, gradient in list(zip(before, state.generator.parameters(), expected, strict=True))[1:]:
+        assert new.grad is not None
+        assert torch.allclose(new.grad, gradient, rtol=1e-3, atol=1e-5)
+        strong = gradient.abs() > 1e-3
+        step = config.generator_learning_rate
+        assert torch.allclose((new - old)[strong], -step * gradient[strong].sign(), atol=step / 100)
+        compared += int(strong.sum())
+    assert compared > 20
+
+
+@pytest.mark.parametrize("player", ["discriminator", "generator"])
+def test_dropout_acts_in_both_players_steps(player: str) -> None:
+    found = []
+    for dropout in (0.0, 0.5):
+        state = fresh(TRAIN, replace(MLP, dropout=dropout))
+        if player == "discriminator":
+            found.append(step_discriminator(TRAIN, state, Batches(TRAIN, IMAGES), step=1, k=0).item())
+        else:
+            found.append(step_generator(TRAIN, state, Batches(TRAIN, IMAGES), step=1).item())
+    assert found[0] != pytest.approx(found[1], rel=1e-3)
+
+
+@losses
+@families
+def test_no_two_draws_of_a_run_share_a_name(network: NetworkConfig, loss: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = replace(TRAIN, loss=loss, steps=4, discriminator_steps=3)
+    state = fresh(config, network)
+    drawn: Counter[tuple[Any, ...]] = Counter()
+
+    def recorded(seed: int, purpose: str, *counters: int, device: torch.device | str = "cpu") -> torch.Generator:
+        drawn[(seed, purpose, *counters)] += 1
+        return stream(seed, purpose, *counters, device=device)
+
+    monkeypatch.setattr(gan_core.training.batches, "stream", recorded)
+    for _ in train(config, state, IMAGES):
+        pass
+    assert set(drawn.values()) == {1}
+    assert {seed for seed, *_ in drawn} == {config.seed}
+    # Four draws in each of the discriminator's steps; two in the generator's, and two more for a paired loss.
+    assert len(drawn) == config.steps * (4 * config.discriminator_steps + (4 if loss == "relativistic" else 2))
+
+
+def test_the_game_is_played_on_points_as_on_images() -> None:
+    """Normal points, 3.6 away from where the generator starts: the same steps, whatever the shape of a sample."""
+
+    class Points(nn.Sequential):
+        def forward(self, x: Tensor, rng: torch.Generator | None = None) -> Tensor:
+            logits: Tensor = super().forward(x)  # type: ignore[no-untyped-call]  # torch left it so
+            return logits.squeeze(1)
+
+    torch.manual_seed(0)
+    points = torch.randn(500, 2, generator=stream(0, "points")) + torch.tensor([3.0, -2.0])
+    config = replace(TRAIN, steps=400, discriminator_steps=1, batch_size=64, beta1=0.0)
+    discriminator = Points(nn.Linear(2, 16), nn.ReLU(), nn.Linear(16, 1))
+    state = state_of(config, MLP, discriminator, nn.Sequential(nn.Linear(MLP.z_dim, 2)))
+    for _ in train(config, state, points):
+        pass
+    centre = state.ema_generator(z_bank(MLP, seed=0, count=200)).mean(dim=0)
+    assert torch.linalg.vector_norm(centre - points.mean(dim=0)) < 1
+
+
+def test_training_starts_around_the_mean_image() -> None:
+    dark = torch.full((10, 1, 8, 8), 3, dtype=torch.uint8)
+    state = initial_state(TRAIN, MLP, dark)
+    assert isinstance(state.generator, MlpGenerator)
+    outputs = state.generator.layers[-1]
+    assert isinstance(outputs, nn.Linear)
+    assert torch.allclose(outputs.bias, torch.tensor(3 / 255).logit())
+
+
+def test_real_batches_are_training_images_drawn_with_replacement() -> None:
+    config = replace(TRAIN, batch_size=300)
+    batch = Batches(config, IMAGES).real("real", 1, 0)
+    assert batch.shape == (300, *IMAGES.shape[1:])
+    known = to_unit_range(IMAGES).flatten(1)
+    distances = torch.cdist(batch.flatten(1), known, compute_mode="donot_use_mm_for_euclid_dist")
+    assert distances.min(dim=1).values.max() == 0
+    assert len(distances.argmin(dim=1).unique()) == len(IMAGES)  # 300 draws of 40 miss one with probability 0.02
+    assert torch.equal(batch, Batches(config, IMAGES).real("real", 1, 0))
+    for other in (("real", 1, 1), ("real", 2, 0), ("generator real", 1, 0)):
+        assert not torch.equal(batch, Batches(config, IMAGES).real(*other))
+
+
+@pytest.mark.parametrize("k", [1, 3])
+@families
+def test_k_updates_of_the_discriminator_for_one_of_the_generator(network: NetworkConfig, k: int) -> None:
+    config = replace(TRAIN, discriminator_steps=k, steps=4)
+    state = fresh(config, network)
+    for report in train(config, state, IMAGES):
+        updates = [
+            {int(value) for name, value in moments(optimizer).items() if name.endswith(".step")}
+            for optimizer in (state.d_optimizer, state.g_optimizer)
+        ]
+        assert updates == [{k * report.step}, {report.step}]
+        assert state.step == report.step
+    assert state.step == 4
+    assert list(train(config, state, IMAGES)) == []
+
+
+@families
+def test_the_same_seed_trains_the_same_bits_and_another_does_not(network: NetworkConfig) -> None:
+    torch.manual_seed(1)
+    first = everything(trained(TRAIN, network, IMAGES))
+    torch.manual_seed(2)
+    again = everything(trained(TRAIN, network, IMAGES))
+    other = everything(trained(replace(TRAIN, seed=8), network, IMAGES))
+    assert same_bits(first, again)
+    assert not same_bits(first, other)
+
+
+@families
+def test_the_average_is_the_closed_form_of_its_recursion(network: NetworkConfig) -> None:
+    """e_n = prod b_i p_0 + sum_j (1 - b_j) prod_{i > j} b_i p_j: weights that sum to one."""
+    config = replace(TRAIN, steps=6, ema_decay=0.3, ema_warmup=10.0)
+    state = fresh(config, network)
+    history = [[parameter.detach().double() for parameter in state.generator.parameters()]]
+    history[0] = [parameter.clone() for parameter in history[0]]
+    for _ in train(config, state, IMAGES):
+        history.append([parameter.detach().double().clone() for parameter in state.generator.parameters()])
+    decays = [1.0 - 1.0, 2 / 11, 3 / 12, 0.3, 0.3, 0.3, 0.3]
+    weights = [(1 - decays[j]) * math.prod(decays[j + 1 :]) for j in range(7)]
+    assert sum(weights) == pytest.approx(1, rel=1e-12)
+    for index, ema in enumerate(state.ema_generator.parameters()):
+        closed = sum((weight * past[index] for weight, past in zip(weights, history, strict=True)), torch.tensor(0.0))
+        assert torch.allclose(ema.double(), closed, rtol=1e-4, atol=1e-6)
+        assert not ema.requires_grad
+    for ema_buffer, buffer in zip(state.ema_generator.buffers(), state.generator.buffers(), strict=True):
+        assert torch.equal(ema_buffer, buffer)
+
+
+def test_without_memory_the_average_is_the_generator() -> None:
+    config = replace(TRAIN, ema_decay=0.0)
+    state = some_steps(config, DCGAN)
+    assert same_bits(snapshot(state.ema_generator), snapshot(state.generator))
+    before = snapshot(state.generator)
+    update_ema(config, state, 3)
+    assert same_bits(snapshot(state.generator), before)
+
+
+@pytest.mark.parametrize("decay", ["none", "linear"])
+def test_learning_rates_fall_to_zero_after_the_last_step(decay: Any) -> None:
+    config = replace(TRAIN, learning_rate_decay=decay, steps=5)
+    state = fresh(config, MLP)
+    shares = [1.0, 0.8, 0.6, 0.4, 0.2] if decay == "linear" else [1.0] * 5
+    for report, share in zip(train(config, state, IMAGES), shares, strict=True):
+        assert len(state.d_optimizer.param_groups) == len(state.g_optimizer.param_groups) == 1
+        rates = state.d_optimizer.param_groups[0]["lr"], state.g_optimizer.param_groups[0]["lr"]
+        assert rates == pytest.approx((2e-2 * share, 1e-2 * share), rel=1e-12), report.step
+    set_learning_rates(config, state, 1)
+    assert state.g_optimizer.param_groups[0]["lr"] == 1e-2
+
+
+def test_the_optimizers_have_the_betas_of_the_configuration() -> None:
+    state = fresh(TRAIN, MLP)
+    for optimizer in (state.d_optimizer, state.g_optimizer):
+        assert optimizer.param_groups[0]["betas"] == (TRAIN.beta1, TRAIN.beta2)
+        assert optimizer.param_groups[0]["weight_decay"] == 0
+
+
+def test_both_players_and_the_average_start_from_the_seed() -> None:
+    state = fresh(TRAIN, DCGAN)
+    assert same_bits(snapshot(state.generator), snapshot(state.ema_generator))
+    parameters = list(state.generator.parameters())
+    for averaged, parameter in product(state.ema_generator.parameters(), parameters):
+        assert averaged.data_ptr() != parameter.data_ptr()
+    assert same_bits(everything(state), everything(fresh(replace(TRAIN, steps=99), DCGAN)))
+    assert not same_bits(snapshot(state.generator), snapshot(fresh(replace(TRAIN, seed=8), DCGAN).generator))
+
+
+@pytest.mark.parametrize("player", ["discriminator", "generator"])
+@losses
+def test_the_first_non_finite_step_is_named_even_if_read_later(player: str, loss: Any) -> None:
+    config = replace(TRAIN, loss=loss)
+    state = fresh(config, MLP)
+    reports = []
+    for report in train(config, state, IMAGES):
+        reports.append(report)
+        if report.step == 2:
+            next(iter(getattr(state, player).parameters())).data.fill_(math.nan)
+    assert [report.read()["step"] for report in reports[:2]] == [1, 2]
+    for report in reports[2:]:
+        with pytest.raises(NonFiniteLossError, match="at step 3;") as caught:
+            report.read()
+        assert caught.value.step == 3
+
+
+@pytest.mark.parametrize("player", ["discriminator", "generator"])
+def test_either_players_loss_is_enough(player: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = f"step_{player}"
+    take_step = getattr(gan_core.training.loop, name)
+
+    def overflowing(config: TrainConfig, state: TrainState, images: Tensor, step: int, *k: int) -> Any:
+        found = take_step(config, state, images, step, *k)
+        return torch.tensor(math.inf) if step == 3 else found
+
+    monkeypatch.setattr(gan_core.training.loop, name, overflowing)
+    *_, last = train(TRAIN, fresh(TRAIN, MLP), IMAGES)
+    with pytest.raises(NonFiniteLossError, match="at step 3;"):
+        last.read()
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_every_kind_of_non_finite_value_is_noted_once(value: float) -> None:
+    state = fresh(TRAIN, MLP)
+    for step, loss in enumerate([0.0, -1e30, value, 1.0, value], start=1):
+        note_non_finite(state, torch.tensor(loss), step)
+        assert state.first_non_finite_step.item() == (0 if step < 3 else 3)
+
+
+@families
+def test_a_report_is_read_as_plain_numbers(network: NetworkConfig) -> None:
+    reports = list(train(TRAIN, fresh(TRAIN, network), IMAGES))
+    assert [report.step for report in reports] == list(range(1, TRAIN.steps + 1))
+    for report in reports:
+        read = report.read()
+        assert list(read) == ["step", "d_loss", "g_loss"]
+        assert all(type(value) in (int, float) for value in read.values())
+        assert not any(tensor.requires_grad for tensor in (report.d_loss, report.g_loss))
+
+
+def test_every_choice_changes_the_result() -> None:
+    config = replace(TRAIN, steps=3, learning_rate_decay="none")
+    usual = everything(trained(config, MLP, IMAGES))
+    others: dict[str, Any] = {
+        "seed": 1,
+        "batch_size": 7,
+        "discriminator_steps": 1,
+        "generator_z": "shared",
+        "loss": "minimax",
+        "r1_gamma": 0.4,
+        "r2_gamma": 0.6,
+        "generator_learning_rate": 2e-2,
+        "discriminator_learning_rate": 1e-2,
+        "learning_rate_decay": "linear",
+        "beta1": 0.4,
+        "beta2": 0.8,
+        "ema_decay": 0.1,
+        "ema_warmup": 3.0,
+    }
+    assert set(asdict(config)) - set(others) == {"steps", "report_every", "sample_every", "checkpoint_every"}
+    for name, value in others.items():
+        assert not same_bits(usual, everything(trained(replace(config, **{name: value}), MLP, IMAGES))), name
+
+
+def test_how_often_one_looks_changes_no_bit() -> None:
+    rarely = replace(TRAIN, report_every=5, sample_every=5, checkpoint_every=5)
+    assert same_bits(everything(trained(TRAIN, MLP, IMAGES)), everything(trained(rarely, MLP, IMAGES)))
+
+
+@losses
+def test_the_game_is_learned_where_the_data_are_one_image(loss: Any) -> None:
+    config = replace(TRAIN, loss=loss, steps=300, discriminator_steps=1, discriminator_learning_rate=1e-2, beta1=0.0)
+    network = replace(MLP, generator_width=32, discriminator_width=32, dropout=0.0)
+    one = random_pixels(1, seed=9) // 2 + 64
+    z = z_bank(network, seed=0, count=20)
+    distances = [
+        (generate(state.ema_generator, z).float() - one).abs().mean().item()
+        for state in (fresh(config, network), trained(config, network, one))
+    ]
+    assert distances[0] > 40
+    assert distances[1] < 14

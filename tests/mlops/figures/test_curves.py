@@ -1,0 +1,25 @@
+import io
+
+from PIL import Image
+
+from gan_core.training.instruments import NAMES
+from mlops.figures.curves import instruments_picture
+
+ROWS = [{"step": float(step)} | dict.fromkeys(NAMES, 0.1 * step) for step in range(1, 8)]
+
+
+def picture(rows: list[dict[str, float]], sentence: str = "healthy") -> Image.Image:
+    return Image.open(io.BytesIO(instruments_picture(rows, sentence)))
+
+
+def test_the_same_rows_give_the_same_bytes_without_date_and_version() -> None:
+    assert instruments_picture(ROWS, "healthy") == instruments_picture(ROWS, "healthy")
+    assert set(picture(ROWS).info) == {"dpi"}
+
+
+def test_every_reading_that_is_shown_changes_the_picture() -> None:
+    usual = picture(ROWS).tobytes()
+    shown = ("real_prob", "unseen_prob", "fake_prob", "value", "unseen_value", "jsd", "unseen_jsd", "distance")
+    for name in (*shown, "unseen_distance", "d_grad_norm", "g_grad_norm", "variety", "g_signal"):
+        assert picture([row | {name: 0.05 * row["step"]} for row in ROWS]).tobytes() != usual, name
+    assert picture(ROWS, "stalled").tobytes() != usual

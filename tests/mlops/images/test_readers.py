@@ -1,0 +1,151 @@
+import io
+import pickle
+import struct
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from mlops.images.archives import Entry, pack
+from mlops.images.published import CIFAR_TEST, CIFAR_TRAIN, TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS
+from mlops.images.readers import Original, Originals, read
+from mlops.project.errors import UserError
+from mlops.project.params import DataConfig
+from stages.fetch import fetch
+
+
+def idx(array: NDArray[np.uint8]) -> bytes:
+    return struct.pack(f">{1 + array.ndim}I", 0x0800 + array.ndim, *array.shape) + array.tobytes()
+
+
+def write_idx(folder: Path, train: int = 7, test: int = 3) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Write four small files in the format of MNIST; return all images and labels, training ones first."""
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (train + test, 5, 4), np.uint8), rng.integers(0, 10, train + test, np.uint8)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / TRAIN_IMAGES).write_bytes(idx(images[:train]))
+    (folder / TRAIN_LABELS).write_bytes(idx(labels[:train]))
+    (folder / TEST_IMAGES).write_bytes(idx(images[train:]))
+    (folder / TEST_LABELS).write_bytes(idx(labels[train:]))
+    return images, labels
+
+
+def all_of(originals: Originals, first: int = 0) -> list[Original]:
+    """Return all images as other processes get them."""
+    chunks = [pickle.loads(pickle.dumps(chunk)) for chunk in originals.chunks(first, 256)]
+    assert max(map(len, chunks), default=0) <= 256
+    assert sum(len(chunk) for chunk in chunks) == originals.total - first
+    return [original for chunk in chunks for original in chunk.originals()]
+
+
+def pixels_of(original: Original) -> NDArray[np.uint8]:
+    assert original.image is not None
+    return np.asarray(original.image)
+
+
+def test_idx_files_are_read_image_by_image(tmp_path: Path) -> None:
+    images, labels = write_idx(tmp_path)
+    originals = read(tmp_path, "mnist")
+    found = all_of(originals)
+    assert originals.total == len(found) == 10
+    assert [original.source for original in found[5:9]] == [
+        f"{TRAIN_IMAGES}#5",
+        f"{TRAIN_IMAGES}#6",
+        f"{TEST_IMAGES}#0",
+        f"{TEST_IMAGES}#1",
+    ]
+    assert [original.split for original in found] == ["train"] * 7 + ["test"] * 3
+    assert [original.class_name for original in found] == [str(label) for label in labels]
+    assert all(np.array_equal(pixels_of(original), image) for original, image in zip(found, images, strict=True))
+
+
+@pytest.mark.parametrize("first", [0, 1, 256, 299, 300, 301, 350])
+def test_images_can_be_read_from_any_of_them_on(tmp_path: Path, first: int) -> None:
+    write_idx(tmp_path, train=300, test=50)
+    originals = read(tmp_path, "mnist")
+    everything, rest = all_of(originals), all_of(originals, first)
+    assert [original.source for original in rest] == [original.source for original in everything[first:]]
+    assert all(
+        np.array_equal(pixels_of(one), pixels_of(other)) for one, other in zip(rest, everything[first:], strict=True)
+    )
+
+
+def test_fashion_has_names_for_its_classes(tmp_path: Path) -> None:
+    _, labels = write_idx(tmp_path)
+    originals = read(tmp_path, "fashion_mnist")
+    assert originals.classes is not None
+    assert originals.classes[0] == "T-shirt/top"
+    assert originals.classes[9] == "Ankle boot"
+    assert all_of(originals)[0].class_name == originals.classes[labels[0]]
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        (TRAIN_IMAGES, idx(np.zeros((7, 5, 4), np.uint8))[:-1]),
+        (TRAIN_IMAGES, idx(np.zeros((7, 5, 4), np.uint8)) + b"x"),
+        (TRAIN_IMAGES, idx(np.zeros((6, 5, 4), np.uint8))),
+        (TRAIN_IMAGES, idx(np.zeros(7, np.uint8))),
+        (TRAIN_LABELS, idx(np.full(7, 10, np.uint8))),
+        (TRAIN_LABELS, b""),
+        (TEST_LABELS, b"123"),
+        (TEST_LABELS, None),
+    ],
+)
+def test_raw_files_that_fetch_did_not_write_are_named(tmp_path: Path, file: str, content: bytes | None) -> None:
+    write_idx(tmp_path)
+    (tmp_path / file).unlink()
+    if content is not None:
+        (tmp_path / file).write_bytes(content)
+    with pytest.raises(UserError, match=r"is not what fetch writes for mnist .*run `dvc repro --force fetch`"):
+        read(tmp_path, "mnist")
+
+
+def test_cifar_records_are_a_label_and_planes_of_colour(tmp_path: Path) -> None:
+    planes = np.random.default_rng(0).integers(0, 256, (12, 3, 32, 32), np.uint8)
+    for number, file in enumerate((*CIFAR_TRAIN, CIFAR_TEST)):
+        pair = planes[2 * number : 2 * number + 2]
+        (tmp_path / file).write_bytes(b"".join(bytes([number]) + image.tobytes() for image in pair))
+    originals = read(tmp_path, "cifar10")
+    found = all_of(originals)
+    assert originals.total == 12
+    assert [original.split for original in found] == ["train"] * 10 + ["test"] * 2
+    assert [original.class_name for original in found[::2]] == ["airplane", "automobile", "bird", "cat", "deer", "dog"]
+    assert found[11].source == "test_batch.bin#1"
+    assert np.array_equal(pixels_of(found[11]), planes[11].transpose(1, 2, 0))
+
+
+def test_digits_are_scaled_from_16_to_255(tmp_path: Path) -> None:
+    fetch(tmp_path / "raw", data=DataConfig("digits", None))
+    originals = read(tmp_path / "raw", "digits")
+    found = all_of(originals)
+    assert originals.total == len(found) == 1797
+    assert {original.split for original in found} == {None}
+    assert [original.class_name for original in found[:12]] == list("012345678901")
+    assert pixels_of(found[0])[0].tolist() == [0, 0, 80, 207, 143, 16, 0, 0]  # 0, 0, 5, 13, 9, 1, 0, 0
+    assert max(pixels_of(original).max() for original in found) == 255
+
+
+def test_a_folder_is_decoded_or_refused_file_by_file(tmp_path: Path) -> None:
+    picture = io.BytesIO()
+    Image.new("L", (6, 4), 9).save(picture, "PNG")
+    files = {"stray.png": picture.getvalue(), "test/b.png": b"no", "train/a.png": picture.getvalue()}
+    entries = [Entry(name, len(content), partial(io.BytesIO, content)) for name, content in files.items()]
+    pack(entries, tmp_path / "images.tar", tmp_path / "images.csv")
+    originals = read(tmp_path, "folder")
+    stray, test, train = all_of(originals)
+    assert (originals.total, originals.classes) == (3, None)
+    assert [original.source for original in all_of(originals, 1)] == ["test/b.png", "train/a.png"]
+    assert (stray.refused, stray.split) == ("outside of train/ and test/", None)
+    assert test.refused == "not an image (PNG, JPEG, WEBP, BMP)"
+    assert (train.source, train.split, train.refused) == ("train/a.png", "train", None)
+    assert pixels_of(train).tolist() == [[9] * 6] * 4
+
+
+def test_a_folder_without_its_list_is_named(tmp_path: Path) -> None:
+    (tmp_path / "images.tar").write_bytes(bytes(10240))
+    with pytest.raises(UserError, match=r"is not what fetch writes for folder .*images.csv.*`dvc repro --force fetch`"):
+        read(tmp_path, "folder")

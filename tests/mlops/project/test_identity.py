@@ -1,0 +1,144 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import mlops.project.identity
+from mlops.project.identity import (
+    dvc_md5,
+    git_changes,
+    git_commit,
+    identity_tags,
+    project_root,
+    untracked_code,
+)
+
+
+def test_dvc_md5_is_that_of_dvc(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    (folder / "b").mkdir(parents=True)
+    (folder / "b" / "x.txt").write_bytes(b"two")
+    (folder / "b-a.txt").write_bytes(b"one")
+    for command in (["init", "-q", "--no-scm"], ["add", "-q", "data"]):
+        subprocess.run([sys.executable, "-m", "dvc", *command], cwd=tmp_path, check=True)
+    (out,) = yaml.safe_load((tmp_path / "data.dvc").read_text())["outs"]
+    assert dvc_md5(folder) == out["md5"]
+
+
+def test_dvc_md5_changes_with_a_name_and_with_a_byte(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"one")
+    first = dvc_md5(tmp_path)
+    (tmp_path / "a").rename(tmp_path / "c")
+    second = dvc_md5(tmp_path)
+    (tmp_path / "c").write_bytes(b"onf")
+    assert len({first, second, dvc_md5(tmp_path)}) == 3
+
+
+@pytest.mark.parametrize(
+    ("runs", "large", "recorded", "read"),
+    [
+        ("train", 1, 3, True),
+        ("train", 10**6, 3, False),  # hashing it costs nothing
+        ("train", 1, 4, False),  # another folder, or another time
+        (None, 1, 3, False),  # nobody hashed it a moment ago
+    ],
+)
+def test_the_md5_of_a_large_folder_is_read_where_dvc_has_just_hashed_it(
+    runs: str | None, large: int, recorded: int, read: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(mlops.project.identity, "LARGE", large)
+    monkeypatch.delenv("DVC_STAGE", raising=False)
+    if runs:
+        monkeypatch.setenv("DVC_STAGE", runs)
+    folder = Path("data/prepared")
+    folder.mkdir(parents=True)
+    (folder / "a").write_bytes(b"one")
+    outs = [
+        {"path": "data/raw", "md5": "raw.dir", "size": 3},
+        {"path": "data/prepared", "md5": "known.dir", "size": recorded},
+    ]
+    Path("dvc.lock").write_text(yaml.safe_dump({"stages": {"prepare": {"outs": outs}, "none": {}}}))
+    assert (dvc_md5(folder) == "known.dir") == read
+    Path("dvc.lock").unlink()
+    assert dvc_md5(folder) != "known.dir"
+
+
+def git(*command: str) -> None:
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    subprocess.run(["git", *identity, *command], check=True)
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder under git, with a commit; it is the working folder."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.txt", "dvc.lock", "ledger.jsonl", "reports/ledger.jsonl"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text("1\n")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-q", "-m", "a")
+    return tmp_path
+
+
+def test_the_commit_says_when_the_tree_differs(repository: Path) -> None:
+    clean = git_commit()
+    assert len(clean) == 40
+    (repository / "a.txt").write_text("2")
+    assert git_commit() == f"{clean}-dirty"
+    git("add", "a.txt")
+    assert git_commit() == f"{clean}-dirty"
+
+
+def test_what_the_pipeline_writes_by_itself_makes_nothing_dirty(repository: Path) -> None:
+    clean = git_commit()
+    for name in ("dvc.lock", "ledger.jsonl", "reports/ledger.jsonl", "untracked.txt"):
+        (repository / name).write_text("2\n")
+    assert (git_changes(), git_commit()) == (b"", clean)
+
+
+def test_without_git_there_is_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert (git_commit(), git_changes(), untracked_code()) == ("", b"", [])
+
+
+@pytest.mark.parametrize("key", ["diff.noprefix", "diff.mnemonicPrefix", "color.ui"])
+def test_the_patch_makes_the_tree_again_however_git_is_set(repository: Path, key: str) -> None:
+    wanted = {"a.txt": "zwei\n".encode("utf-16"), "new.bin": bytes(range(256)), "dvc.lock": b"1\n"}
+    for name, content in wanted.items():
+        (repository / name).write_bytes(content)
+    (repository / "reports" / "ledger.jsonl").unlink()
+    git("add", "new.bin")
+    git("config", key, "always" if key == "color.ui" else "true")
+    (repository / "changes.patch").write_bytes(git_changes())
+    git("stash", "-q")
+    git("apply", "changes.patch")
+    assert {name: (repository / name).read_bytes() for name in wanted} == wanted
+
+
+def test_code_that_git_does_not_know_is_named(repository: Path) -> None:
+    for name in ("gan_core/new.py", "stages/newer.py", "stages/ignored.py", "notes.py", "stages/notes.txt"):
+        (repository / name).parent.mkdir(exist_ok=True)
+        (repository / name).write_text("")
+    (repository / ".gitignore").write_text("ignored.py\n")
+    assert untracked_code() == ["gan_core/new.py", "stages/newer.py"]
+
+
+def test_an_experiment_in_a_copy_belongs_to_the_original_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    assert project_root() == tmp_path.resolve()
+    monkeypatch.delenv("DVC_ROOT")
+    assert project_root() == Path.cwd()
+
+
+def test_only_what_is_known_becomes_a_tag(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVC_EXP_NAME", "calm-owl")
+    monkeypatch.delenv("EQUILIBRIUM_FLOW_RUN_ID", raising=False)
+    tags = identity_tags()
+    assert tags["dvc.experiment"] == "calm-owl"
+    assert "prefect.flow_run_id" not in tags

@@ -1,0 +1,133 @@
+import copy
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from mlops.project.errors import UserError
+from mlops.project.params import load
+
+COMMITTED: dict[str, Any] = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
+
+
+def complaint(tmp_path: Path, section: str, **changes: Any) -> str:
+    """Return what `load` says of the committed parameters with some values changed; `...` removes a key."""
+    values = copy.deepcopy(COMMITTED)
+    values[section] |= changes
+    values[section] = {key: value for key, value in values[section].items() if value is not ...}
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(values))
+    with pytest.raises(UserError) as caught:
+        load(path)
+    return str(caught.value)
+
+
+def test_an_unknown_key_is_named(tmp_path: Path) -> None:
+    assert "params.yaml: unknown key train.stepz" in complaint(tmp_path, "train", stepz=1)
+
+
+def test_an_unknown_section_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(COMMITTED | {"trian": {}}))
+    with pytest.raises(UserError, match="unknown key trian"):
+        load(path)
+
+
+def test_a_missing_key_is_named(tmp_path: Path) -> None:
+    assert "params.yaml: missing key network.z_dim" in complaint(tmp_path, "network", z_dim=...)
+
+
+@pytest.mark.parametrize("section", COMMITTED)
+def test_no_key_has_a_default(tmp_path: Path, section: str) -> None:
+    for key in COMMITTED[section]:
+        assert f"missing key {section}.{key}" in complaint(tmp_path, section, **{key: ...})
+
+
+def test_a_wrong_type_is_named_with_its_value(tmp_path: Path) -> None:
+    said = complaint(tmp_path, "train", steps="many")
+    assert re.search(r"train\.steps: .*integer.*'many'", said)
+
+
+def test_a_number_in_quotes_is_no_number(tmp_path: Path) -> None:
+    assert "train.r1_gamma" in complaint(tmp_path, "train", r1_gamma="1.0")
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("prepare", "image_size", 7),
+        ("prepare", "image_size", 65),
+        ("prepare", "channels", 2),
+        ("prepare", "test_share", 1.0),
+        ("train", "steps", 0),
+        ("train", "beta1", 1.0),
+        ("train", "r2_gamma", -0.1),
+        ("train", "loss", "wasserstein"),
+        ("network", "dropout", 1.0),
+        ("network", "family", "transformer"),
+        ("compute", "threads", 0),
+        ("compute", "device", "tpu"),
+        ("evaluate", "isc_splits", 0),
+        ("extractor", "weights_sha256", "6726825d"),
+        ("register", "model_name", "Gan; rm -rf /"),
+        ("data", "name", "imagenet"),
+    ],
+)
+def test_a_value_out_of_range_is_named(tmp_path: Path, section: str, key: str, value: Any) -> None:
+    said = complaint(tmp_path, section, **{key: value})
+    assert "params.yaml" in said
+    assert key in said
+
+
+def test_all_complaints_come_at_once(tmp_path: Path) -> None:
+    said = complaint(tmp_path, "prepare", image_size=4, fit="squeeze", chanels=1)
+    assert len(said.splitlines()) == 3
+
+
+def test_a_folder_needs_a_path(tmp_path: Path) -> None:
+    assert "data.path must name a folder, zip or tar" in complaint(tmp_path, "data", name="folder")
+
+
+def test_the_digits_take_no_path(tmp_path: Path) -> None:
+    assert "data.path must be null" in complaint(tmp_path, "data", path="/somewhere")
+
+
+def test_cuda_without_a_gpu_is_said_before_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert "compute.device is cuda, but torch finds no GPU" in complaint(tmp_path, "compute", device="cuda")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"params\.yaml does not exist"):
+        load(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize("text", ["", "train: [", "just words"])
+def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"params\.yaml"):
+        load(tmp_path / "params.yaml")
+
+
+def test_a_checkpoint_never_depends_on_how_a_number_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    values = copy.deepcopy(COMMITTED)
+    values["train"]["r1_gamma"] = 1
+    path.write_text(yaml.safe_dump(values))
+    assert repr(load(path).train.r1_gamma) == "1.0"
+
+
+def test_numbers_are_read_as_dvc_reads_them(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(text.replace("beta2: 0.99", "beta2: 99e-2"))
+    assert load(tmp_path / "params.yaml").train.beta2 == 0.99
+
+
+def test_a_date_is_no_number(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(text.replace("seed: 0", "seed: 2026-01-01"))
+    with pytest.raises(UserError, match="no number, word or list"):
+        load(tmp_path / "params.yaml")

@@ -1,0 +1,103 @@
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import gan_core.training.execution
+import mlops.runs.run
+from gan_core.config import ComputeConfig, ExecutionConfig, NetworkConfig, TrainConfig
+from gan_core.training.batches import Batches
+from gan_core.training.loop import train
+from gan_core.training.state import TrainState
+from gan_core.training.steps import play_step
+from mlops.project.errors import UserError
+from mlops.project.params import Params
+from mlops.runs.run import TrainingRun
+from mlops.runs.workspace import Workspace
+
+NETWORK = NetworkConfig("mlp", 4, "normal", 8, 8, 2, 0.0)
+
+
+@pytest.fixture
+def config(committed: Params) -> TrainConfig:
+    return replace(committed.train, steps=4, batch_size=16)
+
+
+@pytest.fixture
+def game(root: Path, prepared: Path) -> Callable[..., TrainingRun]:
+    def make(*execution: Any, threads: int = 1, stage: str = "train") -> TrainingRun:
+        return TrainingRun(
+            stage, prepared, ComputeConfig("cpu", threads), ExecutionConfig(*(execution or ("auto", 1, 1))), NETWORK
+        )
+
+    return make
+
+
+def test_the_key_names_what_moves_bits_and_not_how_many_share_the_work(
+    game: Callable[..., TrainingRun], config: TrainConfig
+) -> None:
+    keys = {
+        "plain": game().key(config),
+        "fp32": game("fp32", 1, 1).key(config),
+        "processes": game("auto", 4, 1).key(config),
+        "bf16": game("bf16", 1, 1).key(config),
+        "parts": game("auto", 1, 2).key(config),
+        "seed": game().key(replace(config, seed=9)),
+        "again": game(stage="replicate").key(config),
+    }
+    assert keys["plain"] == keys["fp32"] == keys["processes"]
+    assert len(set(keys.values())) == 5
+
+
+@pytest.mark.parametrize(("room", "remedy"), [(8, "execution.micro_batches to 2"), (3, "train.batch_size to 2")])
+def test_a_batch_that_does_not_fit_is_told_what_would(
+    room: int, remedy: str, game: Callable[..., TrainingRun], config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def in_little_memory(config: TrainConfig, state: TrainState, draws: Batches, step: int) -> torch.Tensor:
+        if config.batch_size // state.arithmetic.micro_batches > room:
+            raise torch.OutOfMemoryError
+        return play_step(config, state, draws, step)
+
+    monkeypatch.setattr(gan_core.training.execution, "play_step", in_little_memory)
+    with Workspace("memory") as work, pytest.raises(UserError) as caught:
+        for _ in game().play(config, game().state(config, work)):
+            pass
+    fits = 8 if room == 8 else 2
+    assert f"a batch of 16 images does not fit into the memory of the GPU; one of {fits} does" in str(caught.value)
+    assert remedy in str(caught.value)
+
+
+def test_not_even_one_image_fits(
+    game: Callable[..., TrainingRun], config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def in_no_memory(*_: Any) -> Iterator[Any]:
+        raise torch.OutOfMemoryError
+        yield
+
+    monkeypatch.setattr(mlops.runs.run, "train", in_no_memory)
+    monkeypatch.setattr(mlops.runs.run, "fitting_parts", lambda *_: None)
+    with Workspace("memory") as work, pytest.raises(UserError, match="neither does a single one; make the networks"):
+        next(game().play(config, game().state(config, work)))
+
+
+def test_images_are_mapped_and_not_read(game: Callable[..., TrainingRun]) -> None:
+    found = game()
+    places = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if ".npy" in line}
+    assert {Path(place).name for place in places} >= {"images_train.npy", "images_validation.npy"}
+    assert found.images.shape == (found.summary.train, 1, 8, 8)
+
+
+def test_the_images_that_are_trained_on_are_those_of_the_folder(
+    game: Callable[..., TrainingRun], prepared: Path, config: TrainConfig
+) -> None:
+    from mlops.project.prepared_data import load_images
+
+    assert torch.equal(game().images, torch.tensor(load_images(prepared, "train")))
+    assert torch.equal(game().unseen, torch.tensor(load_images(prepared, "validation")))
+    with Workspace("same") as work:
+        ours, plain = game().state(config, work), game().state(config, work)
+    read = [report.read() for report in game().play(config, ours)]
+    assert read == [report.read() for report in train(config, plain, torch.tensor(load_images(prepared, "train")))]

@@ -1,0 +1,20 @@
+import pytest
+
+from mlops.runs.workspace import training_key
+
+
+@pytest.mark.parametrize(
+    ("parameters", "data_md5", "made_by"),
+    [
+        ({"train": {"seed": 1}}, "a", {"torch": "2", "device": "cpu"}),
+        ({"train": {"seed": 0}}, "b", {"torch": "2", "device": "cpu"}),
+        ({"train": {"seed": 0}}, "a", {"torch": "3", "device": "cpu"}),
+        ({"train": {"seed": 0}}, "a", {"torch": "2", "device": "cuda"}),
+    ],
+)
+def test_all_that_bits_depend_on_is_in_the_key(
+    parameters: dict[str, dict[str, int]], data_md5: str, made_by: dict[str, str]
+) -> None:
+    key = training_key({"train": {"seed": 0}}, "a", {"device": "cpu", "torch": "2"})
+    assert key == training_key({"train": {"seed": 0}}, "a", {"torch": "2", "device": "cpu"})
+    assert key != training_key(parameters, data_md5, made_by)

@@ -1,0 +1,65 @@
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.pyfunc.model import PythonModelContext
+from PIL import Image
+
+from gan_core.config import NetworkConfig
+from gan_core.generation.generate import generate
+from gan_core.generation.generator_file import save_generator
+from gan_core.generation.latents import z_bank
+from gan_core.networks.build import build_generator
+from mlops.tracking.served_model import MOST_IMAGES, ServedGenerator
+
+NETWORK = NetworkConfig("mlp", 4, "normal", 16, 8, 2, 0.0)
+
+
+@pytest.fixture(params=[1, 3])
+def served(tmp_path: Path, request: pytest.FixtureRequest) -> ServedGenerator:
+    """Return the model of an untrained generator of 1 and of 3 channels."""
+    generator = build_generator(NETWORK, size=8, channels=request.param, seed=0)
+    save_generator(tmp_path / "g.safetensors", generator, NETWORK, size=8, channels=request.param)
+    model = ServedGenerator()
+    model.load_context(PythonModelContext({"generator": str(tmp_path / "g.safetensors")}, {}))
+    return model
+
+
+def predict(model: ServedGenerator, **columns: list[float | None]) -> pd.DataFrame:
+    return model.predict(PythonModelContext({}, {}), pd.DataFrame(columns))
+
+
+def test_images_are_those_of_each_seeds_bank(served: ServedGenerator) -> None:
+    found = predict(served, seed=[4, 9, 4], count=[70, 2, None], first=[None, 5, 69], truncation=[None, 0.5, None])
+    assert list(found.seed) == [4] * 70 + [9] * 2 + [4]
+    assert list(found.number) == [*range(70), 5, 6, 69]
+    assert found.png[72] == found.png[69]
+    latents = z_bank(NETWORK, seed=4, count=70), z_bank(NETWORK, seed=9, first=5, count=2, truncation=0.5)
+    for z, pngs in zip(latents, (found.png[:70], found.png[70:72]), strict=True):
+        for expected, png in zip(generate(served.generator, z), pngs, strict=True):
+            with Image.open(io.BytesIO(png)) as picture:
+                pixels = np.atleast_3d(np.asarray(picture)).transpose(2, 0, 1)
+            assert np.array_equal(pixels, expected.numpy())
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"seed": [1, -1]}, "seed and first must be at least 0"),
+        ({"seed": [1], "count": [0]}, "count at least 1"),
+        ({"seed": [1], "first": [-1]}, "seed and first must be at least 0"),
+        ({"seed": [1], "truncation": [-0.5]}, "truncation must be above 0, got -0.5"),
+        ({"seed": [1, None]}, "every row needs a seed"),
+        ({"seed": [1, 2], "count": [MOST_IMAGES, 1]}, "one call gives 1 to 10,000 images"),
+        ({"seed": []}, "one call gives 1 to 10,000 images"),
+    ],
+)
+def test_a_refusal_says_what_is_wrong(
+    served: ServedGenerator, columns: dict[str, list[float | None]], message: str
+) -> None:
+    with pytest.raises(MlflowException, match=message) as caught:
+        predict(served, **columns)
+    assert caught.value.get_http_status_code() == 400

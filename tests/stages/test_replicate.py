@@ -1,0 +1,73 @@
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gan_core.config import ComputeConfig, ExecutionConfig, NetworkConfig, TrainConfig
+from gan_core.training.checkpoints import save_checkpoint
+from gan_core.training.state import TrainState
+from mlops.project.errors import UserError
+from mlops.project.params import Params, ReplicateConfig
+from stages.replicate import replicate
+
+CPU = ComputeConfig("cpu", 1)
+PLAIN = ExecutionConfig("auto", 1, 1)
+NETWORK = NetworkConfig("mlp", 4, "normal", 8, 8, 2, 0.2)
+Retrain = Callable[..., dict[str, bytes]]
+
+
+@pytest.fixture
+def tiny(committed: Params) -> TrainConfig:
+    return replace(committed.train, steps=24, batch_size=8, report_every=4, sample_every=12, checkpoint_every=6)
+
+
+@pytest.fixture
+def again(root: Path, prepared: Path, tiny: TrainConfig) -> Retrain:
+    """Return a function that trains again and returns the generators by file name."""
+
+    def run(folder: str, seeds: int, **changes: Any) -> dict[str, bytes]:
+        options = {"network": NETWORK, "train": replace(tiny, **changes), "replicate": ReplicateConfig(seeds)}
+        replicate(prepared, root / folder, compute=CPU, execution=PLAIN, **options)  # type: ignore[arg-type]
+        return {path.name: path.read_bytes() for path in (root / folder).glob("*.safetensors")}
+
+    return run
+
+
+def test_no_seeds_are_no_generators(again: Retrain, root: Path) -> None:
+    assert again("none", 0) == {}
+    assert json.loads((root / "none" / "seeds.json").read_text()) == {"seeds": []}
+
+
+def test_each_is_what_train_makes_of_that_seed(again: Retrain, train_tiny: Callable[..., Path], root: Path) -> None:
+    found = again("three", 3, seed=25)
+    assert sorted(found) == ["26.safetensors", "27.safetensors", "28.safetensors"]
+    assert json.loads((root / "three" / "seeds.json").read_text()) == {"seeds": [26, 27, 28]}
+    assert found["27.safetensors"] == (train_tiny("again", seed=27) / "generator.safetensors").read_bytes()
+    assert len(set(found.values())) == 3
+
+
+def test_a_stopped_one_goes_on_to_the_same_bytes(again: Retrain, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = again("whole", 2)
+    saved: list[int] = []
+
+    def save(path: Path, state: TrainState, config: TrainConfig) -> None:
+        save_checkpoint(path, state, config)
+        saved.append(state.step)
+        if saved == [6, 12, 18, 24, 6, 12]:  # in the middle of the second
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("stages.replicate.save_checkpoint", save)
+    with pytest.raises(KeyboardInterrupt):
+        again("stopped", 2)
+    assert not (root / "stopped").exists()
+    assert again("stopped", 2) == whole
+    assert saved == [6, 12, 18, 24, 6, 12, 18, 24]
+    assert not list((root / ".checkpoints").glob("*/state.safetensors"))
+
+
+def test_a_loss_that_is_not_finite_names_the_seed(again: Retrain) -> None:
+    with pytest.raises(UserError, match=r"the training with train\.seed 1 stopped: .*step"):
+        again("broken", 1, generator_learning_rate=1e30, discriminator_learning_rate=1e30)
