@@ -15,13 +15,13 @@ def code(digests: Path) -> None:
 
 
 def main(name: str = "", *paths: str) -> None:
-    """Run one stage on paths; its module, and so what it imports, is loaded only now."""
+    """Run one stage on paths; only its module, and what it imports, is loaded."""
     if name not in ("code", "densities", "density_pictures"):
         raise UserError(f"unknown stage '{name}'; the stages are those of experiments/densities/dvc.yaml")
     stage = code if name == "code" else getattr(importlib.import_module(f"experiments.densities.{name}"), name)
     expected = len(inspect.signature(stage).parameters)
     if len(paths) != expected:
-        raise UserError(f"{name} takes {expected} paths, got {len(paths)}; see experiments/densities/dvc.yaml")
+        raise UserError(f"stage {name} takes {expected} paths, got {len(paths)}; see experiments/densities/dvc.yaml")
     with disk_errors(Path.cwd()):
         stage(*map(Path, paths))
 

@@ -1,4 +1,4 @@
-"""What the experiment on known densities is told: the sections of its own parameter file."""
+"""The parameters of the experiment on known densities: the sections of its own parameter file."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ NAMES = ("gaussian", "mixture", "heavy_tail", "ring", "grid")
 
 @dataclass(frozen=True)
 class GameConfig:
-    """One game: `octaves` of the discriminator's sines and cosines, both players, and how they play."""
+    """One game: `octaves` of the discriminator's sines and cosines, the networks, and their training."""
 
     octaves: Annotated[int, Field(ge=0, le=10)]
     network: NetworkConfig
@@ -25,7 +25,7 @@ class GameConfig:
 
 @dataclass(frozen=True)
 class MeasureConfig:
-    """How much is drawn: to train on, to measure at the end, to measure on the way, and to show."""
+    """Numbers of points: to train on, to measure at the end and on the way, and to show; cells of the histogram."""
 
     points: Annotated[int, Field(ge=1)]
     samples: Annotated[int, Field(ge=2)]
@@ -36,7 +36,7 @@ class MeasureConfig:
 
 @dataclass(frozen=True)
 class GradientsConfig:
-    """How a discriminator grows confident: where the poor generator is, and D's steps."""
+    """How a discriminator grows confident: the place of the poor generator, and D's steps."""
 
     shift: float
     learning_rate: Annotated[float, Field(gt=0)]
@@ -72,13 +72,13 @@ def load_density_params(path: Path) -> DensityParams:
         All sections.
 
     Raises:
-        UserError: what `mlops.project.params.load_as` complains of, or pictures that no step of a game would make.
+        UserError: as `mlops.project.params.load_as`, or a picture on the way that no step would make.
     """
     params = load_as(DensityParams, path)
     for name, game in params.games().items():
         if game.train.sample_every >= game.train.steps:
             raise UserError(
-                f"{path}: {name}.train.sample_every: the picture on the way must come before the last step, "
-                f"{game.train.steps}, got {game.train.sample_every}"
+                f"{path}: {name}.train.sample_every must be less than {name}.train.steps, {game.train.steps}, for a "
+                f"picture on the way; got {game.train.sample_every}"
             )
     return params

@@ -1,4 +1,4 @@
-"""The pictures of what `experiments.densities.densities` measured."""
+"""Pictures of what `experiments.densities.densities` measured."""
 
 import math
 from pathlib import Path
@@ -37,7 +37,7 @@ def density_pictures(results: Path, pictures: Path) -> None:
         results: what `experiments.densities.densities` wrote.
         pictures: new; a folder with `learning.png`, `value.png`, `gradients.png` and `modes.png`.
     """
-    found = load_json(results)
+    measured = load_json(results)
     mpl.use("Agg")
     drawings = {"learning": _learning, "value": _value, "gradients": _gradients, "modes": _modes}
     pictures.mkdir(parents=True)
@@ -45,18 +45,18 @@ def density_pictures(results: Path, pictures: Path) -> None:
         with mpl.rc_context():
             mpl.rcdefaults()
             mpl.rcParams.update(STYLE)
-            (pictures / f"{name}.png").write_bytes(png_of(draw(found)))
+            (pictures / f"{name}.png").write_bytes(png_of(draw(measured)))
 
 
-def _learning(found: dict[str, Any]) -> Figure:
+def _learning(measured: dict[str, Any]) -> Figure:
     """Draw figure 1 of Goodfellow et al. 2014 with measured curves: a row for each density, and one for the tails."""
     figure = Figure(figsize=(13, 13))
     panels = figure.subplots(len(LINE_TITLES) + 1, len(MOMENTS))
     handles: dict[str, Any] = {}
     for row, (name, title) in zip(panels, LINE_TITLES.items(), strict=False):
         row[0].set_ylabel(f"{title}\ndensity")
-        ceiling = 1.15 * max(max(shown["p_data"] + shown["p_g"]) for shown in found[name]["shown"])
-        for axes, shown, moment in zip(row, found[name]["shown"], MOMENTS, strict=True):
+        ceiling = 1.15 * max(max(shown["p_data"] + shown["p_g"]) for shown in measured[name]["shown"])
+        for axes, shown, moment in zip(row, measured[name]["shown"], MOMENTS, strict=True):
             of_d = axes.twinx()
             _draw_densities(axes, shown)
             _draw_d(of_d, shown, labelled=moment == MOMENTS[-1])
@@ -65,7 +65,7 @@ def _learning(found: dict[str, Any]) -> Figure:
             axes.set_ylim(0, ceiling)
             handles |= {line.get_label(): line for line in (*axes.lines, *of_d.lines)}
     panels[-1][0].set_ylabel("heavy tail again\ndensity, logarithmic")
-    for axes, shown in zip(panels[-1], found["heavy_tail"]["shown"], strict=True):
+    for axes, shown in zip(panels[-1], measured["heavy_tail"]["shown"], strict=True):
         _draw_densities(axes, shown)
         axes.set_yscale("log")
         axes.set_ylim(1e-5, 1)
@@ -84,7 +84,9 @@ def _draw_densities(axes: Axes, shown: dict[str, Any]) -> None:
 
 def _draw_d(axes: Axes, shown: dict[str, Any], *, labelled: bool) -> None:
     total = np.array(shown["p_data"]) + np.array(shown["p_g"])
-    d_star = np.where(total > 0.005 * total.max(), shown["d_star_prob"], np.nan)  # beyond, chance rules the histogram
+    d_star = np.where(
+        total > 0.005 * total.max(), shown["d_star_prob"], np.nan
+    )  # beyond, the histogram is mostly noise
     axes.plot(shown["x"], d_star, color=ORANGE, linewidth=4, alpha=0.5, label="$D^*$, exact")
     axes.plot(shown["x"], shown["d_prob"], color=BLUE, linestyle="--", label="$D$, learned")
     axes.set_ylim(0, 1.05)
@@ -94,8 +96,8 @@ def _draw_d(axes: Axes, shown: dict[str, Any], *, labelled: bool) -> None:
         axes.set_ylabel("D(x)", color=BLUE)
 
 
-def _value(found: dict[str, Any]) -> Figure:
-    """Draw V(D, G) through training: D pulls it up to -log 4 + 2 JSD, G pulls that down to -log 4."""
+def _value(measured: dict[str, Any]) -> Figure:
+    """Draw V(D, G) through training: D raises it to -log 4 + 2 JSD, G lowers that to -log 4."""
     figure = Figure(figsize=(13, 5))
     panels = figure.subplots(1, len(LINE_TITLES), sharey=True)
     looks: dict[str, dict[str, Any]] = {
@@ -103,7 +105,7 @@ def _value(found: dict[str, Any]) -> Figure:
         "value": {"color": BLUE, "linestyle": "--", "marker": ".", "label": "$V(D, G)$: the learned D"},
     }
     for axes, (name, title) in zip(panels, LINE_TITLES.items(), strict=True):
-        curves = found[name]["curves"]
+        curves = measured[name]["curves"]
         for curve, look in looks.items():
             axes.plot(curves["step"], np.array(curves[curve]) + math.log(4), **look)
         axes.axhline(0, color=BLACK, linestyle=(0, (1, 1)), label="$-\\log\\,4$: $p_g = p_{data}$")
@@ -116,11 +118,11 @@ def _value(found: dict[str, Any]) -> Figure:
     return figure
 
 
-def _gradients(found: dict[str, Any]) -> Figure:
-    """Draw what a rejected generator is told: by theory and by autograd for a logit, by autograd for its weights."""
+def _gradients(measured: dict[str, Any]) -> Figure:
+    """Draw the gradients of a rejected generator: by theory and autograd for a logit, by autograd for its weights."""
     figure = Figure(figsize=(13, 5.6))
     by_logit, by_weights = figure.subplots(1, 2)
-    readings = found["gradients"]
+    readings = measured["gradients"]
     steps, fake_prob = ([reading[name] for reading in readings] for name in ("step", "fake_prob"))
     certainty = np.geomspace(min(fake_prob) / 2, 0.9, 200)
     theory = {"non_saturating": 1 - certainty, "minimax": certainty}
@@ -147,15 +149,15 @@ def _gradients(found: dict[str, Any]) -> Figure:
     return figure
 
 
-def _modes(found: dict[str, Any]) -> Figure:
-    """Draw points of the averaged generator beside real ones, with what was measured on many more."""
+def _modes(measured: dict[str, Any]) -> Figure:
+    """Draw points of the averaged generator beside real ones, with the coverage of many more."""
     figure = Figure(figsize=(14, 7.6))
     panels = figure.subplots(len(PLANE_TITLES), 1 + len(MOMENTS))
     for row, (name, title) in zip(panels, PLANE_TITLES.items(), strict=True):
         row[0].set_ylabel(title, fontsize=15)
-        shown = found[name]["shown"]
+        shown = measured[name]["shown"]
         titles = ["real", *(f"{moment}: step {at['step']:,}" for moment, at in zip(MOMENTS, shown, strict=True))]
-        for axes, heading, at in zip(row, titles, [found[name]["real"], *shown], strict=True):
+        for axes, heading, at in zip(row, titles, [measured[name]["real"], *shown], strict=True):
             colour = BLACK if heading == "real" else GREEN
             axes.plot(*np.array(at["points"]).T, linestyle="", marker=".", markersize=3, alpha=0.4, color=colour)
             axes.set(xlim=(-HALF_WIDTHS[name], HALF_WIDTHS[name]), ylim=(-HALF_WIDTHS[name], HALF_WIDTHS[name]))

@@ -1,1 +1,1 @@
-"""What the theory of 2014 says where densities are known: divergences, densities, and games on them."""
+"""The theory of 2014 on known densities: divergences, D*, densities, and training on them."""

@@ -1,8 +1,8 @@
-"""Densities that are known exactly, so that what a game learns can be compared with what theory says.
+"""Densities in closed form, so that what a generator learns can be compared with the theory.
 
 The ring and the grid are the literature's: VEEGAN (Srivastava et al. 2017, arXiv:1705.07761) and PacGAN (Lin et al.
-2018, arXiv:1712.04086) play on both, and a sample is of high quality there within three standard deviations of a mode,
-which 98.9 % of real samples in the plane are.
+2018, arXiv:1712.04086) train on both, and call a sample within three standard deviations of a mode high-quality, which
+98.9 % of real samples in the plane are.
 """
 
 import math
@@ -17,7 +17,7 @@ COVERED_SHARE = 0.25
 
 
 class Density(Protocol):
-    """A density of points (D,), exact. `half_width` bounds the part of each axis that is worth looking at."""
+    """An exact density of points (D,). `half_width` bounds the part of each axis that is measured and drawn."""
 
     @property
     def dimensions(self) -> int:
@@ -73,7 +73,7 @@ class GaussianMixture:
 class StudentT:
     """Student's t on the line: p(x) ~ (1 + x^2 / n)^(-(n + 1) / 2) with n degrees of freedom.
 
-    Its tails fall as |x|^-(n + 1), so only moments below n exist; a network fed with normal z has thinner ones.
+    Its tails fall as |x|^-(n + 1), so only moments below n exist; those of a network of normal z are thinner.
     """
 
     degrees: int
@@ -114,7 +114,7 @@ def grid_of_gaussians(*, side: int, spacing: float, deviation: float) -> Gaussia
 LINES: dict[str, Density] = {
     "gaussian": GaussianMixture((1.0,), ((0.0,),), (1.0,), half_width=5.0),
     "mixture": GaussianMixture((0.3, 0.5, 0.2), ((-2.0,), (0.5,), (3.0,)), (0.5, 0.7, 0.4), half_width=6.0),
-    "heavy_tail": StudentT(3, half_width=20.0),  # which leaves 0.03 % of its mass outside
+    "heavy_tail": StudentT(3, half_width=20.0),  # 0.03 % of its mass lies outside
 }
 """Densities on the line."""
 PLANES: dict[str, GaussianMixture] = {
@@ -126,7 +126,7 @@ PLANES: dict[str, GaussianMixture] = {
 
 @dataclass(frozen=True)
 class Coverage:
-    """How many modes are covered, of how many, the share of high-quality samples, and what the poorest mode has."""
+    """Modes covered, of how many, the share of high-quality samples, and what the smallest mode has of its due."""
 
     covered: int
     modes: int
@@ -135,17 +135,17 @@ class Coverage:
 
 
 def coverage(density: GaussianMixture, samples: Tensor) -> Coverage:
-    """Return which modes of equal weight the samples reach.
+    """Return how many modes of equal weight the samples cover.
 
     A sample is of high quality within three deviations of the nearest centre. PacGAN counts a mode as covered from one
-    such sample on; here it needs `COVERED_SHARE` of its due, so that a lucky sample covers nothing.
+    such sample on; here it needs `COVERED_SHARE` of its due, so that one stray sample covers nothing.
 
     Args:
         density: with equal weights and deviations.
         samples: (N, D).
 
     Returns:
-        Counts and shares; `smallest_mode_share` is 1 where the poorest mode has just its due.
+        Counts and shares; `smallest_mode_share` is 1 if the smallest mode has exactly its due.
     """
     distances, nearest = torch.cdist(samples, samples.new_tensor(density.means)).min(dim=1)
     good = distances <= 3 * density.deviations[0]

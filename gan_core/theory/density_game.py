@@ -1,4 +1,4 @@
-"""Where a game on a known density stands: p_g, D, the D* that theory demands, and the generators' gradients."""
+"""GAN training on a known density: p_g and D beside p_data and D*, and the gradients of the generator losses."""
 
 import math
 from collections.abc import Iterator
@@ -21,12 +21,17 @@ from gan_core.training.state import TrainState, state_of
 from gan_core.training.steps import step_discriminator
 
 CHUNK = 16384
-"""Points that go through a network at once: what fits into the processor's cache is several times as fast."""
+"""Points that pass through a network at once: what fits into the processor's cache is several times as fast."""
 
 
 @dataclass(frozen=True)
-class Standing:
-    """One generator against one discriminator on the line; densities and probabilities at the midpoints of K cells."""
+class Snapshot:
+    """A generator and a discriminator on the line, with densities and probabilities at the midpoints of K cells.
+
+    `x` (K,), `p_data` and `p_g` (K,) in 1/x, `d_prob` and `d_star_prob` (K,): D and D*, the optimal discriminator for
+    this p_g. `jsd` in nats; `bound` = -log 4 + 2 JSD, the V of D*, which no D exceeds; `d_error`, the mean of |D - D*|
+    under (p_data + p_g) / 2; `value`, V(D, G) in nats, with its standard error.
+    """
 
     x: Tensor
     p_data: Tensor
@@ -40,19 +45,18 @@ class Standing:
     value_standard_error: float
 
 
-@torch.no_grad()
-def generated(generator: nn.Module, network: NetworkConfig, count: int, seed: int) -> Tensor:
+def generated_points(generator: nn.Module, network: NetworkConfig, count: int, seed: int) -> Tensor:
     """Return `count` points (count, D) of a generator, from latents that `seed` names."""
-    return through(generator, draw_z(network, count, stream(seed, "measured z")))
+    return in_chunks(generator, draw_z(network, count, stream(seed, "measured z")))
 
 
 @torch.no_grad()
-def through(network: nn.Module, inputs: Tensor) -> Tensor:
-    """Return a network's outputs for inputs of any number, a chunk at a time."""
+def in_chunks(network: nn.Module, inputs: Tensor) -> Tensor:
+    """Return a network's outputs for any number of inputs, computed `CHUNK` at a time."""
     return torch.cat([network(chunk) for chunk in inputs.split(CHUNK)])
 
 
-def standing(
+def snapshot(
     density: Density,
     discriminator: nn.Module,
     generator: nn.Module,
@@ -61,12 +65,13 @@ def standing(
     cells: int,
     count: int,
     seed: int,
-) -> Standing:
-    """Return how p_g and D of two players compare with p_data and with D*, the best answer to this very p_g.
+) -> Snapshot:
+    """Return how p_g and D compare with p_data and D*.
 
-    p_g is a histogram of `count` samples. Chance in it lifts the JSD by about `cells` / (8 `count`) (the expectation
-    of the sum of squared deviations over 8 p), and adds to |D - D*| up to sqrt(`cells` / `count`) / 5, where D is
-    right; what p_g does within a cell is not seen. All that lies outside [-L, L] is one cell more for the JSD.
+    p_g is a histogram of `count` samples. Its sampling noise raises the JSD by about `cells` / (8 `count`) (the
+    expectation of the sum of squared deviations over 8 p), and |D - D*| of an optimal D by up to
+    sqrt(`cells` / `count`) / 5; the shape of p_g within a cell is not measured. For the JSD all that lies outside
+    [-L, L] is one more cell.
 
     Args:
         density: on the line.
@@ -74,47 +79,46 @@ def standing(
         generator: maps z (B, Z) to points (B, 1).
         network: read for the latent space.
         cells: K, of the interval [-L, L].
-        count: samples of p_data, which D has not seen, and of p_g.
+        count: samples of p_data, on which D was not trained, and of p_g.
         seed: of both.
 
     Returns:
-        Densities in 1/x; `jsd` in nats; `bound` = -log 4 + 2 JSD, the V of D*, which no D exceeds; `d_error`, the
-        mean of |D - D*| under (p_data + p_g) / 2; `value`, V(D, G) in nats, with its standard error.
+        Curves and figures.
     """
     edge = density.half_width
     cell = 2 * edge / cells
     x = (torch.arange(cells, dtype=torch.float64) + 0.5) * cell - edge
-    fake = generated(generator, network, count, seed)
+    real = density.sample(count, stream(seed, "measured real"))
+    fake = generated_points(generator, network, count, seed)
     data_mass = density.log_density(x.unsqueeze(1)).exp() * cell
     fake_mass = torch.histc(fake.double(), cells, -edge, edge) / count
-    d_prob = through(discriminator, x.float().unsqueeze(1)).double().sigmoid()
+    d_prob = in_chunks(discriminator, x.float().unsqueeze(1)).double().sigmoid()
     d_star_prob = optimal_discriminator_prob(p_data=data_mass, p_g=fake_mass)
-
-    real = density.sample(count, stream(seed, "measured real"))
-    logits = {"real": through(discriminator, real).double(), "fake": through(discriminator, fake).double()}
-    terms = logsigmoid(logits["real"]), logsigmoid(-logits["fake"])
+    real_logits, fake_logits = (in_chunks(discriminator, points).double() for points in (real, fake))
+    variances = logsigmoid(real_logits).var(), logsigmoid(-fake_logits).var()
     all_data, all_fake = _with_rest(data_mass), _with_rest(fake_mass)
-    return Standing(
+    return Snapshot(
         x=x,
         p_data=data_mass / cell,
         p_g=fake_mass / cell,
         d_prob=d_prob,
         d_star_prob=d_star_prob,
-        jsd=jensen_shannon_divergence(p=all_data, q=all_fake, cell=1).item(),
-        bound=criterion(p_data=all_data, p_g=all_fake, cell=1).item(),
+        jsd=jensen_shannon_divergence(p=all_data, q=all_fake).item(),
+        bound=criterion(p_data=all_data, p_g=all_fake).item(),
         d_error=((d_prob - d_star_prob).abs() * (data_mass + fake_mass) / 2).sum().item(),
-        value=value(real_logits=logits["real"], fake_logits=logits["fake"]).item(),
-        value_standard_error=math.sqrt(sum(term.var().item() for term in terms) / count),
+        value=value(real_logits=real_logits, fake_logits=fake_logits).item(),
+        value_standard_error=math.sqrt(sum(variance.item() for variance in variances) / count),
     )
 
 
 def _with_rest(mass: Tensor) -> Tensor:
+    """Return masses (K,) with what they lack of 1 as one more, (K + 1,)."""
     return torch.cat([mass, (1 - mass.sum()).clamp(min=0).unsqueeze(0)])
 
 
 @dataclass(frozen=True)
 class Gradients:
-    """What a generator that D rejects is told, by each of the paper's two losses.
+    """The gradients that each of the paper's two losses passes to a generator which D rejects.
 
     `by_logit` are means of |d loss / d logit| over the batch's samples, `by_weights` are norms over all weights; both
     by the name of the loss. `fake_prob` is the mean of D(G(z)).
@@ -129,21 +133,21 @@ class Gradients:
 def gradients_as_confidence_grows(
     config: TrainConfig, network: NetworkConfig, density: Density, *, shift: float, steps: int, every: int
 ) -> Iterator[Gradients]:
-    """Train D alone against a fixed poor generator and read what this generator would learn from it.
+    """Train D alone against a fixed poor generator and yield the gradients that this generator would get.
 
-    The generator is an untrained one whose output is moved by `shift`, away from the data: the start of learning of
-    which Goodfellow et al. 2014 say in section 3 that log(1 - D(G(z))) saturates.
+    The generator is an untrained one whose output is moved by `shift`, away from the data: the early stage of training
+    at which log(1 - D(G(z))) saturates (Goodfellow et al. 2014, section 3).
 
     Args:
         config: of the discriminator's steps, at a constant learning rate.
-        network: both players.
+        network: of both players.
         density: on the line.
         shift: along the line, in x.
         steps: of the discriminator.
-        every: steps between two readings; the first comes before the first step.
+        every: steps between two measurements; the first comes before the first step.
 
     Yields:
-        Readings.
+        Gradients, every `every` steps.
     """
     config = replace(config, loss="non_saturating", r1_gamma=0.0, r2_gamma=0.0)
     discriminator, generator = build_players(network, dimensions=1, octaves=0, seed=config.seed)

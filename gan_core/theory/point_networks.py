@@ -1,4 +1,4 @@
-"""Players for points of known densities: perceptrons with three rectifier layers.
+"""Generator and discriminator for points of known densities: perceptrons with three rectifier layers.
 
 Logits are (B,), as those of `gan_core.networks.build`. The generator's output is linear, so that it can reach tails.
 """
@@ -12,14 +12,8 @@ from gan_core.runtime.randomness import stream
 
 
 def _hidden(inputs: int, width: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Linear(inputs, width),
-        nn.ReLU(),
-        nn.Linear(width, width),
-        nn.ReLU(),
-        nn.Linear(width, width),
-        nn.ReLU(),
-    )
+    sizes = (inputs, width, width)
+    return nn.Sequential(*(layer for size in sizes for layer in (nn.Linear(size, width), nn.ReLU())))
 
 
 class PointGenerator(nn.Module):
@@ -39,7 +33,7 @@ class PointGenerator(nn.Module):
 class PointDiscriminator(nn.Module):
     """Three rectifier layers over a point and its sines and cosines: points (B, D) to logits (B,).
 
-    With x it reads sin(2^k x) and cos(2^k x) for k below `octaves` (Fourier features: Tancik et al. 2020,
+    Beside x its inputs are sin(2^k x) and cos(2^k x) for k below `octaves` (Fourier features: Tancik et al. 2020,
     arXiv:2006.10739), because a perceptron over x alone learns fine structure, such as modes much narrower than their
     distance, too slowly.
     """
@@ -51,7 +45,7 @@ class PointDiscriminator(nn.Module):
         self.logit = nn.Linear(config.discriminator_width, 1)
 
     def forward(self, x: Tensor, rng: Generator | None = None) -> Tensor:
-        """Return logits (B,) for points (B, D); `rng` is not read: this family draws nothing."""
+        """Return logits (B,) for points (B, D); `rng` is not used, because nothing is random here."""
         scaled = [x * 2.0**k for k in range(self.octaves)]
         features = [x, *(angle.sin() for angle in scaled), *(angle.cos() for angle in scaled)]
         logits: Tensor = self.logit(self.hidden(torch.cat(features, dim=1)))
@@ -64,7 +58,7 @@ def build_players(
     """Return both players on the CPU, their weights drawn from `seed`.
 
     Args:
-        config: latent space and widths; the rest describes networks for images and is not read.
+        config: latent space and widths; the rest is for images and not read.
         dimensions: D of the points.
         octaves: of the discriminator's sines and cosines; 0 for none.
         seed: of the initial weights, at least 0.

