@@ -168,7 +168,7 @@ def play(game: TrainingRun) -> Outcome:
         for played in train(config, state, images):
             if played.step % config.report_every == 0:
                 before = time.perf_counter()
-                found = doctor.see(played.read() | instruments.read(state))
+                found = doctor.read(played.read() | instruments.read(state))
                 looking += time.perf_counter() - before
                 if found is not None:
                     warnings.append(found.verdict)

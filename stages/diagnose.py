@@ -19,7 +19,7 @@ def diagnose(training: Path, diagnosis: Path, *, doctor: DoctorConfig) -> None:
         doctor: from where on readings are a failure.
     """
     rows = load_history(training / HISTORY)
-    found = Doctor(doctor, steps=int(rows[-1]["step"])).listen(rows)
+    found = Doctor(doctor, steps=int(rows[-1]["step"])).read_all(rows)
     save_json(diagnosis / DIAGNOSIS, asdict(found))
     (diagnosis / INSTRUMENTS).write_bytes(instruments_picture(rows, found.sentence))
     print(f"doctor: {found.sentence}")

@@ -51,7 +51,7 @@ class TrainingMonitor:
 
     def see(self, row: dict[str, float]) -> None:
         """Show the doctor a row, and say what is new."""
-        found = self._doctor.see(row)
+        found = self._doctor.read(row)
         if found is not None:
             self._tell(found)
             if self._stop and found.verdict in BREAKING:

@@ -46,28 +46,27 @@ def test_every_failure_has_a_reading_here() -> None:
     assert list(BAD) == [failure.name for failure in FAILURES]
 
 
-def test_a_good_run_is_healthy_and_nothing_is_said_on_the_way() -> None:
+def test_a_good_run_is_healthy_and_raises_no_warning_on_the_way() -> None:
     doctor = Doctor(CONFIG, STEPS)
-    assert all(doctor.see(row) is None for row in rows(lambda step: GOOD))
-    found = doctor.verdict()
-    assert (found.verdict, found.step) == (HEALTHY, STEPS)
-    assert "variety" in found.evidence
+    assert all(doctor.read(row) is None for row in rows(lambda step: GOOD))
+    diagnosis = doctor.verdict()
+    assert (diagnosis.verdict, diagnosis.step) == (HEALTHY, STEPS)
+    assert set(diagnosis.evidence) == {"real_prob", "unseen_prob", "fake_prob", "variety"}
 
 
 @failing
-def test_a_failure_is_said_once_with_its_evidence_when_most_of_a_window_shows_it(name: str) -> None:
+def test_a_failure_is_reported_once_with_its_evidence_when_most_of_a_window_shows_it(name: str) -> None:
     doctor = Doctor(CONFIG, STEPS)
-    said = [found for row in rows(bad_from(name, 510)) if (found := doctor.see(row)) is not None]
-    (warning,) = said
+    (warning,) = [warning for row in rows(bad_from(name, 510)) if (warning := doctor.read(row)) is not None]
     assert warning.verdict == name
     # A window holds ten rows; the median of six bad ones is bad, and with five it lies between the two.
     assert 550 <= warning.step <= 560
-    found = doctor.verdict()
-    assert (found.verdict, found.step) == (name, warning.step)
-    assert found.sentence.startswith(f"{name}, seen since step {warning.step:,}: ")
-    assert "Try: " in found.sentence
+    diagnosis = doctor.verdict()
+    assert (diagnosis.verdict, diagnosis.step) == (name, warning.step)
+    assert name in diagnosis.sentence
+    assert f"{warning.step:,}" in diagnosis.sentence
     for reading, value in BAD[name].items():
-        assert found.evidence[reading] == value
+        assert diagnosis.evidence[reading] == value
 
 
 @failing
@@ -75,7 +74,7 @@ def test_what_has_passed_is_not_the_verdict(name: str) -> None:
     def reading(step: int) -> dict[str, float]:
         return GOOD | (BAD[name] if 400 <= step <= 600 else {})
 
-    assert Doctor(CONFIG, STEPS).listen(rows(reading)).verdict == HEALTHY
+    assert Doctor(CONFIG, STEPS).read_all(rows(reading)).verdict == HEALTHY
 
 
 @failing
@@ -84,7 +83,7 @@ def test_the_first_steps_raise_no_alarm(name: str) -> None:
         return GOOD | (BAD[name] if step < 150 else {})
 
     doctor = Doctor(CONFIG, STEPS)
-    assert all(doctor.see(row) is None for row in rows(reading))
+    assert all(doctor.read(row) is None for row in rows(reading))
 
 
 @failing
@@ -96,7 +95,7 @@ def test_single_bad_readings_raise_no_alarm(name: str, share: float) -> None:
         return GOOD | (BAD[name] if (step // 10) % 10 < share * 10 else {})
 
     doctor = Doctor(CONFIG, STEPS)
-    assert all(doctor.see(row) is None for row in rows(reading))
+    assert all(doctor.read(row) is None for row in rows(reading))
 
 
 @failing
@@ -109,51 +108,51 @@ def test_the_thresholds_decide(name: str) -> None:
         "discriminator overfitting": replace(CONFIG, max_overfitting=0.72),
     }[name]
     history = rows(bad_from(name, 0))
-    assert Doctor(CONFIG, STEPS).listen(history).verdict == name
-    assert Doctor(lenient, STEPS).listen(history).verdict == HEALTHY
+    assert Doctor(CONFIG, STEPS).read_all(history).verdict == name
+    assert Doctor(lenient, STEPS).read_all(history).verdict == HEALTHY
 
 
 def test_overfitting_of_a_narrow_gap_is_none() -> None:
     near = GOOD | {"overfitting": 0.9, "real_prob": 0.54, "fake_prob": 0.46}
-    assert Doctor(CONFIG, STEPS).listen(rows(lambda step: near)).verdict == HEALTHY
+    assert Doctor(CONFIG, STEPS).read_all(rows(lambda step: near)).verdict == HEALTHY
 
 
 def test_a_dead_generator_has_no_gradient_whatever_its_loss_passes_on() -> None:
-    found = Doctor(CONFIG, STEPS).listen(rows(lambda step: GOOD | {"g_signal": 1.0, "g_grad_norm": 0.0}))
-    assert found.verdict == "vanished generator gradient"
-    assert "the generator died" in found.sentence
+    diagnosis = Doctor(CONFIG, STEPS).read_all(rows(lambda step: GOOD | {"g_signal": 1.0, "g_grad_norm": 0.0}))
+    assert diagnosis.verdict == "vanished generator gradient"
+    assert diagnosis.evidence["g_grad_norm"] == 0
 
 
 @pytest.mark.parametrize("first", range(len(FAILURES) - 1))
 def test_of_two_failures_the_one_that_explains_the_other_is_the_verdict(first: int) -> None:
     names = list(BAD)
     both = GOOD | BAD[names[first]] | BAD[names[first + 1]]
-    assert Doctor(CONFIG, STEPS).listen(rows(lambda step: both)).verdict == names[first]
+    assert Doctor(CONFIG, STEPS).read_all(rows(lambda step: both)).verdict == names[first]
 
 
 def test_a_verdict_depends_on_the_share_of_the_run_and_not_on_its_length() -> None:
     short = [row | {"step": row["step"] / 10} for row in rows(bad_from("stalled", 500))]
     long = rows(bad_from("stalled", 500))
-    found = [Doctor(CONFIG, steps).listen(history) for steps, history in ((STEPS // 10, short), (STEPS, long))]
-    assert (found[0].verdict, found[0].step * 10) == (found[1].verdict, found[1].step)
+    here, there = (Doctor(CONFIG, steps).read_all(history) for steps, history in ((STEPS // 10, short), (STEPS, long)))
+    assert (here.verdict, here.step * 10) == (there.verdict, there.step)
 
 
 @pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
 @pytest.mark.parametrize("name", ["variety", "g_grad_norm", "overfitting", "d_loss"])
 def test_a_reading_that_is_not_finite_is_divergence_at_once_and_for_good(name: str, value: float) -> None:
     doctor = Doctor(CONFIG, STEPS)
-    said = [doctor.see(row) for row in rows(lambda step: GOOD | ({name: value} if step == 30 else {}))]
-    assert [found is not None for found in said] == [row["step"] == 30 for row in rows(lambda step: GOOD)]
-    found = doctor.verdict()
-    assert (found.verdict, found.step) == ("divergence", 30)
-    assert f"step 30: {name} was not finite" in found.sentence
-    assert all(math.isfinite(reading) for reading in found.evidence.values())
+    history = rows(lambda step: GOOD | ({name: value} if step == 30 else {}))
+    assert [row["step"] for row in history if doctor.read(row) is not None] == [30]
+    diagnosis = doctor.verdict()
+    assert (diagnosis.verdict, diagnosis.step) == ("divergence", 30)
+    assert name in diagnosis.sentence
+    assert all(math.isfinite(reading) for reading in diagnosis.evidence.values())
 
 
 def test_a_loss_that_is_not_finite_is_divergence() -> None:
-    found = non_finite(123)
-    assert (found.verdict, found.step) == ("divergence", 123)
-    assert "step 123: a loss was not finite. Try: lower both learning rates" in found.sentence
+    diagnosis = non_finite(123)
+    assert (diagnosis.verdict, diagnosis.step) == ("divergence", 123)
+    assert "123" in diagnosis.sentence
 
 
 @pytest.mark.parametrize(
@@ -161,10 +160,10 @@ def test_a_loss_that_is_not_finite_is_divergence() -> None:
     [("window", 0.0), ("window", 1.1), ("grace", -0.1), ("grace", 1.5), ("min_variety", -1.0), ("max_magnitude", -1.0)],
 )
 def test_thresholds_out_of_range_are_refused_by_name(name: str, value: float) -> None:
-    with pytest.raises(ValueError, match=f"^{name} must .* got {value}$"):
+    with pytest.raises(ValueError, match=f"^{name} .* {value}$"):
         replace(CONFIG, **{name: value})  # type: ignore[arg-type]  # stop is no threshold
 
 
 def test_not_a_number_is_no_threshold() -> None:
-    with pytest.raises(ValueError, match="min_gap must not be negative, got nan"):
+    with pytest.raises(ValueError, match=r"^min_gap .*nan"):
         replace(CONFIG, min_gap=math.nan)
