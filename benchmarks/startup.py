@@ -34,11 +34,11 @@ LIBRARIES = {
     "register": f"{PARAMS} rich.progress mlflow scipy.stats PIL.Image",
 }
 COMMANDS = {
-    "-m commands.preset none": (PARAMS, "there is no preset none"),
-    "-m commands.generate --help": (f"{PARAMS} rich.progress torch mlflow.pyfunc PIL.Image", "usage:"),
-    "-m commands.compare --help": (f"{PARAMS} mlflow scipy.stats", "usage:"),
-    "-m commands.promote --help": (f"{PARAMS} mlflow", "usage:"),
-    "-m commands.rebuild a b c": (f"{PARAMS} mlflow", "usage:"),
+    "-m commands.preset none": (f"{PARAMS} click", "there is no preset none"),
+    "-m commands.generate --help": (f"{PARAMS} rich.progress click torch mlflow.pyfunc PIL.Image", "Usage:"),
+    "-m commands.compare --help": (f"{PARAMS} click mlflow scipy.stats", "Usage:"),
+    "-m commands.promote --help": (f"{PARAMS} click mlflow", "Usage:"),
+    "-m commands.rebuild a b c": (f"{PARAMS} click mlflow", "Usage:"),
     "-m experiments.densities.densities": (f"{PARAMS} rich.progress torch", "takes PARAMS RESULTS METRICS"),
     "-m experiments.densities.density_pictures": ("matplotlib.figure", "takes RESULTS PICTURES"),
     "-c 'import flows.training'": ("prefect.main prefect.artifacts prefect.cache_policies prefect.runtime yaml", ""),

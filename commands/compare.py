@@ -1,18 +1,14 @@
-"""`python -m commands.compare MODEL MODEL...`: which model is better, and how sure that is.
+"""`python -m commands.compare MODEL MODEL...`: which scored model is better, and how sure that is."""
 
-Each MODEL is the number of a version, an alias, or the id of a run; all are compared with the first.
-"""
-
-import argparse
 import shutil
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import get_args
 
+import click
+
 from mlops.project import params
-from mlops.project.errors import UserError
+from mlops.project.errors import command_line
 from mlops.scoring.comparison import (
     compare_models,
     explanation,
@@ -23,54 +19,57 @@ from mlops.scoring.comparison import (
 )
 from mlops.scoring.evaluation import LOWER_IS_BETTER, Noise
 
+METRICS = list(LOWER_IS_BETTER)
+EXAMPLES = """\b
+Examples:
+  python -m commands.compare champion 3
+  python -m commands.compare 2 3 4 --metric kid --html comparison.html
+  python -m commands.compare champion 0123456789abcdef0123456789abcdef
+"""
 
-def main(arguments: Sequence[str]) -> None:
-    """Print the comparison and, if asked to, write it as a page.
 
-    Args:
-        arguments: of the command line.
-
-    Raises:
-        UserError: a model is unknown or has no scores, or scores cannot be compared.
-    """
+@click.command(epilog=EXAMPLES)
+@click.argument("first", metavar="MODEL")
+@click.argument("others", metavar="MODEL...", nargs=-1, required=True)
+@click.option(
+    "--metric",
+    type=click.Choice(METRICS),
+    metavar="METRIC",
+    help=f"Decides: {', '.join(METRICS)}.  [default: register.metric]",
+)
+@click.option(
+    "--noise", type=click.Choice(get_args(Noise)), help="What a difference must exceed.  [default: register.noise]"
+)
+@click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Also write a page with pictures.")
+@command_line()
+def main(first: str, others: tuple[str, ...], metric: str | None, noise: Noise | None, html: Path | None) -> None:
+    """Compare models with the first. Each is a version, an alias, models:/NAME@ALIAS or the id of a run."""
     configured = params.load().register
-    given = _parser().parse_args(arguments)
-    metric, noise = given.metric or configured.metric, given.noise or configured.noise
     with TemporaryDirectory() as folder:
         models = []
-        for number, wanted in enumerate([given.first, *given.others]):
+        for number, model in enumerate([first, *others]):
             target = Path(folder) / str(number)
             target.mkdir()
-            models.append(load_model(configured.model_name, wanted, target))
-        comparison = compare_models(models, metric, noise=noise, rate=configured.false_promotion_rate)
-        if given.html:
+            models.append(load_model(configured.model_name, model, target))
+        comparison = compare_models(
+            models,
+            metric or configured.metric,
+            noise=noise or configured.noise,
+            rate=configured.false_promotion_rate,
+        )
+        if html:
             from mlops.cards.comparison_page import page  # only here: a table needs no matplotlib
 
-            given.html.parent.mkdir(parents=True, exist_ok=True)
-            given.html.write_text(page(comparison), encoding="utf-8")
+            html.parent.mkdir(parents=True, exist_ok=True)
+            html.write_text(page(comparison), encoding="utf-8")
     width = shutil.get_terminal_size((120, 24)).columns
     print("\n".join(sentences(comparison)))
     print(f"\n{score_table(comparison).to_string(line_width=width)}")
     print(f"\nagainst {models[0].title}:\n{verdict_table(comparison).to_string(line_width=width)}")
     print(f"\n{explanation(comparison)}")
-    if given.html:
-        print(f"\nintervals and pictures: {given.html}")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m commands.compare", description="which model is better, and how sure"
-    )
-    parser.add_argument("first", metavar="MODEL", help="a version, an alias (champion) or the id of a run")
-    parser.add_argument("others", metavar="MODEL", nargs="+", help="are compared with the first")
-    parser.add_argument("--metric", choices=list(LOWER_IS_BETTER), help="that decides; default: register.metric")
-    parser.add_argument("--noise", choices=get_args(Noise), help="to look through; default: register.noise")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="also write one page with intervals and pictures")
-    return parser
+    if html:
+        print(f"\nintervals and pictures: {html}")
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    main()

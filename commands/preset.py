@@ -1,17 +1,22 @@
 """`python -m commands.preset NAME [DATA]`: apply a named patch to `params.yaml`, where `git diff` shows it."""
 
-import sys
 from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import click
 from ruamel.yaml import YAML
 
 from mlops.project import params
-from mlops.project.errors import UserError
+from mlops.project.errors import UserError, command_line
 
 PRESETS = Path("presets")
+EXAMPLES = """\b
+Examples:
+  python -m commands.preset mnist-dcgan
+  python -m commands.preset images-32 ~/pictures
+"""
 
 
 def apply_preset(name: str, data: str | None = None) -> None:
@@ -55,8 +60,14 @@ def _patch(values: dict[str, Any], patch: dict[str, Any]) -> None:
             values[key] = value
 
 
+@click.command(epilog=EXAMPLES)
+@click.argument("name")
+@click.argument("data", required=False)
+@command_line()
+def main(name: str, data: str | None) -> None:
+    """Apply the preset NAME of presets/ to params.yaml; DATA becomes data.path."""
+    apply_preset(name, data)
+
+
 if __name__ == "__main__":
-    try:
-        apply_preset(*sys.argv[1:])
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    main()

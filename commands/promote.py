@@ -1,35 +1,42 @@
-"""Promotion and rollback by hand: `python -m commands.promote promote VERSION` or `rollback [VERSION]`, with a reason.
+"""`python -m commands.promote promote VERSION` or `rollback [VERSION]`, with a reason: name the champion by hand.
 
 Both write to the ledger first and then move MLflow's aliases. Neither loads torch or a model.
 """
 
-import sys
-from argparse import ArgumentParser
 from typing import Literal
 
+import click
+
 from mlops.project import params
-from mlops.project.errors import UserError
+from mlops.project.errors import UserError, command_line
 from mlops.promotion.history import MAKE_CHAMPION, ModelId, State, replay
 from mlops.promotion.ledger import LEDGER, Ledger, locked_ledger
-from mlops.tracking import descriptions as pages
 from mlops.tracking import versions as registry
 from mlops.tracking.aliases import sync_aliases
+from mlops.tracking.descriptions import describe_champion
 from mlops.tracking.runs import connect
 
 ByHand = Literal["promoted by hand", "rolled back"]
+EXAMPLES = """\b
+Examples:
+  python -m commands.promote promote 7 --reason "sharper, whatever FID says"
+  python -m commands.promote rollback --reason "artefacts"
+  python -m commands.promote rollback 3 --reason "the best of all"
+"""
 
 
-def set_champion(action: ByHand, number: int | None, reason: str) -> None:
-    """Make a version champion because a person says so; the ledger keeps the reason.
+def set_champion(action: ByHand, model: str | None, reason: str) -> None:
+    """Make a version champion because a person decided so; the ledger keeps the reason.
 
     Args:
         action: a promotion takes any version, a rollback only one that was champion.
-        number: of the version; None rolls back to the champion before the present one, and once more to the one before.
+        model: a number, an alias or a `models:/` address, see `mlops.tracking.versions.find_version`; None rolls back
+            to the champion before the present one, and once more to the one before.
         reason: one line, not empty.
 
     Raises:
-        UserError: there is no reason, no such version or nobody to return to; the version is champion already or, for
-            a rollback, never was; MLflow has seen a decision that this ledger lacks; or MLflow does not answer.
+        UserError: there is no reason, no such version or no earlier champion; the version is champion already or, for
+            a rollback, never was; MLflow has a decision that this ledger lacks; or MLflow does not answer.
     """
     reason = reason.strip()
     if not reason or not reason.isprintable():
@@ -37,73 +44,84 @@ def set_champion(action: ByHand, number: int | None, reason: str) -> None:
     name = params.load_as(params.Params, params.PARAMS).register.model_name
     client, _ = connect()
     with locked_ledger() as ledger:
-        stood = registry.champion(client, name)
+        version = registry.find_version(client, name, model) if model is not None else None
+        name = version.name if version else name
+        synced = registry.champion(client, name)
         for moved in sync_aliases(client, name, ledger):
             print(moved)
-        state, found = replay(ledger.entries, name), registry.versions(client, name)
-        if number is None:
-            who = _before(name, state)
-            _refuse_second_step(name, ledger, state, stood, found)
+        state, tags = replay(ledger.entries, name), registry.versions(client, name)
+        if version is None:
+            candidate = _previous(name, state)
+            _refuse_second_step(name, ledger, state, synced, tags)
         else:
-            who = registry.identity(name, number, found)
-        _check(action, f"version {number} of {name}", who, state)
-        new, old = (registry.number_of(one, found) for one in (who, state.champion))
+            candidate = registry.model_id(version)
+            _check(action, f"version {version.version} of {name}", candidate, state)
+        new, old = (registry.number_of(model_id, tags) for model_id in (candidate, state.champion))
         if new is None:
             raise UserError(
-                f"the champion before the present one (weights {who.weights[:12]}) is no version of {name} in this "
-                "MLflow; set MLFLOW_TRACKING_URI to the server that has it, or name another: rollback VERSION"
+                f"the champion before the present one (weights {candidate.weights[:12]}) is no version of {name} in "
+                "this MLflow; set MLFLOW_TRACKING_URI to the server that has it, or name another: rollback VERSION"
             )
-        ledger.append(action, name, who, reason)
+        ledger.append(action, name, candidate, reason)
         sync_aliases(client, name, ledger)
-        pages.describe_champion(client, name)
+        describe_champion(client, name)
     print(f"{name}: version {new} is champion, {action}: {reason} (before: {f'version {old}' if old else 'none'})")
 
 
-def _before(name: str, state: State) -> ModelId:
+def _previous(name: str, state: State) -> ModelId:
     if state.previous is None:
         raise UserError(
-            f"{LEDGER} names no champion of {name} before the present one; a version that was champion later comes "
-            "back with rollback VERSION, any other with promote VERSION"
+            f"{LEDGER} names no champion of {name} before the present one; return to a later champion with rollback "
+            "VERSION, or to any version with promote VERSION"
         )
     return state.previous
 
 
 def _refuse_second_step(
-    name: str, ledger: Ledger, state: State, stood: str | None, found: dict[str, dict[str, str]]
+    name: str, ledger: Ledger, state: State, synced: str | None, tags: dict[str, dict[str, str]]
 ) -> None:
-    """Stop where a crash had cut off the last decision: whoever types a rollback again does not want two."""
+    """Stop if a crash had cut off the last decision: a person who repeats a rollback does not want two."""
     last = [entry for entry in ledger.entries if entry.model == name and entry.action in MAKE_CHAMPION][-1]
-    numbers = [registry.number_of(who, found) for who in (last.champion_before, state.champion)]
-    if numbers == [stood, registry.number_of(last.champion_after, found)] and numbers[0] != numbers[1]:
+    before, after = (registry.number_of(model_id, tags) for model_id in (last.champion_before, last.champion_after))
+    if before == synced and registry.number_of(state.champion, tags) == after != before:
         raise UserError(
-            f"decision {last.number} ({last.action}) had not reached MLflow and now has: version {numbers[1]} of "
-            f"{name} is champion; run again to go back further"
+            f"decision {last.number} ({last.action}) had not reached MLflow and now has: version {after} of {name} is "
+            "champion; run again to go back further"
         )
 
 
-def _check(action: ByHand, what: str, who: ModelId, state: State) -> None:
-    if state.champion is not None and who.weights == state.champion.weights:
-        raise UserError(f"{what} holds the champion's weights already; nothing was changed")
-    if action == "rolled back" and who.weights not in {past.weights for past in state.former}:
-        raise UserError(f"{what} never was champion, so nothing can be rolled back to it; promote VERSION makes it one")
+def _check(action: ByHand, title: str, candidate: ModelId, state: State) -> None:
+    if state.champion is not None and candidate.weights == state.champion.weights:
+        raise UserError(f"{title} holds the champion's weights already, so nothing was changed; name another version")
+    if action == "rolled back" and candidate.weights not in {past.weights for past in state.former}:
+        raise UserError(f"{title} never was champion, so rollback refuses it; make it champion with promote VERSION")
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run one command."""
-    parser = ArgumentParser(prog="python -m commands.promote", description="Name the champion by hand.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    promote = commands.add_parser("promote", help="make a version champion, whatever the gate said")
-    promote.add_argument("version", type=int, help="number of the version in MLflow")
-    rollback = commands.add_parser("rollback", help="return to an earlier champion")
-    rollback.add_argument("version", type=int, nargs="?", help="default: the champion before the present one")
-    for command in (promote, rollback):
-        command.add_argument("--reason", required=True, help="one line; it stays in the ledger")
-    given = parser.parse_args(arguments)
-    set_champion("promoted by hand" if given.command == "promote" else "rolled back", given.version, given.reason)
+@click.group(epilog=EXAMPLES)
+def main() -> None:
+    """Name the champion by hand; the reason stays in the ledger."""
+
+
+with_reason = click.option("--reason", required=True, help="One line; it stays in the ledger.")
+
+
+@main.command()
+@click.argument("version")
+@with_reason
+@command_line()
+def promote(version: str, reason: str) -> None:
+    """Make VERSION champion. It is a number, an alias or models:/NAME@ALIAS; the gate is not asked."""
+    set_champion("promoted by hand", version, reason)
+
+
+@main.command()
+@click.argument("version", required=False)
+@with_reason
+@command_line()
+def rollback(version: str | None, reason: str) -> None:
+    """Return to an earlier champion. Without VERSION, that is the champion before the present one."""
+    set_champion("rolled back", version, reason)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    main()

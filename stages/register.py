@@ -41,7 +41,8 @@ from mlops.scoring.evaluation import Evaluation, read_evaluation
 from mlops.tracking import versions as registry
 from mlops.tracking.aliases import sync_aliases
 from mlops.tracking.descriptions import tag_version
-from mlops.tracking.runs import KEY_TAG, RunWriter, open_run
+from mlops.tracking.run_writer import RunWriter, open_run
+from mlops.tracking.runs import KEY_TAG
 
 EVALUATION_FILES = (SCORES, BANKS, PASSPORT, COMPARISON, NEIGHBOURS, INTERPOLATION)
 """Of `evaluate`, in the run: what every comparison reads, and what a person looks at."""
@@ -167,7 +168,7 @@ def _metrics(scores: dict[str, Any]) -> dict[str, float]:
 
 def _version(writer: RunWriter, generator: Path, name: str, who: ModelId, said: dict[str, str]) -> str:
     """Return the version of the registered model that holds this generator; made now, if there is none."""
-    found = registry.find_version(writer.client, name, writer.id, who.weights)
+    found = registry.registered_version(writer.client, name, writer.id, who.weights)
     if found is None:
         tags = {registry.WEIGHTS_TAG: who.weights, KEY_TAG: who.training}
         found = registry.add_version(name, writer.id, generator, tags)

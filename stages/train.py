@@ -24,7 +24,7 @@ from mlops.project.result_files import HISTORY, SAMPLES, SPEED, TRAINING, grid_p
 from mlops.runs.monitor import COLUMNS, TrainingMonitor
 from mlops.runs.run import TrainingRun
 from mlops.runs.workspace import Workspace
-from mlops.tracking.runs import LiveRun
+from mlops.tracking.live_run import LiveRun
 
 SHOWN = ("d_loss", "g_loss", "real_prob", "fake_prob", "unseen_prob", "variety")
 """Columns that the progress line shows."""

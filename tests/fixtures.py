@@ -121,7 +121,7 @@ def made_model(tmp_path: Path) -> "Callable[..., Model]":
     from mlops.scoring.comparison import PICTURES, Model
     from mlops.scoring.evaluation import Evaluation
     from mlops.scoring.passport import passport_sha256
-    from mlops.tracking.versions import Found
+    from mlops.tracking.versions import TrackedModel
 
     def made(number: int, fid: float, spread: float = 0.1, trainings: int = 1, passport: Any = None) -> Model:
         papers = deepcopy(PASSPORT) if passport is None else passport
@@ -147,7 +147,8 @@ def made_model(tmp_path: Path) -> "Callable[..., Model]":
         banks.to_csv(folder / BANKS, index=False)
         for picture in PICTURES:
             Image.new("L", (60, 30), number).save(folder / picture)
-        found_there = Found("a" * 31 + str(number), f"run-{number}", str(number), (), {"doctor.verdict": "healthy"}, {})
-        return Model(found_there, Evaluation(f"version {number}", scores, papers, banks), folder)
+        run_id, tags = "a" * 31 + str(number), {"doctor.verdict": "healthy"}
+        tracked = TrackedModel(run_id, f"run-{number}", str(number), (), tags, {})
+        return Model(tracked, Evaluation(f"version {number}", scores, papers, banks), folder)
 
     return made

@@ -54,9 +54,9 @@ def test_a_stage_loads_what_it_uses_and_nothing_else(stage: str) -> None:
     assert found == USES[stage].union(*(BROUGHT.get(name, set()) for name in USES[stage]))
 
 
-@pytest.mark.parametrize("command", ["promotion", "rebuild", "compare"])
+@pytest.mark.parametrize("command", ["compare", "preset", "promote", "rebuild"])
 def test_a_command_that_draws_nothing_loads_nothing_that_draws(command: str) -> None:
-    assert loaded(f"import stages.{command}") <= {"mlflow", "pandas", "pyarrow", "scipy.special", "scipy.stats"}
+    assert loaded(f"import commands.{command}") <= {"mlflow", "pandas", "pyarrow", "scipy.special", "scipy.stats"}
 
 
 def test_flows_load_nothing_of_what_they_start() -> None:

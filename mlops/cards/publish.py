@@ -16,7 +16,7 @@ from mlops.scoring.comparison import PICTURES, Model, compare_models, explanatio
 from mlops.scoring.evaluation import read_evaluation
 from mlops.tracking import descriptions as pages
 from mlops.tracking import versions as registry
-from mlops.tracking.runs import RunWriter
+from mlops.tracking.run_writer import RunWriter
 
 PAGE = "comparison.html"
 PAGE_WIDTH = 900

@@ -1,4 +1,4 @@
-"""A clone of this project in which a stage computes what it computed elsewhere, tied to nobody's cache or MLflow."""
+"""A clone of this project in which a stage computes again what it computed, without the project's cache or MLflow."""
 
 import os
 import signal
@@ -14,19 +14,18 @@ from mlops.project.errors import UserError
 from mlops.provenance.record import LOCK, PARAMS
 
 PLACES = (("data", "path"), ("extractor", "weights"))
-"""Parameters that say where something is; a relative one counts from the project's root."""
+"""Parameters that are paths; a relative one starts at the project's root."""
 FOREIGN = ("MLFLOW_", "EQUILIBRIUM_", "PREFECT_", "DVC_ROOT", "DVC_STAGE", "DVC_EXP_")
-"""Variables that would tie the clone to runs of this project."""
+"""Variables that would connect the clone with runs of this project."""
 
 
 def require_commit(commit: str, root: Path) -> None:
-    """Raise a UserError where a project's git does not have a commit."""
+    """Raise a UserError if a project's git does not have a commit."""
     try:
         _git("-C", str(root), "cat-file", "-e", f"{commit}^{{commit}}")
     except UserError:
         raise UserError(
-            f"the clone {root} does not have commit {commit}; `git fetch` it from where it was committed, or run in "
-            f"the clone that has it"
+            f"{root} does not have commit {commit}; `git fetch` it from the clone in which it was made, or run there"
         ) from None
 
 
@@ -51,13 +50,13 @@ def new_place(folder: str | None) -> Path:
 
 
 def clone(root: Path, place: Path, commit: str, patch: Path) -> None:
-    """Clone a project at a commit, with a patch; no lock and an empty cache make DVC compute everything.
+    """Clone a project at a commit, with a patch; without a lock and with an empty cache DVC computes everything.
 
     Args:
         root: of the project; its git has the commit.
         place: new or empty.
         commit: to check out.
-        patch: for `git apply`, empty where nothing differed.
+        patch: for `git apply`; empty if nothing differed.
 
     Raises:
         UserError: git refuses.
@@ -68,7 +67,7 @@ def clone(root: Path, place: Path, commit: str, patch: Path) -> None:
         print(f"applying the {len(patch.read_text(encoding='utf-8').splitlines())} lines that differed from {commit}")
         _git("-C", str(place), "apply", "--whitespace=nowarn", str(patch))
     (place / LOCK).unlink(missing_ok=True)
-    # A cache that all projects of a user share would hand out the old weights.
+    # From a cache that all projects of a user share, DVC would restore the old weights.
     (place / ".dvc" / "config.local").write_text("[cache]\n    dir = cache\n", encoding="utf-8")
     _make_absolute(place / PARAMS, root)
 
@@ -84,13 +83,13 @@ def _make_absolute(path: Path, root: Path) -> None:
 
 
 def _git(*command: str) -> None:
-    done = subprocess.run(["git", *command], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise UserError(f"`git {' '.join(command)}` failed: {done.stderr.strip()}")
+    ended = subprocess.run(["git", *command], capture_output=True, text=True, check=False)
+    if ended.returncode:
+        raise UserError(f"`git {' '.join(command)}` failed: {ended.stderr.strip()}")
 
 
 def run_stage(name: str, place: Path) -> None:
-    """Bring a stage of the clone up to date, its output passed through; whatever ends this ends the stage.
+    """Bring a stage of the clone up to date, its output passed through; the stage ends with this process.
 
     Args:
         name: of the stage.
@@ -99,14 +98,14 @@ def run_stage(name: str, place: Path) -> None:
     Raises:
         UserError: the stage failed.
     """
-    own = {variable: value for variable, value in os.environ.items() if not variable.startswith(FOREIGN)}
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # DVC's shell must find this Python
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+    variables["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # DVC's shell must find this Python
     command = [sys.executable, "-m", "dvc", "repro", name]
-    process = subprocess.Popen(command, cwd=place, env=own | {"PATH": path}, start_new_session=True)
+    process = subprocess.Popen(command, cwd=place, env=variables, start_new_session=True)
     try:
-        ended = process.wait()
+        status = process.wait()
     finally:
         with suppress(ProcessLookupError):  # the group is empty
             os.killpg(process.pid, signal.SIGTERM)
-    if ended:
-        raise UserError(f"`dvc repro {name}` failed (exit {ended}): see above")
+    if status:
+        raise UserError(f"`dvc repro {name}` failed in {place} (exit {status}); read its own error above")

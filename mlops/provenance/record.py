@@ -1,6 +1,5 @@
-"""What a version was made from, kept beside it in MLflow: `register` writes it, `commands.rebuild` reads it."""
+"""The lineage of a version, kept beside it in MLflow: `register` writes it, `commands.rebuild` reads it."""
 
-import json
 import platform
 import shutil
 import sys
@@ -15,7 +14,9 @@ from ruamel.yaml import YAML  # reads a lock's 1e-06 as a number, as DVC does; P
 from mlops.project import params
 from mlops.project.identity import dvc_md5, file_digest, file_md5s, git_changes, git_commit, untracked_code
 from mlops.project.prepared_data import MANIFEST, load_summary
-from mlops.tracking.runs import RunWriter, flatten
+from mlops.project.result_files import load_json, save_json
+from mlops.tracking.run_writer import RunWriter
+from mlops.tracking.runs import flatten
 
 LINEAGE = "lineage"
 """Folder among the artifacts of a run."""
@@ -26,10 +27,10 @@ VERSION_TAGS = (COMMIT, UNTRACKED, "prefect.flow_run_id", "python", "torch", "de
 
 
 def write_lineage(writer: RunWriter, prepared: Path) -> dict[str, str]:
-    """Write, once for a run, what its training was made from: files below `lineage/`, and the commit as a tag.
+    """Write the inputs of a training into its run, once: files below `lineage/`, and the commit as a tag.
 
-    The commit, the patch and the environment are those of the working tree now. Where DVC called the stage, its lock
-    agrees with this tree, so that they made the outputs or would make them again.
+    Commit, patch and environment are those of the working tree now. If DVC called the stage, its lock agrees with this
+    tree, so they made the outputs or would make them again.
 
     Args:
         writer: into the training's run.
@@ -39,14 +40,11 @@ def write_lineage(writer: RunWriter, prepared: Path) -> dict[str, str]:
         Tags for the versions that come from this run.
     """
     if FILES not in writer.artifacts(LINEAGE):
-        strangers = ", ".join(untracked_code())
-        if strangers:
-            print(
-                f"warning: git does not track {strangers}, so a rebuild will lack it; `git add` it before the next "
-                f"training",
-                file=sys.stderr,
-            )
-        writer.set_tags({name: said for name, said in ((COMMIT, git_commit()), (UNTRACKED, strangers)) if said})
+        untracked = ", ".join(untracked_code())
+        if untracked:
+            print(f"warning: git does not track {untracked}, so a rebuild will lack it; `git add` it", file=sys.stderr)
+        tags = {COMMIT: git_commit(), UNTRACKED: untracked}
+        writer.set_tags({name: value for name, value in tags.items() if value})
         with TemporaryDirectory() as folder:
             writer.write_artifacts(_lineage_files(Path(folder), prepared), LINEAGE)
     tags = writer.tags()
@@ -54,18 +52,18 @@ def write_lineage(writer: RunWriter, prepared: Path) -> dict[str, str]:
 
 
 def _lineage_files(folder: Path, prepared: Path) -> list[Path]:
-    """Write the files of the lineage into a folder; return their paths, the last of which says that all are there."""
+    """Write the files of the lineage into a folder; return their paths, `FILES` last: it marks the rest as complete."""
     copied = [Path(LOCK), Path(PARAMS)]
     if load_summary(prepared).name == "folder":
-        copied.append(prepared / MANIFEST)  # names the image that differs; what is published, `fetch` has verified
+        copied.append(prepared / MANIFEST)  # to name an image that differs; `fetch` has verified published data
     for path in filter(Path.exists, copied):  # without DVC there is no lock
         shutil.copy(path, folder)
     (folder / PATCH).write_bytes(git_changes())
-    lines = [f"{name}=={found}\n" for name, found in environment().items()]
+    lines = [f"{name}=={value}\n" for name, value in environment().items()]
     (folder / ENVIRONMENT).write_text("".join(lines), encoding="utf-8")
     stages = load_lock(Path(LOCK)) if Path(LOCK).exists() else {}
-    known = data_files(data_folders(stages), Path()) if "train" in stages else {}
-    (folder / FILES).write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
+    digests = data_files(data_folders(stages), Path()) | code_files(stages, Path()) if "train" in stages else {}
+    save_json(folder / FILES, digests)
     return sorted(folder.iterdir(), key=lambda path: path.name == FILES)
 
 
@@ -76,16 +74,19 @@ def load_lock(path: Path) -> dict[str, Any]:
 
 
 def upstream(stages: dict[str, Any], name: str = "train") -> list[str]:
-    """Return a stage and all those whose outputs reach it, by the stages of a lock; nearest first."""
+    """Return a stage and all those whose data reach it, by the stages of a lock; nearest first.
+
+    The stage `code` is none of them: others depend on single files in its folder.
+    """
     makers = {out["path"]: maker for maker, entry in stages.items() for out in entry.get("outs", [])}
-    found = [name]
-    for stage in found:
-        found += dict.fromkeys(makers[dep["path"]] for dep in stages[stage]["deps"] if dep["path"] in makers)
-    return list(dict.fromkeys(found))
+    names = [name]
+    for stage in names:
+        names += dict.fromkeys(makers[dep["path"]] for dep in stages[stage]["deps"] if dep["path"] in makers)
+    return list(dict.fromkeys(names))
 
 
 def data_folders(stages: dict[str, Any]) -> dict[str, str]:
-    """Return the folders that reach the training, by the stages of a lock: path and DVC's md5; nearest first."""
+    """Return the data folders that reach the training, by the stages of a lock: path and DVC's md5; nearest first."""
     deps = (dep for name in upstream(stages) for dep in stages[name]["deps"])
     return {dep["path"]: dep["md5"] for dep in deps if dep["md5"].endswith(".dir")}
 
@@ -98,27 +99,42 @@ def data_files(folders: dict[str, str], place: Path) -> dict[str, str]:
         place: the project in which the folders are.
 
     Returns:
-        md5 by relative path; files only of those folders that are there and have the given md5.
+        md5 by relative path; files only of folders that exist and have the given md5.
     """
-    known = {}
+    md5s = dict(folders)
     for folder, md5 in folders.items():
-        known[folder] = md5
         if (place / folder).is_dir() and dvc_md5(place / folder) == md5:
-            known |= {f"{folder}/{name}": found for name, found in file_md5s(place / folder).items()}
-    return known
+            md5s |= {f"{folder}/{name}": file_md5 for name, file_md5 in file_md5s(place / folder).items()}
+    return md5s
+
+
+def code_files(stages: dict[str, Any], place: Path) -> dict[str, str]:
+    """Return the digests of the Python files that made the training, as the stage `code` has listed them in a project.
+
+    A lock from before there was that stage names these files themselves; then nothing is listed.
+
+    Args:
+        stages: of a lock.
+        place: the project.
+
+    Returns:
+        sha256 by relative path.
+    """
+    listings = [place / name for name in code_and_numbers(stages, upstream(stages)) if name.endswith(".json")]
+    return {name: sha256 for path in listings if path.is_file() for name, sha256 in load_json(path).items()}
 
 
 def code_and_numbers(stages: dict[str, Any], names: list[str]) -> dict[str, str]:
-    """Return the md5 of the code that stages read, and the values of the parameters, by the stages of a lock."""
-    known: dict[str, str] = {}
+    """Return the md5 of single files that stages depend on, and the values of parameters, by the stages of a lock."""
+    inputs: dict[str, str] = {}
     for name in names:
-        known |= {dep["path"]: dep["md5"] for dep in stages[name]["deps"] if not dep["md5"].endswith(".dir")}
-        known |= _numbers(stages[name].get("params", {}).get(PARAMS, {}))
-    return known
+        inputs |= {dep["path"]: dep["md5"] for dep in stages[name]["deps"] if not dep["md5"].endswith(".dir")}
+        inputs |= _numbers(stages[name].get("params", {}).get(PARAMS, {}))
+    return inputs
 
 
 def code_and_numbers_at(place: Path, like: dict[str, str]) -> dict[str, str]:
-    """Return the same of a project as it is: of each name in `like`, where the project has it."""
+    """Return the same of a project as it is: of each name in `like` that it has."""
     values = _numbers(YAML(typ="safe").load((place / PARAMS).read_text(encoding="utf-8")))
     files = {name: file_digest(place / name, "md5") for name in like if (place / name).is_file()}
     return {name: values[name] for name in like if name in values} | files
@@ -129,10 +145,10 @@ def _numbers(sections: dict[str, Any]) -> dict[str, str]:
 
 
 def environment() -> dict[str, str]:
-    """Return what the bits of a training depend on besides its inputs: Python, machine, and every installed package."""
+    """Return what the bits of a training depend on besides its inputs: Python, machine, and all installed packages."""
     import torch  # only here: it takes two seconds to import, and registering a second time needs none of it
 
-    packages = {found.metadata["Name"]: found.version for found in distributions() if found.metadata["Name"]}
+    packages = {package.metadata["Name"]: package.version for package in distributions() if package.metadata["Name"]}
     return {
         "python": platform.python_version(),
         "platform": f"{platform.system()}-{platform.machine()}",
@@ -142,7 +158,7 @@ def environment() -> dict[str, str]:
 
 
 def differences(then: dict[str, str], now: dict[str, str]) -> dict[str, str]:
-    """Return what differs by name, each with both values; a file is new only where the files then are known."""
+    """Return what differs by name, each with both values; a new file counts only in a folder of files listed then."""
     listed = {name.rpartition("/")[0] for name in then}
     names = [*then, *(name for name in now if name not in then and name.rpartition("/")[0] in listed)]
     return {

@@ -8,7 +8,8 @@ from gan_core.training.instruments import NAMES, Instruments
 from gan_core.training.loop import NonFiniteLossError, Report
 from gan_core.training.state import TrainState
 from mlops.project.errors import UserError
-from mlops.tracking.runs import NOTE, LiveRun, doctor_tags
+from mlops.tracking.live_run import LiveRun
+from mlops.tracking.runs import NOTE, doctor_tags
 
 COLUMNS = ("step", "images_seen", "d_loss", "g_loss", *NAMES)
 """Of history.csv: losses in nats, and the readings of `gan_core.training.instruments`."""

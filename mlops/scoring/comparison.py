@@ -12,7 +12,7 @@ from mlops.project.errors import UserError
 from mlops.project.result_files import BANKS, COMPARISON, INTERPOLATION, NEIGHBOURS, PASSPORT, SCORES
 from mlops.scoring.evaluation import LOWER_IS_BETTER, Evaluation, Noise, Outcome, compare, read_evaluation, suffix
 from mlops.tracking.runs import connect
-from mlops.tracking.versions import Found, fetch_evaluation, find_model
+from mlops.tracking.versions import TrackedModel, fetch_evaluation, find_model
 
 PICTURES = {
     COMPARISON: "Generated images beside real ones",
@@ -27,7 +27,7 @@ LUCK: dict[Noise, str] = {"sampling": "luck of z", "seeds": "luck of seeds"}
 class Model:
     """A scored model: what MLflow knows of it, its evidence, and the folder of its scores and pictures."""
 
-    found: Found
+    found: TrackedModel
     evidence: Evaluation
     folder: Path
 

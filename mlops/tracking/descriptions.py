@@ -1,4 +1,4 @@
-"""The door to what MLflow's pages say of a version: tags and descriptions, which a person may write too."""
+"""Descriptions of versions and models on MLflow's pages, and tags that go with them; a person may write them too."""
 
 import hashlib
 from pathlib import Path
@@ -7,71 +7,71 @@ from tempfile import TemporaryDirectory
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from mlops.tracking import versions as registry
+from mlops.tracking.versions import champion
 
 OPPONENT_TAG = "compared.with"
 """Tag of a version: the champion that it was last compared with."""
 VERDICT_TAG = "verdict"
-"""Tag of a version: how that comparison ended, in a few words."""
+"""Tag of a version: the outcome of that comparison, in a few words."""
 CARD_TAG = "card.sha256"
 """Tag of a version and of a model: sha256 of the description that we wrote; another one is a person's."""
 MODEL_CARD = "card/model.md"
-"""Artifact of a version's run: what the registered model's description says while that version is champion."""
+"""Artifact of a version's run: the description of the registered model while that version is champion."""
 
 
 def opponent(client: MlflowClient, name: str, number: str, reigning: str | None) -> str | None:
-    """Return the version that another is compared with, and note it: the champion or, for itself, the one before it.
+    """Return the version to compare a version with, and record it: the champion or, for the champion, the one before.
 
     Args:
         client: of the tracking store.
         name: of the registered model.
         number: of the version that is compared.
-        reigning: the champion's number, before this version could become it.
+        reigning: number of the champion before the decision on this version.
 
     Returns:
         A number, if there is or was a champion other than this version.
     """
-    noted = client.get_model_version(name, number).tags.get(OPPONENT_TAG)
     if reigning in (None, number):
-        return noted
+        recorded: str | None = client.get_model_version(name, number).tags.get(OPPONENT_TAG)
+        return recorded
     tag_version(client, name, number, {OPPONENT_TAG: reigning})
     return reigning
 
 
 def tag_version(client: MlflowClient, name: str, number: str, tags: dict[str, str]) -> None:
-    """Write tags of a version that are not there as they are."""
-    known = client.get_model_version(name, number).tags
+    """Write the tags of a version that differ from those it has."""
+    present = client.get_model_version(name, number).tags
     for key, value in tags.items():
-        if known.get(key) != value:
+        if present.get(key) != value:
             client.set_model_version_tag(name, number, key, value)
 
 
 def describe_version(client: MlflowClient, name: str, number: str, text: str) -> None:
     """Write the description of a version, unless a person did."""
-    found, digest = client.get_model_version(name, number), hashlib.sha256(text.encode()).hexdigest()
-    if _is_ours(found.description, found.tags) and found.description != text:
-        client.set_model_version_tag(name, number, CARD_TAG, digest)
+    version = client.get_model_version(name, number)
+    if _is_ours(version.description, version.tags) and version.description != text:
+        client.set_model_version_tag(name, number, CARD_TAG, _sha256(text))
         client.update_model_version(name, number, text)
 
 
 def describe_model(client: MlflowClient, name: str, text: str) -> None:
     """Write the description of a registered model, unless a person did."""
-    found, digest = client.get_registered_model(name), hashlib.sha256(text.encode()).hexdigest()
-    if _is_ours(found.description, found.tags) and found.description != text:
-        client.set_registered_model_tag(name, CARD_TAG, digest)
+    model = client.get_registered_model(name)
+    if _is_ours(model.description, model.tags) and model.description != text:
+        client.set_registered_model_tag(name, CARD_TAG, _sha256(text))
         client.update_registered_model(name, text)
 
 
 def describe_champion(client: MlflowClient, name: str) -> None:
     """Write the champion's card as the description of the registered model, if there is a champion."""
-    number = registry.champion(client, name)
+    number = champion(client, name)
     if number is not None:
         run_id = str(client.get_model_version(name, number).run_id)
         describe_model(client, name, _model_card(client, run_id) or f"Version {number} is champion.")
 
 
 def _model_card(client: MlflowClient, run_id: str) -> str | None:
-    """Return what `register` wrote into a run; None for a version that it did not make."""
+    """Return the card that `register` wrote into a run; None for a version that it did not make."""
     with TemporaryDirectory() as folder:
         try:
             return Path(client.download_artifacts(run_id, MODEL_CARD, folder)).read_text(encoding="utf-8")
@@ -80,4 +80,8 @@ def _model_card(client: MlflowClient, run_id: str) -> str | None:
 
 
 def _is_ours(description: str | None, tags: dict[str, str]) -> bool:
-    return not description or hashlib.sha256(description.encode()).hexdigest() == tags.get(CARD_TAG)
+    return not description or _sha256(description) == tags.get(CARD_TAG)
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

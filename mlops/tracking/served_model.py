@@ -1,4 +1,4 @@
-"""The registered model, as code: MLflow copies this file and `gan_core` beside the weights and runs it; no pickle."""
+"""The registered model as code: MLflow stores this file and `gan_core` beside the weights and runs it; no pickle."""
 
 import io
 from collections.abc import Hashable
@@ -45,7 +45,7 @@ class ServedGenerator(PythonModel):
 
         Raises:
             MlflowException: a value is out of range, or the latents are uniform and cannot be truncated. A server
-                answers with status 400 and this message; of any other exception it tells the caller nothing.
+                answers with status 400 and this message; it hides the message of any other exception.
         """
         rows = [_row(record) for record in model_input.to_dict("records")]
         if not 1 <= sum(row["count"] for row in rows) <= MOST_IMAGES:
@@ -61,10 +61,10 @@ class ServedGenerator(PythonModel):
 
 
 def _row(record: dict[Hashable, Any]) -> dict[str, Any]:
-    """Return the arguments of a bank, with defaults where a column or its value is missing."""
+    """Return the arguments of `z_bank`, with defaults if a column or its value is missing."""
     given = {name: value for name, value in record.items() if not pd.isna(value)}
     if "seed" not in given:
-        raise _refusal("every row needs a seed")
+        raise _refusal("a row has no seed; give every row one")
     row = {"seed": int(given["seed"]), "count": int(given.get("count", 1)), "first": int(given.get("first", 0))}
     if row["seed"] < 0 or row["count"] < 1 or row["first"] < 0:
         raise _refusal(f"seed and first must be at least 0 and count at least 1, got {row}")

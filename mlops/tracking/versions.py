@@ -1,27 +1,27 @@
-"""The door to MLflow's model registry: its versions, and what a run keeps of them."""
+"""Versions of registered models in MLflow: finding the one that is meant, adding one, reading what its run holds."""
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib import metadata
 from pathlib import Path
 
 import mlflow
 import pandas as pd
 from mlflow import MlflowClient
-from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 
+from mlops.project.code_digest import ROOT
 from mlops.project.errors import UserError
 from mlops.promotion.history import ModelId
 from mlops.tracking.runs import KEY_TAG
 
 CHAMPION = "champion"
 WEIGHTS_TAG, PASSPORT_TAG = "generator.sha256", "passport"
-ROOT = Path(__file__).resolve().parents[2]
 REQUIREMENTS = ("torch", "numpy", "safetensors", "pandas", "pillow", "mlflow")
 SIGNATURE = ModelSignature(
     inputs=Schema(
@@ -36,12 +36,38 @@ SIGNATURE = ModelSignature(
 )
 
 
-def find_version(client: MlflowClient, name: str, run_id: str, weights_sha256: str) -> ModelVersion | None:
-    """Return the version that holds these weights and comes from this run."""
-    for found in client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'"):
-        if found.tags.get(WEIGHTS_TAG) == weights_sha256:
-            return found
-    return None
+def find_version(client: MlflowClient, name: str, model: str) -> ModelVersion:
+    """Return the version that a person names.
+
+    Args:
+        client: of the tracking store.
+        name: of the registered model to which a number or an alias alone belongs.
+        model: a version's number, an alias, `models:/NAME/VERSION` or `models:/NAME@ALIAS`.
+
+    Returns:
+        The version.
+
+    Raises:
+        UserError: there is none.
+    """
+    if address := re.fullmatch(r"(?:models:/([^/@']+)[/@])?([^/@']+)", model):
+        name, key = address[1] or name, address[2]
+        get = client.get_model_version if key.isdecimal() else client.get_model_version_by_alias
+        with suppress(MlflowException):
+            return get(name, key)
+    models = client.search_registered_models(f"name = '{name}'")
+    known = [*reversed(versions(client, name)), *(sorted(models[0].aliases) if models else [])]
+    raise UserError(
+        f"there is no model {model!r} in {mlflow.get_tracking_uri()}; {name} there has "
+        f"{', '.join(known) or 'no version, and `make run` registers one'}: give a number, an alias, "
+        "models:/NAME/VERSION or models:/NAME@ALIAS, or set MLFLOW_TRACKING_URI to the store that has it"
+    )
+
+
+def registered_version(client: MlflowClient, name: str, run_id: str, weights_sha256: str) -> ModelVersion | None:
+    """Return the version that holds these weights and comes from this run, if there is one."""
+    of_run = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
+    return next((version for version in of_run if version.tags.get(WEIGHTS_TAG) == weights_sha256), None)
 
 
 def add_version(name: str, run_id: str, generator: Path, tags: dict[str, str]) -> ModelVersion:
@@ -62,88 +88,57 @@ def add_version(name: str, run_id: str, generator: Path, tags: dict[str, str]) -
             python_model=str(Path(__file__).with_name("served_model.py")),
             artifacts={"generator": str(generator)},
             code_paths=[str(ROOT / "gan_core")],
-            pip_requirements=[f"{package}=={version(package)}" for package in REQUIREMENTS],
+            pip_requirements=[f"{package}=={metadata.version(package)}" for package in REQUIREMENTS],
             signature=SIGNATURE,
             input_example=pd.DataFrame({"seed": [0, 1], "count": [1, 2]}),
         )
     return mlflow.register_model(model.model_uri, name, tags=tags)
 
 
-def named_version(client: MlflowClient, name: str, which: str) -> ModelVersion:
-    """Return the version of a registered model that a number or an alias names.
-
-    Args:
-        client: of the tracking store.
-        name: of the registered model.
-        which: number or alias.
-
-    Returns:
-        The version.
-
-    Raises:
-        UserError: there is none.
-    """
-    try:
-        by_name = client.get_model_version if which.isdigit() else client.get_model_version_by_alias
-        return by_name(name, which)
-    except MlflowException:
-        known = sorted(int(found.version) for found in client.search_model_versions(f"name = '{name}'"))
-        raise UserError(
-            f"MLflow has no {name} {which} (versions there: {', '.join(map(str, known)) or 'none'}; store: "
-            f"{mlflow.get_tracking_uri()}); name another, or set MLFLOW_TRACKING_URI to the store that has it"
-        ) from None
-
-
 def versions(client: MlflowClient, name: str) -> dict[str, dict[str, str]]:
     """Return the tags of all versions of a registered model by their numbers, the newest first."""
-    found = {str(item.version): dict(item.tags) for item in client.search_model_versions(f"name = '{name}'")}
-    return dict(sorted(found.items(), key=lambda item: -int(item[0])))
+    tags = {str(version.version): dict(version.tags) for version in client.search_model_versions(f"name = '{name}'")}
+    return dict(sorted(tags.items(), key=lambda item: -int(item[0])))
 
 
-def number_of(who: ModelId | None, found: dict[str, dict[str, str]]) -> str | None:
+def number_of(model_id: ModelId | None, tags: dict[str, dict[str, str]]) -> str | None:
     """Return the newest version with these weights and scores, else the newest with these weights, if there is one."""
-    if who is None:
+    if model_id is None:
         return None
-    held = [number for number, tags in found.items() if tags.get(WEIGHTS_TAG) == who.weights]
-    exact = [number for number in held if found[number].get(PASSPORT_TAG) == who.passport]
-    return next(iter([*exact, *held]), None)
+    same = [number for number in tags if tags[number].get(WEIGHTS_TAG) == model_id.weights]
+    exact = [number for number in same if tags[number].get(PASSPORT_TAG) == model_id.passport]
+    return next(iter([*exact, *same]), None)
 
 
-def identity(name: str, number: int, found: dict[str, dict[str, str]]) -> ModelId:
-    """Return whom a version holds.
+def model_id(version: ModelVersion) -> ModelId:
+    """Return what a version holds, from its tags.
 
     Args:
-        name: of the registered model.
-        number: of the version.
-        found: its `versions`.
+        version: of a registered model.
 
     Returns:
-        Its identity.
+        Its identity in the ledger.
 
     Raises:
-        UserError: there is no such version, or it was not made by `register`.
+        UserError: `register` did not make it.
     """
-    if str(number) not in found:
-        known = ", ".join(sorted(found, key=int)) or "none"
-        raise UserError(f"{name} has no version {number}; its versions are: {known}")
-    tags = found[str(number)]
-    if missing := [tag for tag in (WEIGHTS_TAG, PASSPORT_TAG) if tag not in tags]:
+    if missing := [tag for tag in (WEIGHTS_TAG, PASSPORT_TAG) if tag not in version.tags]:
         raise UserError(
-            f"version {number} of {name} has no tag {' and no tag '.join(missing)}, so nobody knows what it holds; "
-            "choose one that dvc repro register has made"
+            f"version {version.version} of {version.name} has no tag {' and no tag '.join(missing)}, so its weights "
+            "and scores are unknown; name a version that `dvc repro register` has made"
         )
-    return ModelId(tags[WEIGHTS_TAG], tags[PASSPORT_TAG], tags.get(KEY_TAG, ""))
+    return ModelId(version.tags[WEIGHTS_TAG], version.tags[PASSPORT_TAG], version.tags.get(KEY_TAG, ""))
 
 
 def champion(client: MlflowClient, name: str) -> str | None:
-    """Return the version that bears the alias `champion`, if any does."""
+    """Return the number of the version that bears the alias `champion`, if any does."""
     models = client.search_registered_models(f"name = '{name}'")
     return str(models[0].aliases[CHAMPION]) if models and CHAMPION in models[0].aliases else None
 
 
 @dataclass(frozen=True)
-class Found:
-    """A model as MLflow knows it; `version` is None for a run that was never registered."""
+class TrackedModel:
+    """A model in MLflow; `version` is None for a run that was never registered, `tags` and `params` are the run's."""
 
     run_id: str
     run_name: str
@@ -153,39 +148,36 @@ class Found:
     params: dict[str, str]
 
 
-def find_model(client: MlflowClient, name: str, wanted: str) -> Found:
-    """Return the model that a person means.
+def find_model(client: MlflowClient, name: str, model: str) -> TrackedModel:
+    """Return a version or a run that a person names.
 
     Args:
         client: of the tracking store.
         name: of the registered model.
-        wanted: the number of a version, an alias, or the id of a run.
+        model: as for `find_version`, or the id of a run: 32 hexadecimal digits.
 
     Returns:
-        The model, and the parameters and tags of its run.
+        The model, with the parameters and tags of its run.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or its run is deleted.
     """
-    if not re.fullmatch("[0-9a-f]{32}", wanted):
-        registered = named_version(client, name, wanted)
-        return _found(client.get_run(registered.run_id or ""), str(registered.version), tuple(registered.aliases))
+    version = None if re.fullmatch("[0-9a-f]{32}", model) else find_version(client, name, model)
+    run_id = str(version.run_id) if version else model
     try:
-        return _found(client.get_run(wanted), None, ())
+        run = client.get_run(run_id)
     except MlflowException as error:
-        raise UserError(f"MLflow has no run {wanted}: {error.message}; name another, or a version of {name}") from None
+        raise UserError(f"MLflow has no run {run_id}: {error.message}; name another, or a version of {name}") from None
+    number, aliases = (str(version.version), tuple(version.aliases)) if version else (None, ())
+    return TrackedModel(run_id, run.info.run_name, number, aliases, dict(run.data.tags), dict(run.data.params))
 
 
-def _found(run: Run, version: str | None, aliases: tuple[str, ...]) -> Found:
-    return Found(run.info.run_id, run.info.run_name, version, aliases, dict(run.data.tags), dict(run.data.params))
-
-
-def fetch_evaluation(client: MlflowClient, found: Found, names: Iterable[str], target: Path) -> Path:
-    """Copy files that `register` has put into a run to a folder.
+def fetch_evaluation(client: MlflowClient, model: TrackedModel, names: Iterable[str], target: Path) -> Path:
+    """Download files that `register` has written into a run.
 
     Args:
         client: of the tracking store.
-        found: the model.
+        model: whose run it is.
         names: of files that `evaluate` wrote.
         target: an existing folder.
 
@@ -195,11 +187,10 @@ def fetch_evaluation(client: MlflowClient, found: Found, names: Iterable[str], t
     Raises:
         UserError: the run lacks one of them.
     """
-    there = {Path(file.path).name for file in client.list_artifacts(found.run_id, "evaluation")}
-    missing = [name for name in names if name not in there]
-    if missing:
+    artifacts = {Path(file.path).name for file in client.list_artifacts(model.run_id, "evaluation")}
+    if missing := [name for name in names if name not in artifacts]:
         raise UserError(
-            f"run {found.run_name} ({found.run_id}) has no {', '.join(missing)}: it was not scored, or by an older "
+            f"run {model.run_name} ({model.run_id}) has no {', '.join(missing)}: it was not scored, or by an older "
             "version of this project; run dvc repro with its params.yaml, which registers it with scores and intervals"
         )
-    return Path(client.download_artifacts(found.run_id, "evaluation", str(target)))
+    return Path(client.download_artifacts(model.run_id, "evaluation", str(target)))

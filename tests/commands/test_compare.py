@@ -1,4 +1,4 @@
-"""`python -m commands.compare` finds models in MLflow as a person names them and refuses what cannot be compared."""
+"""`python -m commands.compare` reads models from MLflow and refuses what cannot be compared."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,9 +9,7 @@ from mlflow import MlflowClient
 from ruamel.yaml import YAML
 
 from commands.compare import main
-from mlops.project.errors import UserError
 from mlops.scoring.comparison import Model
-from mlops.scoring.passport import PassportError
 from mlops.tracking.runs import connect
 from tests.project import ROOT
 
@@ -40,6 +38,10 @@ class Registry:
         return run_id
 
 
+def run(*arguments: str) -> None:
+    main(arguments, standalone_mode=False)
+
+
 @pytest.fixture
 def registry(root: Path, request: pytest.FixtureRequest) -> Registry:
     yaml = YAML()
@@ -60,12 +62,12 @@ def test_a_version_an_alias_and_a_run_are_compared(
     for model in models[:2]:
         registry.version(model)
     registry.client.set_registered_model_alias(registry.name, "champion", "1")
-    main(["champion", "2", registry.run(models[2]), "--html", str(root / "new" / "page.html")])
-    said = capsys.readouterr().out
+    run("champion", "2", registry.run(models[2]), "--html", str(root / "new" / "page.html"))
+    printed = capsys.readouterr().out
     shown = [model.interval("fid", "sampling") for model in models]
-    assert f"Version 2 is better than version 1 (champion) in fid_digits: {shown[1]} against {shown[0]}." in said
-    assert "Run run-of-3 against version 1 (champion): cannot tell in fid_digits." in said
-    assert all(interval in said.split("against version 1 (champion):\n")[0] for interval in shown)
+    assert f"Version 2 is better than version 1 (champion) in fid_digits: {shown[1]} against {shown[0]}." in printed
+    assert "Run run-of-3 against version 1 (champion): cannot tell in fid_digits." in printed
+    assert all(interval in printed.split("against version 1 (champion):\n")[0] for interval in shown)
     page = (root / "new" / "page.html").read_text()
     assert "Version 2 is better than version 1 (champion) in fid_digits" in page
 
@@ -75,23 +77,15 @@ def test_the_metric_can_be_chosen(
 ) -> None:
     for number in (1, 2):
         registry.version(made_model(number, 3.0))
-    main(["1", "2", "--metric", "is"])
+    run("1", "2", "--metric", "is")
     assert "Version 2 against version 1: cannot tell in is_digits." in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ("unknown", "message"),
-    [
-        ("7", r"MLflow has no {name} 7 \(versions there: 1; store: .*\); name another, or set MLFLOW_TRACKING_URI"),
-        ("nobody", r"MLflow has no {name} nobody \(versions there: 1; store: .*\); name another"),
-        ("f" * 32, r"MLflow has no run f{{32}}: .*; name another, or a version of {name}"),
-    ],
-    ids=["number", "alias", "run"],
-)
-def test_what_is_not_there_is_named(unknown: str, message: str, registry: Registry, made_model: MakeModel) -> None:
+@pytest.mark.parametrize("unknown", ["7", "nobody", "f" * 32], ids=["number", "alias", "run"])
+def test_what_is_not_there_is_named(unknown: str, registry: Registry, made_model: MakeModel) -> None:
     registry.version(made_model(1, 3.0))
-    with pytest.raises(UserError, match=message.format(name=registry.name)):
-        main(["1", unknown])
+    with pytest.raises(SystemExit, match=f"{unknown}.*{registry.name}"):
+        run("1", unknown)
 
 
 def test_a_run_without_scores_is_refused(registry: Registry, made_model: MakeModel) -> None:
@@ -99,16 +93,14 @@ def test_a_run_without_scores_is_refused(registry: Registry, made_model: MakeMod
     model = made_model(2, 3.0)
     (model.folder / "banks.csv").unlink()
     run_id = registry.run(model)
-    with pytest.raises(UserError, match=rf"run run-of-2 \({run_id}\) has no banks\.csv: .* dvc repro"):
-        main(["1", run_id])
+    with pytest.raises(SystemExit, match=rf"{run_id}.*banks\.csv"):
+        run("1", run_id)
 
 
 def test_scores_under_different_passports_are_refused(registry: Registry, made_model: MakeModel, root: Path) -> None:
     first = made_model(1, 3.0)
     registry.version(first)
     registry.version(made_model(2, 2.0, passport=first.evidence.passport | {"device": "cuda", "threads": 2}))
-    with pytest.raises(
-        PassportError, match=r"version 1 and version 2 (.|\n)*device: cpu and cuda(.|\n)*threads: 1 and 2"
-    ):
-        main(["1", "2", "--html", str(root / "page.html")])
+    with pytest.raises(SystemExit, match=r"device: cpu and cuda(.|\n)*threads: 1 and 2"):
+        run("1", "2", "--html", str(root / "page.html"))
     assert not (root / "page.html").exists()

