@@ -1,13 +1,14 @@
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from hypothesis import settings
 
+from tests.images import draw
 from tests.offline import offline
-from tests.project import Project, clone
+from tests.project import LONGER, Project, clone
 from tests.servers import Deployment, FlowRun, deployment
 
 pytest_plugins = ["tests.fixtures"]
@@ -20,7 +21,7 @@ settings.register_profile("equilibrium", derandomize=True, deadline=None, max_ex
 settings.load_profile("equilibrium")
 
 
-CLONES = {"project", "finished", "deployed", "mnist"}
+CLONES = {"project", "finished", "experiment", "deployed", "champion", "stubbed", "mnist"}
 """Fixtures whose tests run in clones of the project, and mostly wait for other processes."""
 
 
@@ -34,6 +35,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> Iterator[None]:
+    import torch  # here, for a list of the tests, or help, needs none
+
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -57,7 +60,7 @@ def project(tmp_path: Path) -> Callable[[], Project]:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """Return a clone in which the whole pipeline has run once, the network cut off; nobody may change it.
 
-    Its model is the champion, and whatever runs there has no network either; its copies have.
+    Its model is the champion. Whatever runs there has no network either; copies of it have.
     """
     folder = tmp_path_factory.mktemp("finished")
     project = clone(folder / "project", variables=offline(folder / "project", folder / "hook"))
@@ -67,11 +70,40 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 @pytest.fixture(scope="session")
+def experiment(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, str]:
+    """Return a copy of `finished` in which `dvc exp run` trained once more, and its output; nobody may change it."""
+    project = finished.copy(tmp_path_factory.mktemp("experiment") / "project")
+    project.commit()
+    changes = [f"--set-param=train.{name}={value}" for name, value in LONGER.items()]
+    return project, project.dvc("exp", "run", *changes)
+
+
+@pytest.fixture(scope="session")
+def champion(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """Return a project whose champion learned a folder of images, under parameters that git does not have.
+
+    Among a thousand images of two classes are some that are odd, and `UNREADABLE`.
+    """
+    project = clone(tmp_path_factory.mktemp("champion") / "project")
+    draw(project.root / "pictures")
+    assert project.run(sys.executable, "-m", "commands.preset", "images-32", "pictures").returncode == 0
+    project.set(
+        extractor={"epochs": 1},
+        network={"generator_width": 8, "discriminator_width": 8},
+        train={"seed": 1, "steps": 20, "report_every": 10},
+        evaluate={"banks": 4},
+        register={"max_fid_ratio_to_real": 1e9, "max_fid_ratio_to_noise": 1e9, "max_excess_near_copies": 1.0},
+    )
+    project.dvc("repro")
+    return project
+
+
+@pytest.fixture(scope="session")
 def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     """Return `gan-training/local` of a clone, with a server and a worker."""
     folder = tmp_path_factory.mktemp("deployed")
-    with deployment(clone(folder / "project"), folder) as found:
-        yield found
+    with deployment(clone(folder / "project"), folder) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -5,22 +5,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from gan_core.config import ComputeConfig, NetworkConfig, TrainConfig
-from gan_core.generation.generator_file import save_generator
-from gan_core.metrics.intervals import interval
-from gan_core.networks.build import build_generator
 from mlops.project import params
 from mlops.project.identity import file_digest
 from mlops.project.params import Params
-from mlops.tracking.runs import connect
-from mlops.tracking.versions import CHAMPION, WEIGHTS_TAG, add_version
-from stages.fetch import fetch
-from stages.prepare import prepare
 
-if TYPE_CHECKING:  # importing MLflow takes seconds
+if TYPE_CHECKING:  # MLflow, pandas and torch take seconds, so fixtures import what needs them
     from mlops.scoring.comparison import Model
 
 ROOT = Path(__file__).parents[1]
@@ -45,6 +37,9 @@ def committed() -> Params:
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory, committed: Params) -> Path:
     """Return the prepared digits."""
+    from stages.fetch import fetch
+    from stages.prepare import prepare
+
     folder = tmp_path_factory.mktemp("digits")
     fetch(folder / "raw", data=committed.data)
     prepare(folder / "raw", folder / "prepared", data=committed.data, prepare=committed.prepare)
@@ -90,6 +85,11 @@ def train_tiny(root: Path, prepared: Path, committed: Params) -> Callable[..., P
 @pytest.fixture(scope="session")
 def registered(tmp_path_factory: pytest.TempPathFactory, tracking_uri: str) -> dict[str, str]:
     """Return the names of registered models, each with a champion, by the distribution of their latents."""
+    from gan_core.generation.generator_file import save_generator
+    from gan_core.networks.build import build_generator
+    from mlops.tracking.runs import connect
+    from mlops.tracking.versions import CHAMPION, WEIGHTS_TAG, add_version
+
     folder = tmp_path_factory.mktemp("registered")
     network = NetworkConfig("mlp", 4, "normal", 32, 8, 2, 0.0)
     names = {"normal": "fresh-normal", "uniform": "fresh-uniform"}
@@ -114,8 +114,10 @@ def registered(tmp_path_factory: pytest.TempPathFactory, tracking_uri: str) -> d
 @pytest.fixture
 def made_model(tmp_path: Path) -> "Callable[..., Model]":
     """Return a function that makes up a scored model, whose banks of z spread by `spread` around its mean FID."""
+    import pandas as pd
     from PIL import Image
 
+    from gan_core.metrics.intervals import interval
     from mlops.project.result_files import BANKS, SCORES, save_json
     from mlops.project.result_files import PASSPORT as PAPER
     from mlops.scoring.comparison import PICTURES, Model

@@ -2,8 +2,10 @@
 
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,17 @@ TINY: dict[str, dict[str, Any]] = {
     "network": {"family": "mlp", "z_dim": 8, "generator_width": 16, "discriminator_width": 16},
     "train": {"steps": 60, "batch_size": 16, "report_every": 10, "sample_every": 30, "checkpoint_every": 20},
 }
+LONGER = {"seed": 1, "steps": 1500, "report_every": 1, "sample_every": 500, "checkpoint_every": 100}
+"""What the second training of a project has in the section `train`; long enough to be killed."""
 DENSITY_PARAMS = Path("experiments/densities/params.yaml")
+MLFLOW_PLACES = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+    ("logged_models", "artifact_location"),
+)
+"""Where MLflow's store holds absolute paths: table and column."""
 FOREIGN = ("PREFECT_", "MLFLOW_", "DVC_", "EQUILIBRIUM_")
 
 
@@ -40,7 +52,7 @@ def tiny_densities(values: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Project:
-    """A clean clone with tiny parameters and a DVC cache of its own."""
+    """A clone with tiny parameters and a DVC cache of its own."""
 
     root: Path
     variables: dict[str, str] = field(default_factory=dict)
@@ -69,6 +81,21 @@ class Project:
         names = ["models/generator.safetensors", "reports/training/history.csv", "reports/evaluation/scores.json"]
         return {name: (self.root / name).read_bytes() for name in names}
 
+    def copy(self, target: Path) -> "Project":
+        """Copy everything to a new folder, with DVC's cache and MLflow's store, which then names its new place."""
+        shutil.copytree(self.root, target, symlinks=True)
+        with closing(sqlite3.connect(target / ".mlflow" / "mlflow.db")) as store, store:
+            for table, column in MLFLOW_PLACES:
+                change = f"UPDATE {table} SET {column} = replace({column}, ?, ?)"
+                store.execute(change, (str(self.root), str(target)))
+        return Project(target)
+
+    def commit(self) -> None:
+        """Commit all that git does not ignore."""
+        git = ("git", "-c", "user.name=test", "-c", "user.email=test@example.org")
+        for command in (("add", "-A"), ("commit", "-q", "-m", "a test")):
+            assert self.run(*git, *command).returncode == 0
+
     def set(self, **sections: dict[str, Any]) -> None:
         """Change values in params.yaml."""
         path = self.root / "params.yaml"
@@ -93,7 +120,6 @@ def clone(target: Path, variables: dict[str, str] | None = None) -> Project:
             shutil.copy2(ROOT / name, target / name)
     project = Project(target, variables or {})
     project.set(**TINY)
-    git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.org"]
-    for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "clone"]):
-        assert project.run(*git, *command).returncode == 0
+    assert project.run("git", "init", "-q").returncode == 0
+    project.commit()
     return project

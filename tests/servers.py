@@ -1,4 +1,4 @@
-"""The servers that customers look at, each on a free port; whoever starts one ends it with all that it started."""
+"""The servers that users look at, each on a free port; whoever starts one ends it with all that it started."""
 
 import os
 import re
@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +19,38 @@ import psutil  # type: ignore[import-untyped]  # has no stubs among the locked p
 
 from tests.project import Project, environment
 
-TIMEOUT = 120.0
-"""Seconds to wait for what takes some seconds on an idle machine."""
+TIMEOUT = 300.0
+"""Seconds to wait for what takes some seconds on an idle machine; a busy one may take many times as long."""
+FLOW_TIMEOUT = 1800
+"""Seconds to wait for a flow run, which takes up to a minute on an idle machine."""
+STARTS = 3
+"""How often a server is started: another process may take its port before it does."""
 BIN = Path(sys.executable).parent
 QUIET = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
-def wait_for(found: Callable[[], object], what: str) -> None:
-    """Wait until a function finds something."""
-    end = time.monotonic() + TIMEOUT
-    while time.monotonic() < end:
-        if found():
+def wait_for(condition: Callable[[], object], what: str, process: subprocess.Popen[bytes] | None = None) -> None:
+    """Wait until a condition holds.
+
+    Args:
+        condition: asked again and again.
+        what: message of the error.
+        process: brings it about; if it has ended before, there is nothing to wait for.
+
+    Raises:
+        TimeoutError: the condition does not hold after `TIMEOUT` seconds.
+        ChildProcessError: the process has ended and the condition does not hold.
+    """
+    deadline = time.monotonic() + TIMEOUT
+    while True:
+        ended = process is not None and process.poll() is not None
+        if condition():
             return
-        time.sleep(0.2)
-    raise TimeoutError(what)
+        if ended:
+            raise ChildProcessError(what)
+        if time.monotonic() > deadline:
+            raise TimeoutError(what)
+        time.sleep(0.05)
 
 
 def free_port() -> int:
@@ -81,23 +100,51 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 def stage_processes(root: Path) -> list[int]:
     """Return the ids of the processes that work for a stage in a folder: DVC and the stage itself."""
-    found = []
+    pids = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             if Path(process.cwd()) == root and {"dvc", "stages"} & set(process.cmdline()):
-                found.append(process.pid)
-    return found
+                pids.append(process.pid)
+    return pids
+
+
+@contextmanager
+def serving(project: Project, log: Path, *command: str, health: str, api: str = "") -> Iterator[str]:
+    """Run a server in the project while the block lasts; yield its address as soon as it is healthy.
+
+    Args:
+        project: in whose folder it runs.
+        log: file for its output.
+        command: program and arguments; a free port follows.
+        health: path that answers with 200 once the server is up.
+        api: path of what clients of the server, itself included, find in the variable PREFECT_API_URL.
+
+    Raises:
+        TimeoutError: it runs but is not healthy.
+        ChildProcessError: it ended, on each of several ports.
+    """
+    for start in range(1, STARTS + 1):
+        port = free_port()
+        address = f"http://127.0.0.1:{port}"
+        variables = {"PREFECT_API_URL": f"{address}{api}"} if api else {}
+        with running(project, log, *command, str(port), **variables) as process:
+            try:
+                wait_for(partial(answers, f"{address}{health}"), f"{command[0]} is not healthy; see {log}", process)
+            except ChildProcessError:
+                if start == STARTS:
+                    raise
+                continue
+            yield address
+            return
 
 
 @contextmanager
 def mlflow_server(project: Project, log: Path) -> Iterator[str]:
     """Serve the project's own tracking store, as `make ui` does; yield the address."""
-    port, home = str(free_port()), project.root / ".mlflow"
+    home = project.root / ".mlflow"
     store = ("--backend-store-uri", f"sqlite:///{home}/mlflow.db", "--artifacts-destination", str(home / "artifacts"))
-    command = (str(BIN / "mlflow"), "server", "--host", "127.0.0.1", "--port", port, "--workers", "1", *store)
-    address = f"http://127.0.0.1:{port}"
-    with running(project, log, *command):
-        wait_for(lambda: answers(f"{address}/health"), f"MLflow does not answer; see {log}")
+    command = (str(BIN / "mlflow"), "server", "--host", "127.0.0.1", "--workers", "1", *store, "--port")
+    with serving(project, log, *command, health="/health") as address:
         yield address
 
 
@@ -131,42 +178,39 @@ class Deployment:
     def run(self, *options: str, flow: str = "gan-training") -> FlowRun:
         """Run the deployment of a flow; the options say whether to wait for its end."""
         ended = self.prefect("deployment", "run", f"{flow}/local", *options)
-        found = re.search(r"UUID: (\S+)", ended.stdout)
-        assert found is not None, ended.stdout
-        return FlowRun(found[1], ended.returncode)
+        run_id = re.search(r"UUID: (\S+)", ended.stdout)
+        assert run_id is not None, ended.stdout
+        return FlowRun(run_id[1], ended.returncode)
 
     def watch(self, *options: str, flow: str = "gan-training") -> FlowRun:
         """Run the deployment of a flow to its end."""
-        return self.run("--watch", "--watch-timeout", "300", *options, flow=flow)
+        return self.run("--watch", "--watch-timeout", str(FLOW_TIMEOUT), *options, flow=flow)
 
     def ask(self, path: str, **body: Any) -> Any:
         """Return what the server's API answers to a POST."""
-        return httpx.post(f"{self.address}/api/{path}", json=body).raise_for_status().json()
+        return httpx.post(f"{self.address}/api/{path}", json=body, timeout=TIMEOUT).raise_for_status().json()
 
     def state(self, flow_run: FlowRun) -> dict[str, Any]:
         """Return the state of a flow run."""
-        found = httpx.get(f"{self.address}/api/flow_runs/{flow_run.id}").raise_for_status().json()
-        state: dict[str, Any] = found["state"]
+        answer = httpx.get(f"{self.address}/api/flow_runs/{flow_run.id}", timeout=TIMEOUT).raise_for_status()
+        state: dict[str, Any] = answer.json()["state"]
         return state
 
     def tasks(self, flow_run: FlowRun) -> dict[str, str]:
         """Return the task runs of a flow run in the order of their start: name and type of state."""
         mine = {"id": {"any_": [flow_run.id]}}
-        found = self.ask("task_runs/filter", flow_runs=mine, sort="EXPECTED_START_TIME_ASC")
-        return {task["name"]: task["state_type"] for task in found}
+        tasks = self.ask("task_runs/filter", flow_runs=mine, sort="EXPECTED_START_TIME_ASC")
+        return {task["name"]: task["state_type"] for task in tasks}
 
 
 @contextmanager
 def deployment(project: Project, logs: Path) -> Iterator[Deployment]:
     """Start Prefect's server, then `make worker`, which applies prefect.yaml and works for it."""
-    port = str(free_port())
-    address = f"http://127.0.0.1:{port}"
-    server = (str(BIN / "prefect"), "server", "start", "--host", "127.0.0.1", "--port", port)
+    server = (str(BIN / "prefect"), "server", "start", "--host", "127.0.0.1", "--port")
     worker = ("make", "worker", f"BIN={BIN}", "READY=")
-    api = {"PREFECT_API_URL": f"{address}/api"}
-    with running(project, logs / "server.log", *server, **api):
-        wait_for(lambda: answers(f"{address}/api/health"), f"Prefect does not answer; see {logs}")
-        with running(project, logs / "worker.log", *worker, **api):
+    with serving(project, logs / "server.log", *server, health="/api/health", api="/api") as address:
+        variables = {"PREFECT_API_URL": f"{address}/api", "PREFECT_WORKER_QUERY_SECONDS": "2"}  # instead of 10
+        with running(project, logs / "worker.log", *worker, **variables) as process:
             name = f"{address}/api/deployments/name/gan-training/local"
-            wait_for(lambda: answers(name), f"nothing was deployed; see {logs}")
+            wait_for(lambda: answers(name), f"nothing was deployed; see {logs}", process)
             yield Deployment(project, address)

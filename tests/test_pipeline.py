@@ -6,32 +6,35 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from PIL import Image
 
-from tests.project import Project, clone, environment
-from tests.servers import FlowRun
+from tests.images import UNREADABLE
+from tests.project import LONGER, Project, clone, environment
+from tests.servers import FlowRun, wait_for
 
 ROOT = Path(__file__).resolve().parent.parent
 MNIST = ROOT.parent / "shared" / "data" / "mnist"
 pytestmark = pytest.mark.slow
 
-# A stage that does nothing but depend on what dvc.yaml says it depends on.
+# Every stage but `code` writes a hash of all that dvc.yaml lets it depend on, and does nothing else.
 STUB = """
 import hashlib, sys, pathlib, yaml
-entry = yaml.safe_load(open("dvc.yaml"))["stages"][sys.argv[1]]
-paths, params = sys.argv[2:], yaml.safe_load(open("params.yaml"))
+from mlops.project.code_digest import write_digests
+pipeline, params = yaml.safe_load(open("dvc.yaml")), yaml.safe_load(open("params.yaml"))
+name, *paths = sys.argv[1:]
+if name == "code":
+    write_digests("stages", pathlib.Path(*paths))
+    sys.exit()
+entry, digests = pipeline["stages"][name], pathlib.Path(pipeline["vars"][0]["paths"]["digests"])
 inputs, outputs = paths[: -len(entry["outs"])], paths[-len(entry["outs"]) :]
-words = [sys.argv[1], *(str(params[section]) for section in entry["params"])]
-words += [pathlib.Path(path).read_text() for path in inputs]
+words = [name, *(str(params[section]) for section in entry["params"])]
+words += [pathlib.Path(path).read_text() for path in [*inputs, digests / f"{name}.json"]]
 for path in outputs:
     pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
     pathlib.Path(path).write_text(hashlib.sha256("".join(words).encode()).hexdigest())
@@ -40,7 +43,7 @@ PRESETS = {
     "mnist-dcgan": {"generator_width": 8, "discriminator_width": 8},
     "goodfellow2014-mnist": {"generator_width": 64, "discriminator_width": 24},
 }
-"""Of MNIST's, each with the widths of tiny players."""
+"""Of MNIST's, each with the widths of tiny networks."""
 READERS = {
     "compute": {"extractor", "train", "replicate", "diagnose", "evaluate", "register"},
     "data": {"fetch", "prepare", "extractor", "train", "replicate", "diagnose", "evaluate", "register"},
@@ -53,37 +56,59 @@ READERS = {
     "evaluate": {"evaluate", "register"},
     "register": {"register"},
 }
+"""The stages that read a section of params.yaml, and those that follow."""
+CODE = {
+    "gan_core/losses/penalties.py": READERS["train"],
+    "gan_core/metrics/intervals.py": READERS["evaluate"],
+    "mlops/project/progress.py": set[str](),
+}
+"""The stages whose results a file shapes, and those that follow."""
 
 
-def ran(said: str) -> set[str]:
-    """Return the stages that DVC ran, by its output."""
-    return {line.split("'")[1] for line in said.splitlines() if line.startswith("Running stage")}
+def ran(output: str) -> set[str]:
+    """Return the stages that DVC ran, by its output; without `code`, which it runs always."""
+    stages = {line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")}
+    assert "code" in stages
+    return stages - {"code"}
 
 
-def test_touching_a_section_reruns_those_that_read_it_and_what_follows(project: Callable[[], Project]) -> None:
-    place = project()
+@pytest.fixture(scope="module")
+def stubbed(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """Return a clone in which a pipeline of stages that do nothing has run."""
+    place = clone(tmp_path_factory.mktemp("stubbed") / "project")
     (place.root / "stages" / "__main__.py").write_text(STUB)
     assert ran(place.dvc("repro")) == READERS["data"]
-    assert ran(place.dvc("repro")) == set()
+    return place
+
+
+def test_touching_a_section_reruns_those_that_read_it_and_what_follows(stubbed: Project) -> None:
+    assert ran(stubbed.dvc("repro")) == set()
     for section, expected in READERS.items():
-        values = yaml.safe_load((place.root / "params.yaml").read_text())[section]
-        place.set(**{section: {next(iter(values)): "touched"}})
-        assert (section, ran(place.dvc("repro"))) == (section, expected)
+        values = yaml.safe_load((stubbed.root / "params.yaml").read_text())[section]
+        stubbed.set(**{section: {next(iter(values)): "touched"}})
+        assert (section, ran(stubbed.dvc("repro"))) == (section, expected)
 
 
-def test_nothing_runs_again_where_outputs_stay_the_same(project: Callable[[], Project], finished: Project) -> None:
-    place = copied(finished, project)
+def test_changed_code_reruns_those_that_run_it_and_what_follows(stubbed: Project) -> None:
+    for package in ("gan_core", "mlops"):
+        for path in (stubbed.root / package).rglob("*.py"):
+            path.write_text(path.read_text().replace('"""', '"""Other words. ', 1) + "\n# a comment\n")
+    assert ran(stubbed.dvc("repro")) == set()
+    for file, expected in CODE.items():
+        path = stubbed.root / file
+        path.with_name("new_file.py").write_text("NUMBER = 1\n")
+        module = ".".join([*Path(file).parent.parts, "new_file"])
+        path.write_text(path.read_text() + f"\nfrom {module} import NUMBER\n")
+        assert (file, ran(stubbed.dvc("repro"))) == (file, expected)
+        path.with_name("new_file.py").write_text("NUMBER = 2\n")
+        assert (file, ran(stubbed.dvc("repro"))) == (file, expected)
+
+
+def test_nothing_runs_again_if_outputs_stay_the_same(finished: Project, tmp_path: Path) -> None:
+    place = finished.copy(tmp_path / "copy")
     place.set(prepare={"max_refused_share": 0.5})
     assert ran(place.dvc("repro")) == {"prepare", "register"}
     assert ran(place.dvc("repro")) == set()
-
-
-def copied(finished: Project, project: Callable[[], Project]) -> Project:
-    """Return a copy of a project in which the pipeline has run."""
-    root = project().root
-    shutil.rmtree(root)
-    shutil.copytree(finished.root, root, symlinks=True)
-    return Project(root)
 
 
 def test_two_clean_clones_write_the_same_bytes(
@@ -95,43 +120,29 @@ def test_two_clean_clones_write_the_same_bytes(
 
 
 def test_killing_the_pipeline_and_running_it_again_equals_never_stopping(
-    project: Callable[[], Project], finished: Project
+    finished: Project, experiment: tuple[Project, str], tmp_path: Path
 ) -> None:
-    steps = {"steps": 1500, "checkpoint_every": 100, "report_every": 1}
-    place, whole = copied(finished, project), copied(finished, project)
-    for copy in (place, whole):
-        copy.set(train=steps)
+    place = finished.copy(tmp_path / "copy")
+    place.set(train=LONGER)
     command = [sys.executable, "-m", "dvc", "repro"]
     process = subprocess.Popen(
         command, cwd=place.root, env=environment(), stdout=subprocess.DEVNULL, start_new_session=True
     )
-    wait_for(lambda: any((place.root / ".checkpoints").rglob("state.safetensors")), process)
+    checkpoints = place.root / ".checkpoints"
+    wait_for(lambda: any(checkpoints.rglob("state.safetensors")), "training does not start", process)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not (place.root / "models" / "generator.safetensors").exists()
     assert "train: going on from step " in place.dvc("repro", "evaluate")
-    whole.dvc("repro", "evaluate")
+    whole, _ = experiment
     assert place.results() == whole.results()
 
 
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
-    """Wait until something is so, or the process that should bring it about has ended."""
-    deadline = time.monotonic() + 240
-    while not condition():
-        assert process.poll() is None, "the process ended too early"
-        assert time.monotonic() < deadline, "it took longer than 4 minutes"
-        time.sleep(0.02)
-
-
-def test_dvc_shows_metrics_plots_and_experiments(project: Callable[[], Project], finished: Project) -> None:
-    place = copied(finished, project)
-    git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.org"]
-    assert place.run(*git, "add", "-A").returncode == 0
-    assert place.run(*git, "commit", "-q", "-m", "ran").returncode == 0
-    assert ran(place.dvc("exp", "run", "-S", "train.steps=40")) == READERS["train"]
-
+def test_dvc_shows_metrics_plots_and_experiments(finished: Project, experiment: tuple[Project, str]) -> None:
+    place, output = experiment
+    assert ran(output) == READERS["train"]
     (shown,) = [entry for entry in json.loads(place.dvc("exp", "show", "--json")) if entry["rev"] == "workspace"]
-    assert shown["data"]["params"]["params.yaml"]["data"]["train"]["steps"] == 40
+    assert shown["data"]["params"]["params.yaml"]["data"]["train"]["steps"] == LONGER["steps"]
     metrics = json.loads(place.dvc("metrics", "diff", "--json"))
     change = metrics["reports/evaluation/scores.json"]["fid_digits"]
     assert change["old"] == json.loads((finished.root / "reports/evaluation/scores.json").read_text())["fid_digits"]
@@ -145,8 +156,7 @@ def test_dvc_shows_metrics_plots_and_experiments(project: Callable[[], Project],
 def test_a_local_remote_gives_a_clone_everything_but_mlflow(
     project: Callable[[], Project], finished: Project, tmp_path: Path
 ) -> None:
-    place = copied(finished, project)
-    remote = tmp_path / "remote"
+    place, remote = finished.copy(tmp_path / "copy"), tmp_path / "remote"
     place.dvc("remote", "add", "-d", "local", str(remote))
     place.dvc("push")
     second = project()
@@ -196,29 +206,10 @@ def test_mnist_from_a_folder(preset: str, mnist: dict[str, Project]) -> None:
     assert json.loads((place.root / "reports/diagnosis/diagnosis.json").read_text())["sentence"]
 
 
-def test_a_folder_of_a_thousand_images_with_odd_ones_among_them(project: Callable[[], Project], tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    for number in range(1000):
-        path = tmp_path / "images" / ("light" if number % 2 else "dark") / f"{number}.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pixels = rng.integers(0, 128, (40, 50, 3), np.uint8) + np.uint8(127 * (number % 2))
-        Image.fromarray(pixels).save(path)
-    dark = tmp_path / "images" / "dark"
-    picture = Image.fromarray(pixels)
-    picture.convert("CMYK").save(dark / "cmyk.jpg")
-    picture.convert("P").save(dark / "palette.png")
-    Image.fromarray(rng.integers(0, 2**16, (40, 50), np.uint16)).save(dark / "sixteen.png")
-    (dark / "truncated.jpg").write_bytes((dark / "0.jpg").read_bytes()[:300])
-    (dark / "empty.jpg").write_bytes(b"")
-    (dark / "notes.txt").write_text("no image")
-    place = project()
-    assert place.run(sys.executable, "-m", "commands.preset", "images-32", str(tmp_path / "images")).returncode == 0
-    network = {"generator_width": 8, "discriminator_width": 8}
-    place.set(extractor={"epochs": 1}, network=network, train={"steps": 20, "report_every": 10})
-    place.dvc("repro")
-    assert "fid_folder" in json.loads((place.root / "reports/evaluation/scores.json").read_text())
-    manifest = pd.read_parquet(place.root / "data/prepared/manifest.parquet")
+def test_a_folder_of_a_thousand_images_with_odd_ones_among_them(champion: Project) -> None:
+    assert "fid_folder" in json.loads((champion.root / "reports/evaluation/scores.json").read_text())
+    manifest = pd.read_parquet(champion.root / "data/prepared/manifest.parquet")
     refused = manifest[manifest.refused.notna()].set_index("source").refused
-    assert set(refused.index) == {"dark/empty.jpg", "dark/notes.txt", "dark/truncated.jpg"}
+    assert set(refused.index) == UNREADABLE
     assert len(manifest) == 1006
     assert refused["dark/empty.jpg"] != refused["dark/truncated.jpg"]

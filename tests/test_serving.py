@@ -1,6 +1,7 @@
 """From data to served and generated images, without pickle and with the network cut off."""
 
 import base64
+import errno
 import io
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.project import Project
-from tests.servers import BIN, answers, free_port, running, wait_for
+from tests.servers import BIN, TIMEOUT, serving
 
 pytestmark = pytest.mark.slow
 LOAD = """
@@ -33,12 +34,10 @@ def python(project: Project, *arguments: str) -> str:
 
 @pytest.fixture(scope="module")
 def served(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Serve the champion; yield where to ask."""
-    address, log = f"http://127.0.0.1:{free_port()}", tmp_path_factory.mktemp("served") / "server.log"
-    model = ("-m", "models:/gan-generator@champion", "--env-manager", "local")
-    port = ("--host", "127.0.0.1", "-p", address.rsplit(":", 1)[1])
-    with running(finished, log, str(BIN / "mlflow"), "models", "serve", *model, *port):
-        wait_for(lambda: answers(f"{address}/health"), f"the model is not served; see {log}")
+    """Serve the champion; yield the address for requests."""
+    log = tmp_path_factory.mktemp("served") / "server.log"
+    model = ("-m", "models:/gan-generator@champion", "--env-manager", "local", "--host", "127.0.0.1", "-p")
+    with serving(finished, log, str(BIN / "mlflow"), "models", "serve", *model, health="/health") as address:
         yield f"{address}/invocations"
 
 
@@ -50,9 +49,9 @@ def images(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def asked(address: str, *rows: dict[str, Any]) -> list[bytes]:
-    """Return the images that a server answers with."""
-    answer = httpx.post(address, json={"dataframe_records": rows}, timeout=60).raise_for_status().json()
+def served_images(address: str, *rows: dict[str, Any]) -> list[bytes]:
+    """Return the images with which a server answers a request."""
+    answer = httpx.post(address, json={"dataframe_records": rows}, timeout=TIMEOUT).raise_for_status().json()
     return [base64.b64decode(image["png"]) for image in answer["predictions"]]
 
 
@@ -68,7 +67,7 @@ def asked(address: str, *rows: dict[str, Any]) -> list[bytes]:
 def test_the_network_is_cut_off(finished: Project, code: str) -> None:
     ended = finished.run(sys.executable, "-c", code)
     assert ended.returncode == 1
-    assert "the network is cut off" in ended.stdout
+    assert f"[Errno {errno.ENETUNREACH}]" in ended.stdout
 
 
 def test_the_champion_loads(finished: Project, images: Path) -> None:
@@ -79,10 +78,10 @@ def test_the_champion_loads(finished: Project, images: Path) -> None:
 def test_served_images_are_those_that_are_generated(served: str, images: Path) -> None:
     files = [path.read_bytes() for path in sorted((images / "images").iterdir())]
     assert len(files) == 5
-    assert asked(served, {"seed": 7, "count": 5}) == files
+    assert served_images(served, {"seed": 7, "count": 5}) == files
     parts = {"seed": 7, "count": 2, "first": 3}, {"seed": 7, "count": 1, "first": 0}
-    assert asked(served, *parts) == files[3:] + files[:1]
-    with Image.open(io.BytesIO(asked(served, {"seed": 8})[0])) as picture:
+    assert served_images(served, *parts) == files[3:] + files[:1]
+    with Image.open(io.BytesIO(served_images(served, {"seed": 8})[0])) as picture:
         assert (picture.format, picture.size, picture.mode) == ("PNG", (8, 8), "L")
 
 
@@ -92,40 +91,31 @@ def test_truncated_images_are_served_as_they_are_generated(
     folder = tmp_path / "truncated"
     python(finished, "-m", "commands.generate", "3", str(folder), "--seed", "7", "--truncation", "0.5")
     files = [path.read_bytes() for path in sorted((folder / "images").iterdir())]
-    assert asked(served, {"seed": 7, "count": 3, "truncation": 0.5}) == files
+    assert served_images(served, {"seed": 7, "count": 3, "truncation": 0.5}) == files
     assert files[0] != (images / "images" / "000000.png").read_bytes()
 
 
 @pytest.mark.parametrize(
-    ("row", "message"),
+    ("row", "names"),
     [
-        ({"seed": -1}, "seed and first must be at least 0"),
-        ({"seed": "one"}, "Failed to convert column seed"),
-        ({"count": 1}, "missing inputs ['seed']"),
-        ({"seed": 1, "count": 10**9}, "one call gives 1 to 10,000 images"),
-        ({"seed": 1, "truncation": 0}, "truncation must be above 0"),
+        ({"seed": -1}, ["seed"]),
+        ({"seed": "one"}, ["seed"]),
+        ({"count": 1}, ["seed"]),
+        ({"seed": 1, "count": 10**9}, ["10,000"]),
+        ({"seed": 1, "truncation": 0}, ["truncation", "0"]),
     ],
 )
-def test_a_bad_request_is_answered_with_what_is_wrong(served: str, row: dict[str, Any], message: str) -> None:
-    answer = httpx.post(served, json={"dataframe_records": [row]}, timeout=60)
+def test_a_bad_request_is_answered_with_what_is_wrong(served: str, row: dict[str, Any], names: list[str]) -> None:
+    answer = httpx.post(served, json={"dataframe_records": [row]}, timeout=TIMEOUT)
     assert answer.status_code == 400
-    assert message in answer.json()["message"]
+    assert all(name in answer.json()["message"] for name in names)
     assert "Traceback" not in answer.text
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["1", "{images}"], "error: {images} exists and is not empty; remove it"),
-        (["0", "{new}"], "error: COUNT must be at least 1, got 0"),
-        (["1", "{new}", "--model=models:/gan-generator@king"], "error: models:/gan-generator@king: "),
-    ],
-)
-def test_the_command_says_what_is_wrong(
-    finished: Project, images: Path, tmp_path: Path, words: list[str], message: str
-) -> None:
-    folders = {"images": images, "new": tmp_path / "new"}
-    ended = finished.run(sys.executable, "-m", "commands.generate", *(word.format(**folders) for word in words))
+def test_the_command_names_a_model_that_is_not_there(finished: Project, tmp_path: Path) -> None:
+    """Other errors of it are tested without a process; this one is of MLflow, and its last line is ours."""
+    folder, model = tmp_path / "new", "models:/gan-generator@king"
+    ended = finished.run(sys.executable, "-m", "commands.generate", "1", str(folder), f"--model={model}")
     assert ended.returncode == 1
-    assert ended.stdout.splitlines()[-1].startswith(message.format(**folders))
-    assert not folders["new"].exists()
+    assert ended.stdout.splitlines()[-1].startswith(f"error: {model}: ")
+    assert not folder.exists()

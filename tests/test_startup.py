@@ -16,6 +16,7 @@ HEAVY = {
 """What costs a tenth of a second or more to import, or would say that something is where it does not belong."""
 
 USES: dict[str, set[str]] = {
+    "code": set(),
     "fetch": set(),
     "prepare": {"pandas", "PIL"},
     "extractor": {"torch", "safetensors", "torch_fidelity"},
@@ -35,6 +36,19 @@ BROUGHT = {
 }
 """What these libraries import themselves."""
 SLOW = {"extractor", "train", "replicate", "evaluate", "register"}
+CORE = {"torch", "safetensors", "scipy.special", "scipy.stats", "torch_fidelity"}
+CORE |= BROUGHT["torch"] | BROUGHT["torch_fidelity"]
+TABLES = {"pandas", "pyarrow", "PIL"}
+ROOMS = {
+    "project": set[str](),
+    "images": TABLES,
+    "figures": {"matplotlib", "PIL"},
+    "promotion": {"pandas", "pyarrow", "scipy.special", "scipy.stats"},
+    "provenance": {"mlflow", "pandas", "pyarrow"},
+    "runs scoring tracking": CORE | TABLES | {"mlflow"},
+    "cards": TABLES | {"mlflow", "matplotlib", "scipy.special", "scipy.stats"},
+}
+"""What the rooms of `mlops` may load; rooms with the same answer share a process."""
 
 
 def loaded(code: str) -> set[str]:
@@ -46,26 +60,42 @@ def loaded(code: str) -> set[str]:
     return set(ended.stdout.split())
 
 
+def modules(folder: str) -> str:
+    """Return the names of all modules in a folder, however deep, as an import statement lists them."""
+    paths = sorted((ROOT / folder).rglob("[a-z]*.py"))
+    return ", ".join(".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths)
+
+
 @pytest.mark.parametrize(
     "stage", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in STAGES]
 )
 def test_a_stage_loads_what_it_uses_and_nothing_else(stage: str) -> None:
-    found = loaded(f"from stages.__main__ import params, stage_function; params.load(); stage_function('{stage}')")
-    assert found == USES[stage].union(*(BROUGHT.get(name, set()) for name in USES[stage]))
+    heavy = loaded(f"from stages.__main__ import params, stage_function; params.load(); stage_function('{stage}')")
+    assert heavy == USES[stage].union(*(BROUGHT.get(name, set()) for name in USES[stage]))
 
 
 @pytest.mark.parametrize("command", ["compare", "preset", "promote", "rebuild"])
-def test_a_command_that_draws_nothing_loads_nothing_that_draws(command: str) -> None:
+def test_a_command_that_makes_no_images_loads_no_networks(command: str) -> None:
     assert loaded(f"import commands.{command}") <= {"mlflow", "pandas", "pyarrow", "scipy.special", "scipy.stats"}
 
 
 def test_flows_load_nothing_of_what_they_start() -> None:
-    modules = ", ".join(f"flows.{path.stem}" for path in (ROOT / "flows").glob("[a-z]*.py"))
-    assert loaded(f"import {modules}") <= {"prefect"}
+    assert loaded(f"import {modules('flows')}") <= {"prefect"}
 
 
 @pytest.mark.slow
 def test_the_core_loads_neither_flows_nor_tracking_nor_tables() -> None:
-    modules = ", ".join(f"gan_core.{path.stem}" for path in (ROOT / "gan_core").glob("[a-z]*.py"))
-    assert not loaded(f"import {modules}") & {"prefect", "mlflow", "pandas", "pyarrow", "dvc", "matplotlib"}
+    assert loaded(f"import {modules('gan_core')}") <= CORE
     assert loaded("import gan_core") == set()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("rooms", "allowed"), ROOMS.items())
+def test_a_room_loads_no_library_of_another(rooms: str, allowed: set[str]) -> None:
+    names = ", ".join(modules(f"mlops/{room}") for room in rooms.split())
+    assert loaded(f"import {names}") <= allowed
+
+
+def test_every_room_is_checked() -> None:
+    rooms = {path.name for path in (ROOT / "mlops").iterdir() if any(path.glob("[a-z]*.py"))}
+    assert set(" ".join(ROOMS).split()) == rooms

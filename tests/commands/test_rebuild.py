@@ -14,7 +14,7 @@ from mlops.project.errors import UserError
 from mlops.project.identity import dvc_md5, file_digest
 from mlops.project.result_files import load_json, save_json
 from mlops.tracking.runs import connect
-from tests.project import Project, clone, environment
+from tests.project import Project, environment
 from tests.servers import stage_processes, wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -138,30 +138,6 @@ def runs(store: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return [run.info.run_id for run in client.search_runs(experiments)]
 
 
-def draw(folder: Path) -> None:
-    """Draw 80 tiny pictures of two classes."""
-    rng = np.random.default_rng(0)
-    for number in range(80):
-        path = folder / ("light" if number % 2 else "dark") / f"{number}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pixels = rng.integers(0, 128, (8, 8), np.uint8) + np.uint8(127 * (number % 2))
-        Image.fromarray(pixels).save(path)
-
-
-@pytest.fixture(scope="module")
-def champion(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """Return a project whose champion learned pictures of its own, under parameters that git does not have."""
-    project = clone(tmp_path_factory.mktemp("champion") / "project")
-    draw(project.root / "pictures")
-    project.set(
-        data={"name": "folder", "path": "pictures"},
-        train={"seed": 1},
-        register={"max_fid_ratio_to_real": 1e9, "max_fid_ratio_to_noise": 1e9},
-    )
-    project.dvc("repro")
-    return project
-
-
 @pytest.fixture
 def second(champion: Project, tmp_path: Path) -> Project:
     """Return a clean clone of it, with a copy of the pictures."""
@@ -189,7 +165,7 @@ def test_a_clean_clone_makes_the_same_weights_and_no_run(
 
 @pytest.mark.slow
 def test_a_changed_picture_is_named_and_nothing_is_trained(champion: Project, second: Project, tmp_path: Path) -> None:
-    Image.fromarray(np.zeros((8, 8), np.uint8)).save(second.root / "pictures" / "dark" / "4.png")
+    Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save(second.root / "pictures" / "dark" / "4.jpg")
     again = tmp_path / "again"
     command = (sys.executable, "-m", "commands.rebuild", "models:/gan-generator@champion", str(again))
     ended = second.run(*command, **store_of(champion))
@@ -197,7 +173,7 @@ def test_a_changed_picture_is_named_and_nothing_is_trained(champion: Project, se
     error = ended.stdout[ended.stdout.index("error: ") :]
     names = [line.split(":")[0].strip() for line in error.splitlines() if line.startswith("  ")]
     assert names == ["data/prepared", "data/raw", "data/raw/images.tar", "images that differ"]
-    assert "dark/4.png\n" in error
+    assert "dark/4.jpg\n" in error
     assert str(again) in error
     assert "Running stage 'train'" not in ended.stdout
     assert not (again / "models" / "generator.safetensors").exists()

@@ -12,7 +12,7 @@ import pytest
 from tests.servers import Deployment, FlowRun, stage_processes, wait_for
 
 pytestmark = pytest.mark.slow
-STAGES = ["fetch", "prepare", "extractor", "train", "replicate", "diagnose", "evaluate", "register"]
+STAGES = ["code", "fetch", "prepare", "extractor", "train", "replicate", "diagnose", "evaluate", "register"]
 
 
 @contextmanager
@@ -72,7 +72,7 @@ def test_a_failed_stage_speaks_in_the_log_and_in_the_state(deployed: Deployment,
         stage.write_text("from mlops.project.errors import UserError\n" + stage.read_text())
         failed = deployed.watch()
     assert failed.returncode == 1
-    assert deployed.tasks(failed) == dict.fromkeys(STAGES[:6], "COMPLETED") | {"evaluate": "FAILED"}
+    assert deployed.tasks(failed) == dict.fromkeys(STAGES[:7], "COMPLETED") | {"evaluate": "FAILED"}
     state = deployed.state(failed)
     assert state["type"] == "FAILED"
     assert re.search(r"stage evaluate failed \(exit \d+\): planted: the moon is full$", state["message"])
