@@ -1,8 +1,8 @@
 """The docs' pictures, from what this project has made: `make pictures`.
 
 It copies the pictures that the pipelines wrote and takes two screenshots with Debian's `chromium`: MLflow's comparison
-of the two newest versions, and the longest flow run in Prefect. First register two versions (`make run`, change a
-number, `make run`) and run `dvc repro experiments/densities/dvc.yaml`; a picture whose source is missing stays.
+of the two newest versions, and the longest flow run in Prefect. First register two versions (change a number,
+`make run`, change it back, `make run`) and run `dvc repro experiments/densities/dvc.yaml`; a picture whose source is missing stays.
 `power.png` is drawn by `python -m benchmarks.gate`, `prepare.png` and `scale.png` by the benchmarks of these names.
 """
 
@@ -29,8 +29,16 @@ COPIED = {
     f"experiments/densities/pictures/{name}.png": f"densities/{name}.png"
     for name in ("learning", "value", "gradients", "modes")
 }
-WIDTH = 1280
-"""Pixels: the README shows a picture about 900 pixels wide, and a letter must stay readable."""
+WIDTH, MENU = 1280, 200
+"""Pixels of a page, and of the menu on its left, which is cut off: the README shows what remains 900 pixels wide."""
+
+TO_TOP = """row => {
+    const scrolls = box => box.scrollHeight > box.clientHeight && getComputedStyle(box).overflowY !== "visible";
+    let box = row.parentElement;
+    while (!scrolls(box)) box = box.parentElement;
+    box.scrollTop += row.getBoundingClientRect().top - box.getBoundingClientRect().top;
+}"""
+"""Scrolls the box that holds a row until the row is on top."""
 
 
 def copy_pictures() -> None:
@@ -57,6 +65,8 @@ def mlflow_comparison(page: Page, address: str) -> None:
         page.get_by_role("row", name=re.compile(rf"^Version {version['version']}\b")).get_by_role("checkbox").check()
     page.get_by_role("button", name="Compare", exact=True).click()
     page.get_by_role("heading", name="Comparing 2 Versions").wait_for()
+    page.get_by_role("button", name="Schema").click()  # closes what is the same for all versions
+    page.locator("tr", has=page.get_by_role("link", name=re.compile("^fid"))).first.evaluate(TO_TOP)
 
 
 def prefect_run(page: Page, address: str) -> None:
@@ -71,7 +81,7 @@ def prefect_run(page: Page, address: str) -> None:
         sys.exit("error: Prefect has no flow run; `make run` makes one")
     longest = max(runs, key=lambda run: float(run["total_run_time"]))
     page.goto(f"{address}/runs/flow-run/{longest['id']}")
-    page.get_by_text("Task runs").first.wait_for()
+    page.get_by_text(re.compile(r"\d+ Task runs")).wait_for()
 
 
 @contextmanager
@@ -87,13 +97,14 @@ def prefect_server(project: Project, log: Path) -> Iterator[str]:
     """
     port = str(free_port())
     address = f"http://127.0.0.1:{port}"
-    with running(project, log, str(BIN / "prefect"), "server", "start", "--port", port):
+    command = (str(BIN / "prefect"), "server", "start", "--host", "127.0.0.1", "--port", port)
+    with running(project, log, *command, PREFECT_API_URL=f"{address}/api"):
         wait_for(lambda: answers(f"{address}/api/health"), f"Prefect does not answer; see {log}")
         yield address
 
 
 def screenshot(name: str, height: int, show: Callable[[Page, str], None], address: str) -> None:
-    """Write the upper part of what a server shows.
+    """Write the upper part of a page.
 
     Args:
         name: of the picture.
@@ -105,12 +116,12 @@ def screenshot(name: str, height: int, show: Callable[[Page, str], None], addres
         sync_playwright() as playwright,
         playwright.chromium.launch(executable_path=shutil.which("chromium"), args=SWITCHES) as browser,
     ):
-        page = browser.new_page(viewport={"width": WIDTH, "height": height})
+        page = browser.new_page(viewport={"width": WIDTH, "height": height + 200})
         page.set_default_timeout(60_000)
         page.add_init_script("localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')")
         show(page, address)
         page.wait_for_timeout(2000)  # for what slides and fades
-        page.screenshot(path=PICTURES / name)
+        page.screenshot(path=PICTURES / name, clip={"x": MENU, "y": 0, "width": WIDTH - MENU, "height": height})
     print(f"{name}: {address}")
 
 
@@ -120,9 +131,9 @@ def main() -> None:
     project = Project(ROOT)
     with TemporaryDirectory() as logs:
         with mlflow_server(project, Path(logs) / "mlflow.log") as address:
-            screenshot("mlflow-compare.png", 900, mlflow_comparison, address)
+            screenshot("mlflow-compare.png", 870, mlflow_comparison, address)
         with prefect_server(project, Path(logs) / "prefect.log") as address:
-            screenshot("prefect-run.png", 800, prefect_run, address)
+            screenshot("prefect-run.png", 580, prefect_run, address)
 
 
 if __name__ == "__main__":
