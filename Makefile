@@ -1,5 +1,5 @@
 # `make run`: set up, then train, score and register a GAN.   `make test`: set up, then all tests.
-# Also: make check | bench | ui | worker | preset NAME=... [DATA=...] | rebuild [MODEL=...] [FOLDER=...] | clean
+# Also: make check | bench | pictures | ui | worker | preset NAME=... [DATA=...] | rebuild [MODEL=...] [FOLDER=...] | clean
 
 PYTHON ?= python3.11
 VENV := .venv
@@ -10,7 +10,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
 
-.PHONY: run test check bench ui worker preset rebuild clean
+.PHONY: run test check bench pictures ui worker preset rebuild clean
 
 run: $(READY)
 	@$(BIN)/python -m flows
@@ -30,6 +30,9 @@ check: $(READY)
 
 bench: $(READY)
 	@$(BIN)/python -m benchmarks --page docs/benchmarks.md
+
+pictures: $(READY)
+	@$(BIN)/python -m benchmarks.pictures
 
 $(READY): requirements.txt
 	$(PYTHON) -m venv $(VENV)

@@ -1,0 +1,140 @@
+"""The docs' pictures, from what this project has made: `make pictures`.
+
+It copies the pictures that the pipelines wrote and takes two screenshots with Debian's `chromium`: MLflow's comparison
+of the two newest versions, and the longest flow run in Prefect. First register two versions (change a number,
+`make run`, change it back, `make run`) and run `dvc repro experiments/densities/dvc.yaml`; a picture whose source is missing stays.
+`power.png` is drawn by `python -m benchmarks.gate`, `prepare.png` and `scale.png` by the benchmarks of these names.
+"""
+
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import httpx
+from playwright.sync_api import Page, sync_playwright
+
+from tests.project import ROOT, Project
+from tests.servers import BIN, answers, free_port, mlflow_server, running, wait_for
+from tests.test_browser import SWITCHES, VIEW
+
+PICTURES = ROOT / "docs" / "pictures"
+COPIED = {
+    "reports/evaluation/comparison.png": "digits.png",
+    "reports/diagnosis/instruments.png": "instruments.png",
+} | {
+    f"experiments/densities/pictures/{name}.png": f"densities/{name}.png"
+    for name in ("learning", "value", "gradients", "modes")
+}
+WIDTH, MENU = 1280, 200
+"""Pixels of a page, and of the menu on its left, which is cut off: the README shows what remains 900 pixels wide."""
+
+TO_TOP = """row => {
+    const scrolls = box => box.scrollHeight > box.clientHeight && getComputedStyle(box).overflowY !== "visible";
+    let box = row.parentElement;
+    while (!scrolls(box)) box = box.parentElement;
+    box.scrollTop += row.getBoundingClientRect().top - box.getBoundingClientRect().top;
+}"""
+"""Scrolls the box that holds a row until the row is on top."""
+
+
+def copy_pictures() -> None:
+    """Copy what the pipelines drew."""
+    for drawn, name in COPIED.items():
+        if (ROOT / drawn).exists():
+            shutil.copyfile(ROOT / drawn, PICTURES / name)
+            print(f"{name}: {drawn}")
+
+
+def mlflow_comparison(page: Page, address: str) -> None:
+    """Show how the two newest versions of the registered model differ.
+
+    Args:
+        page: empty.
+        address: of MLflow's server.
+    """
+    answer = httpx.get(f"{address}/api/2.0/mlflow/model-versions/search").json()
+    found = sorted(answer["model_versions"], key=lambda version: int(version["version"]))[-2:]
+    if len(found) < 2:
+        sys.exit("error: MLflow has fewer than two versions; change a number in params.yaml and `make run`")
+    page.goto(f"{address}/#/models/{found[0]['name']}?{VIEW}")
+    for version in found:
+        page.get_by_role("row", name=re.compile(rf"^Version {version['version']}\b")).get_by_role("checkbox").check()
+    page.get_by_role("button", name="Compare", exact=True).click()
+    page.get_by_role("heading", name="Comparing 2 Versions").wait_for()
+    page.get_by_role("button", name="Schema").click()  # closes what is the same for all versions
+    page.locator("tr", has=page.get_by_role("link", name=re.compile("^fid"))).first.evaluate(TO_TOP)
+
+
+def prefect_run(page: Page, address: str) -> None:
+    """Show the longest of the flow runs, in which most stages did something.
+
+    Args:
+        page: empty.
+        address: of Prefect's server.
+    """
+    runs = httpx.post(f"{address}/api/flow_runs/filter", json={}).raise_for_status().json()
+    if not runs:
+        sys.exit("error: Prefect has no flow run; `make run` makes one")
+    longest = max(runs, key=lambda run: float(run["total_run_time"]))
+    page.goto(f"{address}/runs/flow-run/{longest['id']}")
+    page.get_by_text(re.compile(r"\d+ Task runs")).wait_for()
+
+
+@contextmanager
+def prefect_server(project: Project, log: Path) -> Iterator[str]:
+    """Serve the project's own runs, as `make ui` does.
+
+    Args:
+        project: this one.
+        log: of the server.
+
+    Yields:
+        The address.
+    """
+    port = str(free_port())
+    address = f"http://127.0.0.1:{port}"
+    command = (str(BIN / "prefect"), "server", "start", "--host", "127.0.0.1", "--port", port)
+    with running(project, log, *command, PREFECT_API_URL=f"{address}/api"):
+        wait_for(lambda: answers(f"{address}/api/health"), f"Prefect does not answer; see {log}")
+        yield address
+
+
+def screenshot(name: str, height: int, show: Callable[[Page, str], None], address: str) -> None:
+    """Write the upper part of a page.
+
+    Args:
+        name: of the picture.
+        height: of that part, in pixels.
+        show: opens the page.
+        address: of the server.
+    """
+    with (
+        sync_playwright() as playwright,
+        playwright.chromium.launch(executable_path=shutil.which("chromium"), args=SWITCHES) as browser,
+    ):
+        page = browser.new_page(viewport={"width": WIDTH, "height": height + 200})
+        page.set_default_timeout(60_000)
+        page.add_init_script("localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')")
+        show(page, address)
+        page.wait_for_timeout(2000)  # for what slides and fades
+        page.screenshot(path=PICTURES / name, clip={"x": MENU, "y": 0, "width": WIDTH - MENU, "height": height})
+    print(f"{name}: {address}")
+
+
+def main() -> None:
+    """Copy, then look at both servers."""
+    copy_pictures()
+    project = Project(ROOT)
+    with TemporaryDirectory() as logs:
+        with mlflow_server(project, Path(logs) / "mlflow.log") as address:
+            screenshot("mlflow-compare.png", 870, mlflow_comparison, address)
+        with prefect_server(project, Path(logs) / "prefect.log") as address:
+            screenshot("prefect-run.png", 580, prefect_run, address)
+
+
+if __name__ == "__main__":
+    main()
