@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gan_core.config import ComputeConfig, NetworkConfig, TrainConfig
+from gan_core.config import ComputeConfig, MlpConfig, TrainConfig
 from gan_core.generation.generator_file import save_generator
 from gan_core.metrics.intervals import interval
 from gan_core.networks.build import build_generator
@@ -72,7 +72,7 @@ def train_tiny(root: Path, prepared: Path, committed: Params) -> Callable[..., P
     from stages.train import train
 
     tiny = replace(committed.train, steps=24, batch_size=8, report_every=4, sample_every=12, checkpoint_every=6)
-    network = NetworkConfig("mlp", 4, "normal", 8, 8, 2, 0.2)
+    network = MlpConfig("mlp", 4, "normal", 8, 8, 2, 0.2)
 
     def run(name: str, doctor: dict[str, Any] | None = None, **changes: object) -> Path:
         folder = root / name
@@ -91,7 +91,7 @@ def train_tiny(root: Path, prepared: Path, committed: Params) -> Callable[..., P
 def registered(tmp_path_factory: pytest.TempPathFactory, tracking_uri: str) -> dict[str, str]:
     """Return the names of registered models, each with a champion, by the distribution of their latents."""
     folder = tmp_path_factory.mktemp("registered")
-    network = NetworkConfig("mlp", 4, "normal", 32, 8, 2, 0.0)
+    network = MlpConfig("mlp", 4, "normal", 32, 8, 2, 0.0)
     names = {"normal": "fresh-normal", "uniform": "fresh-uniform"}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
