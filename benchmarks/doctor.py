@@ -32,7 +32,7 @@ from gan_core.training.batches import Batches
 from gan_core.training.instruments import Instruments
 from gan_core.training.loop import NonFiniteLossError, train
 from gan_core.training.state import TrainState, initial_state, state_of
-from gan_core.training.steps import step_discriminator
+from gan_core.training.steps import discriminator_step
 from mlops.project import params
 from mlops.project.params import DataConfig
 from mlops.project.prepared_data import load_images
@@ -102,9 +102,9 @@ def certain_discriminator(config: TrainConfig, images: Tensor) -> tuple[TrainCon
         config, loss="minimax", r1_gamma=0.0, r2_gamma=0.0, discriminator_steps=5, generator_learning_rate=1e-4
     )
     state = initial_state(config, PARAMS.network, images)
-    draws = Batches(config, images)
+    batches = Batches(config, PARAMS.network, images)
     for step in range(CERTAIN_AFTER):
-        step_discriminator(config, state, draws, step, k=-1)
+        discriminator_step(config, state, batches.discriminator(step, k=-1))
     return config, state, images
 
 

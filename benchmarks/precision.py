@@ -17,7 +17,7 @@ from torch import Tensor
 from benchmarks.harness.game import TRAIN
 from benchmarks.harness.images import digits
 from benchmarks.harness.tables import Table
-from gan_core.config import ExtractorConfig, NetworkConfig
+from gan_core.config import DcganConfig, ExtractorConfig
 from gan_core.generation.generate import generate
 from gan_core.generation.latents import z_bank
 from gan_core.metrics.classifier import Classifier, train_classifier
@@ -31,7 +31,7 @@ from mlops.project.progress import progress
 
 CPU = torch.device("cpu")
 IMAGES = 2_000
-NETWORK = NetworkConfig("dcgan", 64, "normal", 32, 32, 1, 0.0)
+NETWORK = DcganConfig("dcgan", 64, "normal", 32, 32)
 CLASSIFIER = ExtractorConfig("classifier", 64, 5, 1e-3, 0, None, "0" * 64)
 
 

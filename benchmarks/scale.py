@@ -24,7 +24,13 @@ SIZES = (1_000, 10_000, 100_000, 1_000_000)
 STEPS, WARM_UP = 220, 20
 PARAMS = {
     "compute": {"device": "auto", "threads": 1},
-    "network": {"family": "dcgan", "z_dim": 64, "generator_width": 16, "discriminator_width": 16},
+    "network": {
+        "family": "dcgan",
+        "z_dim": 64,
+        "z_distribution": "normal",
+        "generator_width": 16,
+        "discriminator_width": 16,
+    },
     "train": {"steps": STEPS, "loss": "non_saturating", "r1_gamma": 0.0, "r2_gamma": 0.0},
 }
 Reading = tuple[float, float, float]
@@ -72,7 +78,7 @@ def set_up(folder: Path, count: int) -> None:
     prepared_images(folder / "prepared", count, size=32, channels=3)
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
     for section, changes in PARAMS.items():
-        values[section] |= changes
+        values[section] = changes if "family" in changes else values[section] | changes
     (folder / "params.yaml").write_text(yaml.safe_dump(values))
     size = sum(path.stat().st_size for path in (folder / "prepared").iterdir())
     outs = [{"path": "prepared", "md5": f"{count:032x}.dir", "size": size}]

@@ -24,7 +24,7 @@ from benchmarks.harness.game import TRAIN
 from benchmarks.harness.images import prepared_images
 from benchmarks.harness.rounds import in_own_process, in_turns, ratio
 from benchmarks.harness.tables import Table
-from gan_core.config import ComputeConfig, ExecutionConfig, NetworkConfig
+from gan_core.config import ComputeConfig, DcganConfig, ExecutionConfig, NetworkConfig
 from gan_core.networks.build import build_discriminator, build_generator
 from gan_core.networks.dcgan import DcganDiscriminator, DcganGenerator
 from mlops.project import params
@@ -50,7 +50,7 @@ class Pair:
 
 def dcgan(generator_width: int, discriminator_width: int) -> NetworkConfig:
     """Return a convolutional pair with 100 latent dimensions."""
-    return NetworkConfig("dcgan", 100, "normal", generator_width, discriminator_width, 1, 0.0)
+    return DcganConfig("dcgan", 100, "normal", generator_width, discriminator_width)
 
 
 ON_CPU = [Pair(28, 1, dcgan(48, 64), 64, 400, 150)]

@@ -1,5 +1,6 @@
 """`python -m commands.preset NAME [DATA]`: apply a named patch to `params.yaml`, where `git diff` shows it."""
 
+import re
 from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,14 +25,14 @@ def apply_preset(name: str, data: str | None = None) -> None:
 
     Args:
         name: of a file in `presets/`, without `.yaml`.
-        data: becomes `data.path`; None leaves what the preset says.
+        data: becomes `data.path`; None keeps that of the preset.
 
     Raises:
         UserError: there is no such preset, or the result is not valid; `params.yaml` is then as it was.
     """
     names = sorted(path.stem for path in PRESETS.glob("*.yaml"))
     if name not in names:
-        raise UserError(f"there is no preset {name}; presets/ has {', '.join(names)}")
+        raise UserError(f"there is no preset {name}; choose one of presets/: {', '.join(names)}")
     yaml = YAML()
     yaml.width = 120
     yaml.representer.add_representer(type(None), lambda to, _: to.represent_scalar("tag:yaml.org,2002:null", "null"))
@@ -39,23 +40,29 @@ def apply_preset(name: str, data: str | None = None) -> None:
     _patch(values, yaml.load((PRESETS / f"{name}.yaml").read_text(encoding="utf-8")))
     if data is not None:
         values["data"]["path"] = data
-    text = StringIO()
-    yaml.dump(values, text)
+    dumped = StringIO()
+    yaml.dump(values, dumped)
+    # An empty line before each section, none within: ruamel.yaml keeps them with the key above, which may have moved.
+    text = re.sub(r"\n+( *)(?=\w+:)", lambda key: ("\n" if key[1] else "\n\n") + key[1], dumped.getvalue())
     with TemporaryDirectory() as folder:
         candidate = Path(folder) / params.PARAMS.name
-        candidate.write_text(text.getvalue(), encoding="utf-8")
+        candidate.write_text(text, encoding="utf-8")
         try:
             params.load(candidate)
         except UserError as error:
             raise UserError(str(error).replace(str(candidate), f"{params.PARAMS} with the preset {name}")) from None
-    params.PARAMS.write_text(text.getvalue(), encoding="utf-8")
+    params.PARAMS.write_text(text, encoding="utf-8")
     print(f"params.yaml now has the preset {name}: see `git diff params.yaml`; `make run` or `dvc repro` runs it")
 
 
 def _patch(values: dict[str, Any], patch: dict[str, Any]) -> None:
+    """Merge a patch into values; a section with a family is replaced, because another family has other keys."""
     for key, value in patch.items():
         if isinstance(value, dict):
-            _patch(values.setdefault(key, {}), value)
+            section = values.setdefault(key, {})
+            for other in section.keys() - value.keys() if "family" in value else ():
+                del section[other]
+            _patch(section, value)
         else:
             values[key] = value
 

@@ -1,17 +1,17 @@
-"""What can be chosen: one frozen dataclass for each thing that is configured, without defaults.
+"""What can be configured: one frozen dataclass for each thing, without defaults.
 
-They live in a module that imports no torch, because every stage checks all of them before it starts to work, and a
-stage that only copies files should not wait two seconds for torch.
+This module imports no torch: every stage validates all of these classes before it starts to work, and a stage that only
+copies files should not wait two seconds for torch.
 """
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 SMALLEST_SIZE, LARGEST_SIZE = 8, 64
-"""Image sides, in pixels, that the networks are built for."""
+"""Sides of images, in pixels, that the networks support."""
 LARGEST_MANIFOLD = 50_000
-"""Images between which precision and recall are measured, at most: the number of Kynkäänniemi et al. 2019."""
+"""Images, at most, from which precision and recall are measured: the number of Kynkäänniemi et al. 2019."""
 
 
 def _require(condition: bool, message: str) -> None:
@@ -25,9 +25,15 @@ def _require_positive(config: object, *names: str) -> None:
         _require(value > 0 and math.isfinite(value), f"{name} must be a positive number, got {value}")
 
 
+def _require_shares(config: object, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        _require(0 <= value < 1, f"{name} must be at least 0 and below 1, got {value}")
+
+
 @dataclass(frozen=True)
 class ComputeConfig:
-    """Where the arithmetic happens."""
+    """Device, and threads of torch on the CPU."""
 
     device: Literal["auto", "cpu", "cuda"]
     threads: int
@@ -38,7 +44,7 @@ class ComputeConfig:
 
 @dataclass(frozen=True)
 class ExecutionConfig:
-    """How a training is carried out: results differ by rounding; by `micro_batches`, see the guide, by more."""
+    """How a training is executed: results differ by rounding; those of other `micro_batches` may differ by more."""
 
     precision: Literal["auto", "fp32", "bf16"]
     processes: int
@@ -49,32 +55,49 @@ class ExecutionConfig:
 
 
 @dataclass(frozen=True)
-class NetworkConfig:
-    """The pair of players. `maxout_pieces` and `dropout` are read by the discriminator of the `mlp` family alone.
+class MlpConfig:
+    """The pair of Goodfellow et al. 2014: two rectifier layers and a sigmoid against maxout layers with dropout."""
 
-    `mlp` is the pair of Goodfellow et al. 2014: two rectifier layers and a sigmoid against maxout layers with dropout.
-    `dcgan` is the convolutional pair of Radford et al. 2015.
-    """
-
-    family: Literal["mlp", "dcgan"]
+    family: Literal["mlp"]
     z_dim: int
     z_distribution: Literal["normal", "uniform"]
     generator_width: int
     discriminator_width: int
     maxout_pieces: int
     dropout: float
+    convolutional: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         _require_positive(self, "z_dim", "generator_width", "discriminator_width", "maxout_pieces")
-        _require(0 <= self.dropout < 1, f"dropout must be at least 0 and below 1, got {self.dropout}")
+        _require_shares(self, "dropout")
+
+
+@dataclass(frozen=True)
+class DcganConfig:
+    """The convolutional pair of Radford et al. 2015; widths are channels at full resolution."""
+
+    family: Literal["dcgan"]
+    z_dim: int
+    z_distribution: Literal["normal", "uniform"]
+    generator_width: int
+    discriminator_width: int
+    convolutional: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "z_dim", "generator_width", "discriminator_width")
+
+
+NetworkConfig = MlpConfig | DcganConfig
+"""The generator and the discriminator: one class a family, told apart by `family`. `convolutional` networks are faster
+in bfloat16 on a device that multiplies it."""
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """Algorithm 1 of Goodfellow et al. 2014 and what later work added to it.
 
-    `generator_z` says whether the generator's step draws latents of its own, as Algorithm 1 does, or is judged by the
-    images that the discriminator's last step has just seen, as in PyTorch's DCGAN example.
+    With `generator_z` "fresh" the generator's step draws its own latents, as in Algorithm 1; with "shared" it takes the
+    images of the discriminator's last step, as in PyTorch's DCGAN example.
     """
 
     seed: int
@@ -112,17 +135,15 @@ class TrainConfig:
         for name in ("r1_gamma", "r2_gamma", "seed"):
             value = getattr(self, name)
             _require(0 <= value < math.inf, f"{name} must not be negative or infinite, got {value}")
-        for name in ("beta1", "beta2", "ema_decay"):
-            value = getattr(self, name)
-            _require(0 <= value < 1, f"{name} must be at least 0 and below 1, got {value}")
+        _require_shares(self, "beta1", "beta2", "ema_decay")
 
 
 @dataclass(frozen=True)
 class ExtractorConfig:
     """The network whose features measure quality.
 
-    `batch_size` is of images whose features are extracted, and of those that a classifier is trained on, which reads
-    `epochs` to `seed` too. Weights that are given have the sum `weights_sha256`.
+    `batch_size` is that of feature extraction and of training a classifier, which alone reads `epochs`,
+    `learning_rate` and `seed`. `weights_sha256` is the sum of weights that are downloaded or given.
     """
 
     kind: Literal["classifier", "inception-v3"]
@@ -145,7 +166,7 @@ class ExtractorConfig:
 
 @dataclass(frozen=True)
 class DoctorConfig:
-    """From where on readings of a run are a failure."""
+    """The bounds beyond which the readings of a run are a failure."""
 
     window: float
     grace: float

@@ -10,7 +10,7 @@ from gan_core.config import ComputeConfig, ExtractorConfig
 from gan_core.metrics.classifier import Classifier, accuracy, train_classifier
 from gan_core.metrics.features import extract
 from gan_core.metrics.neighbours import radii
-from gan_core.runtime.device import pick_device
+from gan_core.runtime.device import configure_torch, pick_device
 from gan_core.runtime.tensor_files import load_tensors, save_tensors
 from mlops.project.download import download
 from mlops.project.errors import UserError
@@ -42,6 +42,7 @@ def extractor(prepared: Path, folder: Path, *, compute: ComputeConfig, extractor
         UserError: the data have no labels for a classifier; weights that are given are missing, of another sum, or of
             a classifier of other images; Inception's cannot be downloaded.
     """
+    configure_torch(compute)
     folder.mkdir(parents=True)
     weights = folder / WEIGHTS[extractor.kind]
     measured: dict[str, float] = {}

@@ -67,7 +67,7 @@ def train(
     if rank() > 0:
         game.follow(train)
         return
-    print(f"train: {game.how.words(game.images)}")
+    print(f"train: {game.how.summary(game.images)}")
     key = game.key(train)
     with Workspace(key) as work:
         state = game.state(train, work)

@@ -19,7 +19,7 @@ class GameConfig:
     """One game: `octaves` of the discriminator's sines and cosines, the networks, and their training."""
 
     octaves: Annotated[int, Field(ge=0, le=10)]
-    network: NetworkConfig
+    network: Annotated[NetworkConfig, Field(discriminator="family")]
     train: TrainConfig
 
 

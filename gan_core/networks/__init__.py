@@ -1,1 +1,1 @@
-"""The generator and the discriminator: one file a family, their layers, and `build.py`, which lists the families."""
+"""Generators and discriminators: one file a family, their layers, and `build.py`, which lists the families."""

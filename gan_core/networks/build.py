@@ -1,18 +1,32 @@
-"""The players: the multilayer perceptrons of Goodfellow et al. 2014 and a convolutional pair after Radford et al. 2015.
+"""The families of networks, and both networks of a family with weights drawn from a seed.
 
-Images are (B, C, H, W) in [-1, 1] with H = W between 8 and 64 and C of 1 or 3; logits are (B,).
+A family is one file with a generator and a discriminator, a configuration in `gan_core.config`, and a line in
+`FAMILIES`. Images are (B, C, H, W) in [-1, 1] with H = W between 8 and 64 and C of 1 or 3; logits are (B,).
 """
 
-from torch import Generator, nn
+from typing import Protocol, runtime_checkable
 
-from gan_core.config import LARGEST_SIZE, SMALLEST_SIZE, NetworkConfig
+from torch import Generator, Tensor, nn
+
+from gan_core.config import LARGEST_SIZE, SMALLEST_SIZE, DcganConfig, MlpConfig, NetworkConfig
 from gan_core.networks.dcgan import DcganDiscriminator, DcganGenerator
 from gan_core.networks.layers import Maxout
-from gan_core.networks.mlp import MlpDiscriminator, MlpGenerator, maxout_gain
+from gan_core.networks.mlp import MlpDiscriminator, MlpGenerator
 from gan_core.runtime.randomness import stream
 
-GENERATORS = {"mlp": MlpGenerator, "dcgan": DcganGenerator}
-DISCRIMINATORS = {"mlp": MlpDiscriminator, "dcgan": DcganDiscriminator}
+FAMILIES = {
+    MlpConfig: (MlpGenerator, MlpDiscriminator),
+    DcganConfig: (DcganGenerator, DcganDiscriminator),
+}
+"""Generator and discriminator by the class of their configuration."""
+
+
+@runtime_checkable
+class StartsAtImages(Protocol):
+    """A generator whose initial weights depend on the training images too."""
+
+    def start_at(self, images: Tensor) -> None:
+        """Set initial weights by the training images, (N, C, H, W) uint8 on any device."""
 
 
 def initialised(network: nn.Module, rng: Generator) -> nn.Module:
@@ -20,7 +34,7 @@ def initialised(network: nn.Module, rng: Generator) -> nn.Module:
 
     He's keep the mean square of a layer's outputs at 1 after its rectifier, or after its maximum over pieces.
     """
-    gains = {module.linear: maxout_gain(module.pieces) for module in network.modules() if isinstance(module, Maxout)}
+    gains = {module.linear: module.gain() for module in network.modules() if isinstance(module, Maxout)}
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.normal_(module.weight, 0.0, 0.02, generator=rng)
@@ -48,7 +62,8 @@ def build_generator(config: NetworkConfig, *, size: int, channels: int, seed: in
         ValueError: the size or the number of channels is not supported.
     """
     _check_shape(size, channels)
-    return initialised(GENERATORS[config.family](config, size, channels), stream(seed, "generator weights"))
+    generator, _ = FAMILIES[type(config)]
+    return initialised(generator(config, size, channels), stream(seed, "generator weights"))
 
 
 def build_discriminator(config: NetworkConfig, *, size: int, channels: int, seed: int) -> nn.Module:
@@ -56,7 +71,7 @@ def build_discriminator(config: NetworkConfig, *, size: int, channels: int, seed
 
     Args:
         config: family and widths.
-        size: side of the images, 8 to 64 pixels, odd ones included.
+        size: as that of `build_generator`; so are `channels` and `seed`.
         channels: 1 or 3.
         seed: of the initial weights, at least 0.
 
@@ -67,7 +82,8 @@ def build_discriminator(config: NetworkConfig, *, size: int, channels: int, seed
         ValueError: the size or the number of channels is not supported.
     """
     _check_shape(size, channels)
-    return initialised(DISCRIMINATORS[config.family](config, size, channels), stream(seed, "discriminator weights"))
+    _, discriminator = FAMILIES[type(config)]
+    return initialised(discriminator(config, size, channels), stream(seed, "discriminator weights"))
 
 
 def _check_shape(size: int, channels: int) -> None:

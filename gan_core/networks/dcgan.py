@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn.functional import linear
 
-from gan_core.config import NetworkConfig
+from gan_core.config import DcganConfig
 from gan_core.networks.layers import BatchNorm
 
 
@@ -31,7 +31,7 @@ def _channels(width: int, level: int) -> int:
 class DcganGenerator(nn.Module):
     """Transposed convolutions with batch normalisation and rectifiers up to a tanh: Radford et al. 2015, section 3."""
 
-    def __init__(self, config: NetworkConfig, size: int, channels: int) -> None:
+    def __init__(self, config: DcganConfig, size: int, channels: int) -> None:
         super().__init__()
         sides, width = _sides(size), config.generator_width
         top = len(sides) - 1
@@ -59,7 +59,7 @@ class DcganGenerator(nn.Module):
 class DcganDiscriminator(nn.Module):
     """Strided convolutions with batch normalisation and leaky rectifiers: Radford et al. 2015, section 3."""
 
-    def __init__(self, config: NetworkConfig, size: int, channels: int) -> None:
+    def __init__(self, config: DcganConfig, size: int, channels: int) -> None:
         super().__init__()
         sides, width = _sides(size), config.discriminator_width
         first = nn.Conv2d(channels, width, _kernel(size), stride=2, padding=1)
@@ -75,7 +75,7 @@ class DcganDiscriminator(nn.Module):
         self.logit = nn.Linear(_channels(width, len(sides) - 1) * sides[-1] ** 2, 1)
 
     def forward(self, images: Tensor, rng: Generator | None = None) -> Tensor:
-        """Return logits (B,) for images (B, C, H, W); `rng` is not read: this family draws nothing."""
+        """Return logits (B,) for images (B, C, H, W); `rng` is not read: there is no dropout."""
         features: Tensor = self.layers(images)
         weight = self.logit.weight.reshape(1, *features.shape[1:])
         # Flattened as they lie in memory: gradients in another order would be ten times as slow through the layers.

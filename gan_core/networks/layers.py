@@ -1,5 +1,6 @@
-"""Layers of the players that torch does not have."""
+"""Layers that torch does not have."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -22,6 +23,17 @@ class Maxout(nn.Module):
         linear: Tensor = self.linear(x)
         return linear.reshape(len(x), -1, self.pieces).amax(dim=2)
 
+    def gain(self) -> float:
+        """Return E max(n_1, ..., n_k)^2 for k = `pieces` independent standard normals: 1 for 1 and 2 pieces, 1.8 for 5.
+
+        A maxout unit multiplies its linear maps' mean square by it; a rectifier halves it (He et al. 2015,
+        arXiv:1502.01852, equation 10). With a rectifier's weights the logits of an untrained discriminator of two such
+        layers with 5 pieces are 3.6 times as large, and the generator follows its noise.
+        """
+        x, k = torch.linspace(-10, 10, 20001, dtype=torch.float64), self.pieces
+        density = k * torch.exp(-x.square() / 2) / math.sqrt(2 * math.pi) * torch.special.ndtr(x) ** (k - 1)
+        return torch.trapezoid(x.square() * density, x).item()
+
 
 def dropped(x: Tensor, share: float, rng: Generator) -> Tensor:
     """Return x with a random `share` of its entries zeroed and the rest divided by 1 - share (inverted dropout).
@@ -29,8 +41,8 @@ def dropped(x: Tensor, share: float, rng: Generator) -> Tensor:
     Args:
         x: any shape.
         share: probability of a zero, in [0, 1).
-        rng: where the mask is drawn from, on the device of x; torch's own dropout cannot be told. Of several ranks each
-            draws the mask of the whole batch, and takes its rows.
+        rng: the mask's, on the device of x; torch's own dropout takes none. Each of several ranks draws the mask of the
+            whole batch and takes its rows.
 
     Returns:
         A tensor of the shape of x, with the same mean over masks.
@@ -43,8 +55,8 @@ def dropped(x: Tensor, share: float, rng: Generator) -> Tensor:
 class BatchNorm(nn.BatchNorm2d):
     """Batch normalisation by the whole batch: Ioffe and Szegedy 2015, arXiv:1502.03167, Algorithm 1.
 
-    One rank does what torch does. Several take mean and variance over all of them; torch's SyncBatchNorm works on GPUs
-    alone, and cannot be differentiated twice, as the gradient penalties must.
+    One rank computes what torch does, several take mean and variance over all of them; torch's SyncBatchNorm needs GPUs
+    and cannot be differentiated twice, as gradient penalties require.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -56,7 +68,7 @@ class BatchNorm(nn.BatchNorm2d):
         shift = self.running_mean.clone()  # near the mean, so that the difference of squares below keeps its digits
         shifted = x.float() - shift[:, None, None]
         sums = torch.stack([shifted.sum(dim=(0, 2, 3)), shifted.square().sum(dim=(0, 2, 3))])
-        means = all_reduce_sum(sums) / number  # one exchange for both
+        means = all_reduce_sum(sums) / number  # one all-reduce for both
         mean = means[0]
         variance = (means[1] - mean.square()).clamp(min=0)
         if self.track_running_stats:
@@ -79,7 +91,7 @@ def frozen_statistics(network: nn.Module) -> Iterator[None]:
     """Keep the running statistics of batch normalisation as they are, so that a forward pass changes no bit.
 
     Args:
-        network: normalises by its batch while this context is open, as in training, but does not record it.
+        network: inside the context it normalises by its batch, as in training, but does not record it.
 
     Yields:
         Nothing.

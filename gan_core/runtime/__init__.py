@@ -1,1 +1,1 @@
-"""Device, ranks, named randomness, tensor files and the range of pixels: what every other room of `gan_core` stands on."""
+"""Device, ranks, named randomness, tensor files and the range of pixels."""

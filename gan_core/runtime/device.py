@@ -1,18 +1,17 @@
-"""Where torch computes, with how many threads, and in which arithmetic."""
+"""Where torch computes, how it is set up there, and in which arithmetic."""
 
 import ctypes
 import sys
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
-from gan_core.config import ComputeConfig, ExecutionConfig
+from gan_core.config import ComputeConfig, ExecutionConfig, NetworkConfig
 
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """How a training's numbers are made: with bfloat16 inside the networks or not, and in how many parts a batch."""
+    """How a training computes: with bfloat16 inside the networks or not, and in how many parts a batch."""
 
     bf16: bool
     micro_batches: int
@@ -23,37 +22,42 @@ PLAIN = Arithmetic(bf16=False, micro_batches=1)
 
 
 def pick_device(compute: ComputeConfig) -> torch.device:
-    """Return the device of `compute.device`, `auto` being the GPU where there is one; sets torch's CPU threads.
-
-    What steps on a CPU free is kept for the next step.
-
-    On the CPU the same inputs give the same bits under the same number of threads; on CUDA deterministic algorithms of
-    cuDNN are chosen.
+    """Return the device of `compute.device`; `auto` is the GPU if torch finds one.
 
     Args:
-        compute: device and threads.
+        compute: its `device` is read.
 
     Returns:
         The device.
 
     Raises:
-        ValueError: `cuda` is asked for where torch finds no GPU.
+        ValueError: the device is `cuda`, but torch finds no GPU.
+    """
+    if compute.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("compute.device is cuda, but torch finds no GPU; set it to auto or cpu")
+    return torch.device("cuda" if compute.device != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def configure_torch(compute: ComputeConfig) -> None:
+    """Set up torch in this process, once, before it computes: CPU threads, deterministic cuDNN, and memory on the CPU.
+
+    On the CPU the same inputs give the same bits under the same number of threads. What one step frees is kept for the
+    next one.
+
+    Args:
+        compute: device and threads.
     """
     torch.set_num_threads(compute.threads)
     torch.backends.cudnn.deterministic = True
-    if compute.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("compute.device is cuda, but torch finds no GPU here; set it to auto or cpu")
-    if compute.device != "cpu" and torch.cuda.is_available():
-        return torch.device("cuda")
-    _keep_freed_memory()
-    return torch.device("cpu")
+    if pick_device(compute).type == "cpu":
+        _keep_freed_memory()
 
 
 def _keep_freed_memory() -> None:
-    """Tell glibc to give at most 1 GiB less to the system than it could; other C libraries have no such setting.
+    """Make glibc keep up to 1 GiB of freed memory; other C libraries have no such setting.
 
-    By default it gives back what lies on top of the heap. Each step would ask for it again, and the system would clear
-    it again: 5,000 page faults, a twelfth of a convolutional pair's step.
+    By default it returns what lies on top of the heap to the system. Each step would request it again, and the system
+    would clear it again: 5,000 page faults, a twelfth of a convolutional pair's step.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
@@ -62,25 +66,25 @@ def _keep_freed_memory() -> None:
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Say whether the device multiplies bfloat16 by instructions of its own: others are slower with it than without."""
+    """Return whether the device has instructions that multiply bfloat16; without them it is slower than float32."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
-def pick_arithmetic(execution: ExecutionConfig, family: Literal["mlp", "dcgan"], device: torch.device) -> Arithmetic:
-    """Return the arithmetic of `execution`; `auto` takes bfloat16 for convolutions where the device has it.
+def pick_arithmetic(execution: ExecutionConfig, network: NetworkConfig, device: torch.device) -> Arithmetic:
+    """Return the arithmetic of `execution`; `auto` takes bfloat16 for convolutions if the device has it.
 
     Small matrix products lose more by the conversions than they gain.
 
     Args:
         execution: precision and parts of a batch.
-        family: of the networks.
-        device: where they are applied.
+        network: its `convolutional` is read.
+        device: where the networks are.
 
     Returns:
         What `gan_core.training.loop` reads.
     """
     wanted = execution.precision == "bf16"
-    chosen = execution.precision == "auto" and family == "dcgan" and has_bf16(device)
+    chosen = execution.precision == "auto" and network.convolutional and has_bf16(device)
     return Arithmetic(bf16=wanted or chosen, micro_batches=execution.micro_batches)

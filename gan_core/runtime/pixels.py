@@ -1,4 +1,4 @@
-"""Images as bytes and as what networks see."""
+"""Images as bytes and as inputs of networks."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""Named tensors as safetensors, written atomically: a reader sees the old file or the new one, whole."""
+"""Named tensors as safetensors, written atomically: a reader finds the whole old file or the whole new one."""
 
 import json
 import os
@@ -42,7 +42,7 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any
     Args:
         path: the file; its folder exists.
         tensors: any device, any shape.
-        metadata: what JSON can hold; stored under one key.
+        metadata: serialisable as JSON; stored under one key.
     """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_atomically(path, save(plain, {"equilibrium": json.dumps(metadata, sort_keys=True)}))
@@ -52,4 +52,4 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the tensors, on the CPU, and the metadata that `save_tensors` wrote; nothing is unpickled."""
     with safe_open(path, framework="pt") as file:
         metadata = json.loads(file.metadata()["equilibrium"])
-        return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118  # it is no mapping
+        return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118  # safe_open is no mapping

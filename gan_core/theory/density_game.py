@@ -18,7 +18,7 @@ from gan_core.theory.divergences import criterion, jensen_shannon_divergence, op
 from gan_core.theory.point_networks import build_players
 from gan_core.training.batches import Batches
 from gan_core.training.state import TrainState, state_of
-from gan_core.training.steps import step_discriminator
+from gan_core.training.steps import discriminator_step
 
 CHUNK = 16384
 """Points that pass through a network at once: what fits into the processor's cache is several times as fast."""
@@ -154,12 +154,12 @@ def gradients_as_confidence_grows(
     with torch.no_grad():
         generator.points.bias.fill_(shift)
     state = state_of(config, network, discriminator, generator)
-    draws = Batches(config, density.sample(CHUNK, stream(config.seed, "points")))
+    batches = Batches(config, network, density.sample(CHUNK, stream(config.seed, "points")))
     z = draw_z(network, CHUNK, stream(config.seed, "gradient z"))
     for step in range(steps + 1):
         if step % every == 0:
             yield _gradients(state, z, step)
-        step_discriminator(config, state, draws, step + 1, 0)
+        discriminator_step(config, state, batches.discriminator(step + 1, 0))
 
 
 def _gradients(state: TrainState, z: Tensor, step: int) -> Gradients:

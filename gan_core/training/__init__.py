@@ -1,1 +1,1 @@
-"""Algorithm 1: the loop, a step, its batches, the state, and how they are executed and watched."""
+"""Algorithm 1: the loop, a step, its batches, the state, how they are executed, and readings on the way."""

@@ -1,6 +1,7 @@
-"""What a training draws, each by name: batches of real images, latents, and the randomness of masks."""
+"""What the steps of a training draw, each by name: real images, latents, and the randomness of dropout."""
 
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -8,44 +9,70 @@ from torch import Generator, Tensor
 
 from gan_core.config import NetworkConfig, TrainConfig
 from gan_core.generation.latents import draw_z
+from gan_core.losses.adversarial import OBJECTIVES
 from gan_core.runtime.distributed import shard
 from gan_core.runtime.pixels import to_unit_range
 from gan_core.runtime.randomness import stream
 
-Name = tuple[str, tuple[int, ...]]
-"""What is drawn, and where training stands: the step and, where a step draws several, their number."""
+
+@dataclass(frozen=True)
+class StepBatch:
+    """All that one update of one network draws: what a real sample is drawn with, what a generated one is made from.
+
+    `real` is (B, C, H, W) in [-1, 1], or points (B, D), and None if the loss reads no real samples; `z` is (B, Z). The
+    generators, for the discriminator's dropout on each, are on the device where training computes; an update advances
+    them, so a batch serves one. Whatever else an update draws for its real or its generated samples belongs here.
+    """
+
+    real: Tensor | None
+    z: Tensor
+    real_rng: Generator
+    fake_rng: Generator
 
 
 class Batches:
     """The draws of one training in O(batch), however many images there are.
 
-    Which images a batch holds is drawn on the CPU, so it is the same on every device and wherever the images are;
-    latents and masks are drawn where they are used. Of several ranks each gets its rows.
+    Indices of real images are drawn on the CPU, so they are the same on every device and wherever the images are;
+    latents and masks are drawn where they are used. Each of several ranks takes its rows.
     """
 
-    def __init__(self, config: TrainConfig, images: Tensor, device: torch.device | None = None) -> None:
-        self.config, self.images = config, images
+    def __init__(
+        self, config: TrainConfig, network: NetworkConfig, images: Tensor, device: torch.device | None = None
+    ) -> None:
+        self.config, self.network, self.images = config, network, images
         self.device = images.device if device is None else device
 
-    def rng(self, purpose: str, *counters: int) -> Generator:
-        """Return the generator for one draw, on the device where training computes."""
+    def discriminator(self, step: int, k: int) -> StepBatch:
+        """Return the draws of the discriminator's update k, from 0, within a step, from 1."""
+        return StepBatch(
+            real=self._real("real", step, k),
+            z=self._z("z", step, k),
+            real_rng=self._rng("real dropout", step, k),
+            fake_rng=self._rng("fake dropout", step, k),
+        )
+
+    def generator(self, step: int) -> StepBatch:
+        """Return the draws of the generator's update in a step, from 1; latents may be the discriminator's last."""
+        fresh = self.config.generator_z == "fresh"
+        return StepBatch(
+            real=self._real("generator real", step) if OBJECTIVES[self.config.loss].paired else None,
+            z=self._z("generator z", step) if fresh else self._z("z", step, self.config.discriminator_steps - 1),
+            real_rng=self._rng("generator real dropout", step),
+            fake_rng=self._rng("generator fake dropout", step),
+        )
+
+    def _rng(self, purpose: str, *counters: int) -> Generator:
         return stream(self.config.seed, purpose, *counters, device=self.device)
 
-    def z(self, network: NetworkConfig, purpose: str, *counters: int) -> Tensor:
-        """Return a batch of latents (B, Z)."""
-        return shard(draw_z(network, self.config.batch_size, self.rng(purpose, *counters)))
+    def _z(self, purpose: str, *counters: int) -> Tensor:
+        return shard(draw_z(self.network, self.config.batch_size, self._rng(purpose, *counters)))
 
-    def real(self, purpose: str, *counters: int) -> Tensor:
-        """Return a batch drawn with replacement: images (B, C, H, W) in [-1, 1], points (B, D) as they are."""
-        batch = self.batch(purpose, *counters)
-        return to_unit_range(batch) if batch.dtype == torch.uint8 else batch
+    def _real(self, purpose: str, *counters: int) -> Tensor:
+        return taken(self.images, self._indices(purpose, *counters), self.device)
 
-    def batch(self, purpose: str, *counters: int) -> Tensor:
-        """Return the same as it is stored, on the device where training computes."""
-        return take(self.images, self.chosen(purpose, *counters), self.device)
-
-    def chosen(self, purpose: str, *counters: int) -> Tensor:
-        """Return the indices (B,) of a batch, on the CPU."""
+    def _indices(self, purpose: str, *counters: int) -> Tensor:
+        """Return the indices (B,) of a batch drawn with replacement, on the CPU."""
         rng = stream(self.config.seed, purpose, *counters)
         return shard(torch.randint(len(self.images), (self.config.batch_size,), generator=rng))
 
@@ -53,55 +80,45 @@ class Batches:
 class StreamedBatches(Batches):
     """The same draws of images that stay outside of the device's memory.
 
-    While a step computes, a thread gathers what the next step will draw under the same name into pinned memory, from
-    which the device fetches it without anybody waiting.
+    While a step computes, a thread gathers the real images of the next step into pinned memory, from which the device
+    copies them without waiting.
     """
 
-    def __init__(self, config: TrainConfig, images: Tensor, device: torch.device) -> None:
-        super().__init__(config, images, device)
-        # A thread starts on the first GPU, where a rank of another has nothing to do.
+    def __init__(self, config: TrainConfig, network: NetworkConfig, images: Tensor, device: torch.device) -> None:
+        super().__init__(config, network, images, device)
+        # A thread starts on the first GPU, which a rank of another GPU must leave alone.
         to_own_gpu = partial(torch.cuda.set_device, torch.cuda.current_device()) if device.type == "cuda" else None
         self._thread = ThreadPoolExecutor(1, initializer=to_own_gpu)
-        self._ahead: dict[Name, Future[Tensor]] = {}
+        self._ahead: dict[tuple[str, tuple[int, ...]], Future[Tensor]] = {}
 
-    def batch(self, purpose: str, *counters: int) -> Tensor:
-        """Return what was gathered ahead, and have the next step's gathered."""
+    def _real(self, purpose: str, *counters: int) -> Tensor:
+        """Return what was gathered ahead, and start to gather the next step's."""
         ahead = self._ahead.pop((purpose, counters), None)
         gathered = self._gathered(purpose, *counters) if ahead is None else ahead.result()
         following = (counters[0] + 1, *counters[1:])
         self._ahead[purpose, following] = self._thread.submit(self._gathered, purpose, *following)
-        return gathered.to(self.device, non_blocking=True)
+        return _seen(gathered, self.device)
 
     def _gathered(self, purpose: str, *counters: int) -> Tensor:
-        gathered = self.images[self.chosen(purpose, *counters)]
+        gathered = self.images[self._indices(purpose, *counters)]
         return gathered.pin_memory() if self.device.type == "cuda" else gathered
 
 
-def take(images: Tensor, indices: Tensor, device: torch.device) -> Tensor:
-    """Return some of the images on a device; `images` may be there already, or on the CPU, mapped from a file.
+def taken(images: Tensor, indices: Tensor, device: torch.device) -> Tensor:
+    """Return some of the images as a discriminator sees them; no other image is touched.
 
     Args:
-        images: (N, ...), of any type.
+        images: (N, C, H, W) uint8, or points of a known density (N, D) float, on `device` or on the CPU, perhaps mapped
+            from a file.
         indices: (B,), on the CPU.
         device: where the result is.
 
     Returns:
-        (B, ...), as the images are stored; no other image is touched.
+        Images (B, C, H, W) in [-1, 1]; points (B, D) as they are.
     """
-    return images[indices.to(images.device, non_blocking=True)].to(device, non_blocking=True)
+    return _seen(images[indices.to(images.device, non_blocking=True)], device)
 
 
-def draw_batch(images: Tensor, count: int, rng: Generator, device: torch.device) -> Tensor:
-    """Return what a discriminator sees of `count` images, drawn with replacement in O(count).
-
-    Args:
-        images: (N, C, H, W) uint8, or points of a known density (N, D) float, on `device` or on the CPU.
-        count: at least 1.
-        rng: on the CPU.
-        device: where the result is.
-
-    Returns:
-        Images (count, C, H, W) in [-1, 1]; points (count, D) as they are.
-    """
-    batch = take(images, torch.randint(len(images), (count,), generator=rng), device)
-    return to_unit_range(batch) if batch.dtype == torch.uint8 else batch
+def _seen(batch: Tensor, device: torch.device) -> Tensor:
+    moved = batch.to(device, non_blocking=True)
+    return to_unit_range(moved) if moved.dtype == torch.uint8 else moved

@@ -1,4 +1,4 @@
-"""All of a training's state as one file, from which it goes on bit for bit."""
+"""All of a training's state as one file, from which it resumes bit for bit."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -14,16 +14,16 @@ from gan_core.training.state import TrainState
 
 
 class CheckpointMismatchError(ValueError):
-    """A checkpoint was made under other parameters than those of the run that wants to go on from it."""
+    """A checkpoint was made under other parameters than those of the run that resumes from it."""
 
 
 def save_checkpoint(path: Path, state: TrainState, config: TrainConfig) -> None:
-    """Write all of a training's state, and under which parameters it came to be.
+    """Write all of a training's state, and the parameters that it was made under.
 
     Args:
         path: the file; its folder exists.
         state: as it is when `train` has yielded a report.
-        config: with the network's, what a run that goes on from here must share.
+        config: a run that resumes from here must share it, and the network's.
     """
     tensors = {"first_non_finite_step": state.first_non_finite_step}
     for part in ("discriminator", "generator", "ema_generator"):
@@ -45,7 +45,7 @@ def restore_checkpoint(path: Path, state: TrainState, config: TrainConfig) -> No
         CheckpointMismatchError: it was made under other parameters; the message lists each difference.
     """
     tensors, metadata = load_tensors(path)
-    _refuse_other_parameters(path, metadata["parameters"], _parameters(config, state))
+    _check_parameters(path, metadata["parameters"], _parameters(config, state))
     for part in ("discriminator", "generator", "ema_generator"):
         getattr(state, part).load_state_dict(_below(part, tensors))
     for part in ("d_optimizer", "g_optimizer"):
@@ -59,11 +59,10 @@ def _parameters(config: TrainConfig, state: TrainState) -> dict[str, Any]:
     return {f"{section}.{key}": value for section, values in sections.items() for key, value in values.items()}
 
 
-def _refuse_other_parameters(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
-    keys = sorted(found.keys() | wanted.keys())
-    different = [key for key in keys if found.get(key) != wanted.get(key)]
+def _check_parameters(path: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+    different = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
     if different:
-        listed = ", ".join(f"{key} was {found.get(key)} and is {wanted.get(key)}" for key in different)
+        listed = ", ".join(f"{key} was {before.get(key)} and is {now.get(key)}" for key in different)
         raise CheckpointMismatchError(f"{path} was made under other parameters ({listed}); delete it or restore them")
 
 
@@ -78,7 +77,7 @@ def _restore_moments(optimizer: Optimizer, moments: dict[str, Tensor]) -> None:
     for name, value in moments.items():
         index, moment = name.split("/")
         parameter = group["params"][int(index)]
-        if value.dim():  # in the order of the parameter's memory, which fused optimizers take for granted
+        if value.dim():  # in the order of the parameter's memory, which fused optimizers assume
             value = torch.empty_like(parameter, device="cpu").copy_(value)
         state.setdefault(int(index), {})[moment] = value
     optimizer.load_state_dict(optimizer.state_dict() | {"state": state})

@@ -1,4 +1,4 @@
-"""How a training is carried out on the machine at hand: device, arithmetic, place of the images, play of a step."""
+"""How a training is executed on this machine: device, arithmetic, place of the images, way to compute a step."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ from gan_core.runtime.distributed import world_size
 from gan_core.training.batches import Batches, StreamedBatches
 from gan_core.training.cuda_graph import CudaGraphStep
 from gan_core.training.state import TrainState
-from gan_core.training.steps import Player, play_step
+from gan_core.training.steps import Step, train_step
 
 RESIDENT_AT_MOST = 4 * 2**30
-"""Bytes of images that are copied to a GPU, at about 1.5 GB a second; more would keep the first step waiting."""
+"""Bytes of images that are copied to a GPU, at about 1.5 GB a second; more would delay the first step."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Execution:
     arithmetic: Arithmetic
 
     def placed(self, images: Tensor) -> Tensor:
-        """Return images where they are drawn from: in the GPU's memory where they fit, else where they are.
+        """Return images from where batches are drawn: the GPU's memory if they fit, else where they are.
 
         Args:
             images: (N, C, H, W) uint8, mapped from a file.
@@ -39,24 +39,24 @@ class Execution:
         free, _ = torch.cuda.mem_get_info(self.device)
         return images.to(self.device) if images.nbytes <= min(RESIDENT_AT_MOST, free // 2) else images
 
-    def draws(self, config: TrainConfig, images: Tensor) -> Batches:
-        """Return the draws of a training from images that were placed."""
+    def batches(self, config: TrainConfig, network: NetworkConfig, images: Tensor) -> Batches:
+        """Return the batches of a training from images that were placed."""
         kind = Batches if images.device.type == self.device.type else StreamedBatches
-        return kind(config, images, self.device)
+        return kind(config, network, images, self.device)
 
-    def player(self, say: Callable[[str], object]) -> Player:
-        """Return how a step is played: as one CUDA graph, or, by several ranks and on the CPU, launch by launch.
+    def step(self, report: Callable[[str], object]) -> Step:
+        """Return how a step is computed: as one CUDA graph, or, by several ranks and on the CPU, launch by launch.
 
         Args:
-            say: is told how, once a step was captured or could not be.
+            report: is called with the way to compute steps, once a step was captured or could not be.
 
         Returns:
             What `train` calls for every step.
         """
-        return CudaGraphStep(say) if self.device.type == "cuda" and world_size() == 1 else play_step
+        return CudaGraphStep(report) if self.device.type == "cuda" and world_size() == 1 else train_step
 
-    def words(self, images: Tensor) -> str:
-        """Return a sentence about device, precision and images, for the log."""
+    def summary(self, images: Tensor) -> str:
+        """Return device, precision and place of the images, for the log."""
         place = "mapped from disk"
         if self.device.type == "cuda":
             place = "in the GPU's memory" if images.device.type == "cuda" else "streamed to the GPU"
@@ -67,33 +67,33 @@ class Execution:
 
 
 def execution_of(compute: ComputeConfig, execution: ExecutionConfig, network: NetworkConfig) -> Execution:
-    """Return how to train on this machine; sets torch's threads.
+    """Return how to train on this machine.
 
     Args:
         compute: device and threads.
         execution: precision and parts of a batch.
-        network: `auto` reads its family.
+        network: `auto` reads whether it is convolutional.
 
     Returns:
         Device, arithmetic and what follows.
 
     Raises:
-        ValueError: `cuda` is asked for where torch finds no GPU.
+        ValueError: the device is `cuda`, but torch finds no GPU.
     """
     device = pick_device(compute)
-    return Execution(device, pick_arithmetic(execution, network.family, device))
+    return Execution(device, pick_arithmetic(execution, network, device))
 
 
-def fitting_parts(config: TrainConfig, state: TrainState, draws: Batches) -> int | None:
-    """Return into how few parts a batch must go through the networks to fit into memory, after it did not.
+def fitting_parts(config: TrainConfig, state: TrainState, batches: Batches) -> int | None:
+    """Return the smallest number of parts of a batch that fit into memory, after the whole did not.
 
     Args:
         config: with the batch size that was too large.
-        state: both players; useless afterwards, as steps are tried on them.
-        draws: of the training.
+        state: both networks; useless afterwards, as steps are tried on them.
+        batches: of the training.
 
     Returns:
-        The smallest number of equal parts that fit, or None where not even single images do.
+        The smallest number of equal parts that fit, or None if not even single images do.
     """
     tried, share = state.arithmetic, config.batch_size // world_size()
     for parts in range(tried.micro_batches + 1, share + 1):
@@ -101,7 +101,7 @@ def fitting_parts(config: TrainConfig, state: TrainState, draws: Batches) -> int
             continue
         state.arithmetic = Arithmetic(tried.bf16, parts)
         try:
-            play_step(config, state, draws, state.step + 1)
+            train_step(config, state, batches, state.step + 1)
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
         else:

@@ -1,4 +1,4 @@
-"""What a person watches while the game is played: where it stands, on seen and unseen images, and how both move."""
+"""Readings of a training between two steps: D and V on seen and unseen images, gradients, updates and variety."""
 
 import torch
 from torch import Tensor, nn
@@ -10,34 +10,22 @@ from gan_core.losses.value import jsd_estimate, value
 from gan_core.networks.layers import frozen_statistics
 from gan_core.runtime.distributed import local_only
 from gan_core.runtime.randomness import stream
-from gan_core.training.batches import draw_batch
+from gan_core.training.batches import taken
 from gan_core.training.state import TrainState
 
 COUNT = 64
-"""Images of each kind that a reading looks at."""
+"""Images of each kind from which a reading is computed."""
 
 NAMES = (
-    "real_prob",
-    "fake_prob",
-    "value",
-    "jsd",
-    "distance",
-    "unseen_prob",
-    "unseen_value",
-    "unseen_jsd",
-    "unseen_distance",
-    "overfitting",
-    "d_grad_norm",
-    "g_grad_norm",
-    "g_signal",
-    "g_update_ratio",
-    "variety",
+    *("real_prob", "fake_prob", "value", "jsd", "distance"),
+    *("unseen_prob", "unseen_value", "unseen_jsd", "unseen_distance", "overfitting"),
+    *("d_grad_norm", "g_grad_norm", "g_signal", "g_update_ratio", "variety"),
 )
 """What `Instruments.read` returns, in its order."""
 
 
 class Instruments:
-    """Readings of a training between two steps; they change no bit of it and draw nothing that it draws."""
+    """Readings of a training between two steps; they change no bit of it and use none of its draws."""
 
     def __init__(self, config: TrainConfig, state: TrainState, images: Tensor, unseen: Tensor) -> None:
         self._config, self._images, self._unseen = config, images, unseen
@@ -47,23 +35,23 @@ class Instruments:
     def read(self, state: TrainState) -> dict[str, float]:
         """Return the readings by name; this waits for the device.
 
-        Probabilities and values are of the discriminator without dropout. With D for the game's discriminator (see
+        Probabilities and values are of the discriminator without dropout. With D for the objective's discriminator (see
         `gan_core.losses.adversarial.game_logits`), x real and G(z) of a fixed bank of z:
 
         `real_prob` is E D(x), `fake_prob` E D(G(z)), `value` V(D, G) in nats, `jsd` the estimate (V + log 4) / 2 of the
-        Jensen-Shannon divergence, `distance` from equilibrium is E |D - 1/2| over both kinds of images, in [0, 1/2].
-        Those called `unseen_*` are the same on real images that the discriminator is not trained on: where it learned
-        its training images by heart, they tell of a smaller divergence. `overfitting` is Karras et al. 2020,
-        arXiv:2006.06676, equation 1: by how much of the gap between logits of training and of generated images unseen
-        real images fall back; 0 for a discriminator that generalises, 1 for one that takes unseen images for generated.
+        Jensen-Shannon divergence, `distance` from equilibrium E |D - 1/2| over both kinds of images, in [0, 1/2].
+        `unseen_*` are the same on real images that the discriminator is not trained on: if it memorised its training
+        images, they give a smaller divergence. `overfitting` is Karras et al. 2020, arXiv:2006.06676, equation 1: the
+        share of the gap between logits of training and of generated images by which unseen real images fall back; 0
+        for a discriminator that generalises, 1 for one that takes unseen images for generated.
 
-        `d_grad_norm` and `g_grad_norm` are Euclidean norms of the last gradients that the players descended (nats per
-        weight, penalties included). `g_signal`, in [0, 1], is how much of a gradient the generator's loss passes on:
-        the mean size of its derivative by the logit of a generated image, which is D(G(z)) for the minimax loss and
+        `d_grad_norm` and `g_grad_norm` are Euclidean norms of the last gradients that the networks descended (nats per
+        weight, penalties included). `g_signal`, in [0, 1], is the share of a gradient that the generator's loss passes
+        on: the mean size of its derivative by the logit of a generated image, which is D(G(z)) for the minimax loss and
         1 - D(G(z)) for the non-saturating one. `g_update_ratio` is the length of the generator's last step divided by
-        that of its weights, as it would be at the full learning rate, so that a planned decay is no stall. `variety` is
-        the mean squared distance between two images of the bank divided by that between two real ones: near 1 for a
-        good generator, 1 - 1/k for one that makes k images only, each as often.
+        that of its weights, computed at the full learning rate, so that a planned decay is no stall. `variety` is the
+        mean squared distance between two images of the bank divided by that between two real ones: near 1 for a good
+        generator, 1 - 1/k for one that generates k images only, each as often.
 
         Args:
             state: as it is when `train` has yielded a report.
@@ -74,9 +62,9 @@ class Instruments:
         objective = OBJECTIVES[self._config.loss]
         real, unseen = self._draw("instruments real", self._images, state), self._draw("unseen", self._unseen, state)
         frozen = frozen_statistics(state.generator), frozen_statistics(state.discriminator)
-        with local_only(), state.arithmetic_of_networks(), frozen[0], frozen[1]:
+        with local_only(), state.autocast(), frozen[0], frozen[1]:
             fake = state.generated(self._bank)
-            logits = [state.judged(batch) for batch in (real, fake, unseen)]
+            logits = [state.logits(batch) for batch in (real, fake, unseen)]
         seen_game = _game(objective, logits[0], logits[1])
         unseen_game = _game(objective, logits[2], logits[1])
         readings = [
@@ -93,8 +81,8 @@ class Instruments:
         return dict(zip(NAMES, torch.stack([reading.double() for reading in readings]).tolist(), strict=True))
 
     def _draw(self, purpose: str, images: Tensor, state: TrainState) -> Tensor:
-        rng = stream(self._config.seed, purpose, state.step)
-        return draw_batch(images, COUNT, rng, state.device)
+        indices = torch.randint(len(images), (COUNT,), generator=stream(self._config.seed, purpose, state.step))
+        return taken(images, indices, state.device)
 
 
 def _game(objective: Objective, real_logits: Tensor, fake_logits: Tensor) -> list[Tensor]:
@@ -106,7 +94,7 @@ def _game(objective: Objective, real_logits: Tensor, fake_logits: Tensor) -> lis
 
 
 def _overfitting(real_logits: Tensor, fake_logits: Tensor, unseen_logits: Tensor) -> Tensor:
-    """Return the share of the gap between real and fake by which unseen falls back; 0 where there is no gap."""
+    """Return the share of the gap between real and fake by which unseen falls back; 0 if there is no gap."""
     gap = real_logits.mean() - fake_logits.mean()
     return torch.where(gap == 0, 0.0, (real_logits.mean() - unseen_logits.mean()) / gap)
 
@@ -119,9 +107,9 @@ def _signal(objective: Objective, real_logits: Tensor, fake_logits: Tensor) -> T
     return gradient.abs().sum()
 
 
-def _gradient_norm(player: nn.Module) -> Tensor:
-    """Return the norm of the gradient that the player descended last; it is kept until it moves again."""
-    return _norm([parameter.grad for parameter in player.parameters() if parameter.grad is not None])
+def _gradient_norm(network: nn.Module) -> Tensor:
+    """Return the norm of the gradient that the network descended last, which stays until its next update."""
+    return _norm([parameter.grad for parameter in network.parameters() if parameter.grad is not None])
 
 
 def _norm(tensors: list[Tensor]) -> Tensor:
@@ -130,7 +118,7 @@ def _norm(tensors: list[Tensor]) -> Tensor:
 
 
 def _update_ratio(state: TrainState, learning_rate: float) -> Tensor:
-    """Return ||step|| / ||weights|| of the generator, its last step being as Adam says (Kingma and Ba 2015)."""
+    """Return ||step|| / ||weights|| of the generator, its last step computed from Adam's moments."""
     (group,) = state.g_optimizer.param_groups
     parameters = group["params"]
     moments = [state.g_optimizer.state[parameter] for parameter in parameters]

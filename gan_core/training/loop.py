@@ -10,11 +10,11 @@ from gan_core.config import TrainConfig
 from gan_core.runtime.distributed import all_reduce_mean
 from gan_core.training.batches import Batches
 from gan_core.training.state import TrainState
-from gan_core.training.steps import Player, play_step
+from gan_core.training.steps import Step, train_step
 
 
 class NonFiniteLossError(ArithmeticError):
-    """A loss became infinite or not a number; `step` is the first step where that happened."""
+    """A loss became infinite or not a number; `step` is the first step at which it did."""
 
     def __init__(self, step: int) -> None:
         super().__init__(
@@ -25,7 +25,7 @@ class NonFiniteLossError(ArithmeticError):
 
 @dataclass(frozen=True)
 class Report:
-    """What one step did: means over its last batches, in nats, left on the device until somebody reads them.
+    """The losses of one step: means over its last batches, in nats, left on the device until they are read.
 
     Losses are those before the update, without the gradient penalties.
     """
@@ -36,7 +36,7 @@ class Report:
     first_non_finite_step: Tensor
 
     def read(self) -> dict[str, float]:
-        """Return step and numbers by name; this waits for the device.
+        """Return step and losses by name; this waits for the device.
 
         Returns:
             `step`, `d_loss` and `g_loss`.
@@ -50,7 +50,7 @@ class Report:
 
 
 def train(
-    config: TrainConfig, state: TrainState, images: Tensor | Batches, play: Player | None = None
+    config: TrainConfig, state: TrainState, images: Tensor | Batches, compute_step: Step = train_step
 ) -> Iterator[Report]:
     """Advance `state` from its step to `config.steps`, yielding a report after each step.
 
@@ -58,19 +58,19 @@ def train(
 
     Args:
         config: Algorithm 1's numbers; `steps` counts generator updates.
-        state: both players, changed in place; consistent whenever a report is yielded.
-        images: (N, C, H, W) uint8, or points (N, D) float, on the device of the players; or the draws of a training
+        state: both networks, changed in place; consistent whenever a report is yielded.
+        images: (N, C, H, W) uint8, or points (N, D) float, on the device of the networks; or the batches of a training
             whose images are elsewhere.
-        play: how one step is played; None for `play_step`.
+        compute_step: computes one step as `train_step` does.
 
     Yields:
         One report a step.
     """
-    draws = images if isinstance(images, Batches) else Batches(config, images)
+    batches = images if isinstance(images, Batches) else Batches(config, state.network, images)
     while state.step < config.steps:
         step = state.step + 1
         set_learning_rates(config, state, step)
-        losses = all_reduce_mean((play or play_step)(config, state, draws, step))
+        losses = all_reduce_mean(compute_step(config, state, batches, step))
         note_non_finite(state, losses, step)
         update_ema(config, state, step)
         state.step = step
@@ -105,6 +105,6 @@ def set_learning_rates(config: TrainConfig, state: TrainState, step: int) -> Non
 
 
 def note_non_finite(state: TrainState, losses: Tensor, step: int) -> None:
-    """Remember, on the device, the first step one of whose losses is not finite."""
+    """Record, on the device, the first step one of whose losses is not finite."""
     first = (state.first_non_finite_step == 0) & ~losses.isfinite().all()
     state.first_non_finite_step = torch.where(first, step, state.first_non_finite_step)

@@ -1,6 +1,7 @@
 """The one road from `params.yaml` to the arguments of a stage."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -91,7 +92,7 @@ class Params:
     data: DataConfig
     prepare: PrepareConfig
     extractor: ExtractorConfig
-    network: NetworkConfig
+    network: Annotated[NetworkConfig, Field(discriminator="family")]
     train: TrainConfig
     replicate: ReplicateConfig
     doctor: DoctorConfig
@@ -139,12 +140,19 @@ def load_as(kind: type[Sections], path: Path) -> Sections:
     try:
         return TypeAdapter(kind).validate_json(content, strict=True)
     except ValidationError as error:
-        raise UserError("\n".join(_complaint(path, details) for details in error.errors())) from None
+        raise UserError(
+            "\n".join(_complaint(path, details, json.loads(content)) for details in error.errors())
+        ) from None
 
 
-def _complaint(path: Path, details: Any) -> str:
-    key = ".".join(str(part) for part in details["loc"]) or "the file"
+def _complaint(path: Path, details: Any, content: Any) -> str:
+    key = ".".join(_keys(details["loc"], content)) or "the file"
     match details["type"]:
+        case "union_tag_not_found":
+            return f"{path}: missing key {key}.family; add it (see `git diff {path}`)"
+        case "union_tag_invalid":
+            context = details["ctx"]
+            return f"{path}: {key}.family must be one of {context['expected_tags']}, got '{context['tag']}'; correct it"
         case "unexpected_keyword_argument":
             return f"{path}: unknown key {key}; remove it or correct its spelling"
         case "missing":
@@ -153,6 +161,15 @@ def _complaint(path: Path, details: Any) -> str:
             message = details["msg"].removeprefix("Value error, ")
             shown = "" if isinstance(details["input"], dict) else f", got {details['input']!r}"
             return f"{path}: {key}: {message}{shown}"
+
+
+def _keys(location: tuple[str | int, ...], content: Any) -> Iterator[str]:
+    """Yield the keys of a place in the file: behind a section with families pydantic adds the name of the family."""
+    for part in location:
+        if isinstance(content, dict) and content.get("family") == part:
+            continue
+        content = content.get(part) if isinstance(content, dict) else None
+        yield str(part)
 
 
 def check_together(path: Path, params: Params) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from gan_core.config import ComputeConfig, ExecutionConfig, NetworkConfig, TrainConfig
+from gan_core.runtime.device import configure_torch
 from gan_core.runtime.distributed import all_gather, local_only, world_size
 from gan_core.training.checkpoints import restore_checkpoint
 from gan_core.training.execution import execution_of, fitting_parts
@@ -26,6 +27,7 @@ class TrainingRun:
     def __init__(
         self, stage: str, prepared: Path, compute: ComputeConfig, execution: ExecutionConfig, network: NetworkConfig
     ) -> None:
+        configure_torch(compute)
         self.stage = stage
         self.how, self.network, self.compute = execution_of(compute, execution, network), network, compute
         self.summary, self.data_md5 = load_summary(prepared), dvc_md5(prepared)
@@ -89,10 +91,10 @@ class TrainingRun:
         Raises:
             UserError: a batch does not fit into the device's memory; it says what would.
         """
-        draws = self.how.draws(config, self.images)
+        batches = self.how.batches(config, self.network, self.images)
         try:
-            player = self.how.player(lambda how: print(f"steps are played {how}"))
-            yield from train(config, state, draws, player)
+            step = self.how.step(lambda how: print(f"steps are played {how}"))
+            yield from train(config, state, batches, step)
         except torch.OutOfMemoryError:
             too_large = True
         else:
@@ -101,7 +103,7 @@ class TrainingRun:
             torch.cuda.empty_cache()
             tried = state.arithmetic.micro_batches
             with local_only():  # the other ranks are not where this one is, so it tries whole batches
-                parts = fitting_parts(config, state, self.how.draws(config, self.images))
+                parts = fitting_parts(config, state, self.how.batches(config, self.network, self.images))
             raise UserError(_remedy(config, tried, parts))
 
 

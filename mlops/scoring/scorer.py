@@ -15,7 +15,7 @@ from gan_core.generation.latents import z_bank
 from gan_core.metrics.features import Features, extract
 from gan_core.metrics.neighbours import COPY_NEIGHBOURS, COPY_RATIO, LOST_CLASS, NEIGHBOURHOOD, Neighbours
 from gan_core.metrics.scores import Settings, fid, scores, uniform_noise
-from gan_core.runtime.device import pick_device
+from gan_core.runtime.device import configure_torch, pick_device
 from gan_core.runtime.distributed import rank, world_size
 from gan_core.runtime.randomness import stream
 from mlops.project.code_digest import code_sha256
@@ -35,6 +35,7 @@ class Scorer:
     """
 
     def __init__(self, prepared: Path, extractor: Path, compute: ComputeConfig, config: EvaluateConfig) -> None:
+        configure_torch(compute)
         self.device, self.config = pick_device(compute), config
         self.extractor, self.description = load_extractor(extractor, self.device), describe_extractor(extractor)
         self.reference, self._real = load_real(prepared, extractor, self.device)

@@ -1,3 +1,4 @@
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -5,8 +6,10 @@ import yaml
 
 from commands.preset import apply_preset, main
 from mlops.project.errors import UserError
+from mlops.project.params import load
 
 ROOT = Path(__file__).parents[2]
+PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
 
 
 @pytest.fixture(autouse=True)
@@ -25,6 +28,18 @@ def test_a_preset_changes_its_values_and_nothing_else() -> None:
     assert [(old.split("#")[0].split(), new.split("#")[0].split()) for old, new in changed] == [
         (["steps:", "12000"], ["steps:", "7"])
     ]
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
+def test_a_section_with_a_family_is_replaced(preset: Path) -> None:
+    before = Path("params.yaml").read_text()
+    for path in (preset, *PRESETS, preset):  # from the defaults, and after any other preset
+        Path("presets", path.name).write_text(path.read_text())
+        apply_preset(path.stem, "somewhere")
+    network = yaml.safe_load(preset.read_text())["network"]
+    assert yaml.safe_load(Path("params.yaml").read_text())["network"] == network
+    assert asdict(load().network) == network
+    assert Path("params.yaml").read_text().count("\n\n") == before.count("\n\n")
 
 
 def test_comments_and_nulls_stay() -> None:
@@ -54,5 +69,5 @@ def test_an_invalid_result_leaves_the_file_as_it_was() -> None:
 
 def test_an_unknown_preset_is_answered_with_the_known_ones() -> None:
     Path("presets/short.yaml").write_text("train: {steps: 7}\n")
-    with pytest.raises(UserError, match=r"shrot.* short"):
+    with pytest.raises(UserError, match=r"shrot.*\bshort\b"):
         apply_preset("shrot")

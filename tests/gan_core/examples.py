@@ -1,7 +1,6 @@
 """Small configurations and images that the tests of gan_core share."""
 
 import hashlib
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch_fidelity import feature_extractor_inceptionv3
 
-from gan_core.config import ExtractorConfig, NetworkConfig, TrainConfig
+from gan_core.config import DcganConfig, ExtractorConfig, MlpConfig, NetworkConfig, TrainConfig
 from gan_core.metrics.classifier import Classifier, train_classifier
 from gan_core.metrics.features import Extractor, classifier_extractor
 from gan_core.runtime.randomness import stream
@@ -23,7 +22,7 @@ CPU = torch.device("cpu")
 SIZE = 9
 """The smallest side for which the convolutional discriminator normalises a batch."""
 
-MLP = NetworkConfig(
+MLP = MlpConfig(
     family="mlp",
     z_dim=5,
     z_distribution="normal",
@@ -32,8 +31,8 @@ MLP = NetworkConfig(
     maxout_pieces=3,
     dropout=0.3,
 )
-DCGAN = replace(MLP, family="dcgan", z_distribution="uniform", generator_width=4, discriminator_width=6)
-NETWORKS = [MLP, DCGAN]
+DCGAN = DcganConfig("dcgan", z_dim=5, z_distribution="uniform", generator_width=4, discriminator_width=6)
+NETWORKS: list[NetworkConfig] = [MLP, DCGAN]
 
 TRAIN = TrainConfig(
     seed=7,
@@ -78,8 +77,8 @@ def snapshot(module: nn.Module) -> dict[str, Tensor]:
 
 
 def moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    found = optimizer.state_dict()["state"]
-    return {f"{index}.{name}": value.clone() for index, values in found.items() for name, value in values.items()}
+    state = optimizer.state_dict()["state"]
+    return {f"{index}.{name}": value.clone() for index, values in state.items() for name, value in values.items()}
 
 
 def same_bits(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
@@ -113,8 +112,8 @@ EXTRACTOR = ExtractorConfig(
 @cache
 def digits() -> tuple[Tensor, Tensor]:
     """Return scikit-learn's 1,797 handwritten digits as uint8 (N, 1, 8, 8), and their labels."""
-    found = load_digits()
-    return torch.tensor(found.images * 15.9375).round().to(torch.uint8)[:, None], torch.tensor(found.target)
+    data = load_digits()
+    return torch.tensor(data.images * 15.9375).round().to(torch.uint8)[:, None], torch.tensor(data.target)
 
 
 @cache

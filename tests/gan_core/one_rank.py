@@ -1,4 +1,4 @@
-"""What each of several ranks plays for `test_ranks`: `python -m tests.gan_core.one_rank FOLDER`, as torchrun would."""
+"""One of the ranks of `test_distributed`: `python -m tests.gan_core.one_rank FOLDER` with torchrun's variables."""
 
 import sys
 from dataclasses import replace
@@ -16,7 +16,7 @@ from gan_core.training.checkpoints import restore_checkpoint, save_checkpoint
 from gan_core.training.instruments import Instruments
 from gan_core.training.loop import train
 from gan_core.training.state import TrainState, initial_state
-from gan_core.training.steps import step_discriminator, step_generator
+from gan_core.training.steps import discriminator_step, generator_step
 from tests.gan_core.examples import CPU, IMAGES, NETWORKS, TRAIN, everything
 
 GAMES = (replace(TRAIN, loss="non_saturating"), replace(TRAIN, loss="relativistic", generator_z="shared"))
@@ -33,10 +33,14 @@ def gradients(case: tuple[NetworkConfig, TrainConfig, int]) -> dict[str, Tensor]
     """Return the gradients and losses of both players' first steps, and the statistics that these left."""
     network, config, parts = case
     found: dict[str, Tensor] = {}
-    for player, step in (("discriminator", step_discriminator), ("generator", step_generator)):
+    batches = Batches(config, network, IMAGES)
+    updates = {
+        "discriminator": (discriminator_step, batches.discriminator(1, 0)),
+        "generator": (generator_step, batches.generator(1)),
+    }
+    for player, (step, batch) in updates.items():
         state = state_of_case(network, config, parts)
-        counters = (1, 0) if player == "discriminator" else (1,)
-        found[f"{player} loss"] = all_reduce_mean(step(config, state, Batches(config, IMAGES), *counters))
+        found[f"{player} loss"] = all_reduce_mean(step(config, state, batch))
         named = getattr(state, player).named_parameters()
         found |= {f"{player} {name}": parameter.grad for name, parameter in named}
         found |= {f"{player} {name}": buffer for name, buffer in getattr(state, player).named_buffers()}

@@ -3,16 +3,17 @@ import math
 import subprocess
 import sys
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from gan_core.config import ComputeConfig
-from tests.gan_core.examples import EXTRACTOR, MLP, TRAIN
+from gan_core.config import ComputeConfig, NetworkConfig
+from tests.gan_core.examples import DCGAN, EXTRACTOR, MLP, NETWORKS, TRAIN
 
 COMPUTE = ComputeConfig(device="cpu", threads=1)
 POSITIVE = {
     MLP: ["z_dim", "generator_width", "discriminator_width", "maxout_pieces"],
+    DCGAN: ["z_dim", "generator_width", "discriminator_width"],
     TRAIN: [
         "steps",
         "batch_size",
@@ -70,12 +71,18 @@ def test_a_sha256_that_is_none_is_refused(digest: str) -> None:
         replace(EXTRACTOR, weights_sha256=digest)
 
 
-@pytest.mark.parametrize("config", [COMPUTE, MLP, TRAIN, EXTRACTOR], ids=name)
+@pytest.mark.parametrize("config", [COMPUTE, *NETWORKS, TRAIN, EXTRACTOR], ids=name)
 def test_configurations_are_frozen_and_have_no_defaults(config: Any) -> None:
     fields = dataclasses.fields(config)
     assert all(field.default is field.default_factory is dataclasses.MISSING for field in fields)
     with pytest.raises(dataclasses.FrozenInstanceError):
         setattr(config, fields[0].name, None)
+
+
+def test_each_family_has_a_name_and_an_example_of_its_own() -> None:
+    kinds = get_args(NetworkConfig)
+    assert [type(network) for network in NETWORKS] == list(kinds)
+    assert [kind.__annotations__["family"].__args__ for kind in kinds] == [(network.family,) for network in NETWORKS]
 
 
 def test_checking_a_configuration_does_not_wait_for_torch() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gan_core.config import ComputeConfig, ExecutionConfig, NetworkConfig, TrainConfig
+from gan_core.config import ComputeConfig, ExecutionConfig, MlpConfig, TrainConfig
 from gan_core.training.checkpoints import save_checkpoint
 from gan_core.training.state import TrainState
 from mlops.project.errors import UserError
@@ -15,7 +15,7 @@ from stages.replicate import replicate
 
 CPU = ComputeConfig("cpu", 1)
 PLAIN = ExecutionConfig("auto", 1, 1)
-NETWORK = NetworkConfig("mlp", 4, "normal", 8, 8, 2, 0.2)
+NETWORK = MlpConfig("mlp", 4, "normal", 8, 8, 2, 0.2)
 Retrain = Callable[..., dict[str, bytes]]
 
 

@@ -1,4 +1,4 @@
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -7,6 +7,7 @@ from gan_core.config import NetworkConfig
 from gan_core.generation.generate import generate
 from gan_core.generation.generator_file import load_generator, save_generator
 from gan_core.generation.latents import z_bank
+from gan_core.runtime.tensor_files import save_tensors
 from tests.gan_core.examples import DCGAN, IMAGES, NETWORKS, SIZE, TRAIN, families, fresh, same_bits, snapshot, trained
 
 
@@ -34,6 +35,17 @@ def test_a_generator_comes_back_whole(network: NetworkConfig, tmp_path: Path) ->
     assert same_bits(snapshot(loaded), snapshot(generator))
     z = z_bank(network, seed=0, count=3)
     assert torch.equal(generate(loaded, z), generate(generator, z))
+
+
+def test_keys_of_other_families_in_older_files_are_ignored(tmp_path: Path) -> None:
+    """Before families had configurations of their own, every file held those of `mlp`."""
+    generator = trained(TRAIN, DCGAN, IMAGES).generator
+    network = asdict(DCGAN) | {"maxout_pieces": 1, "dropout": 0.0}
+    metadata = {"network": network, "size": SIZE, "channels": 1}
+    save_tensors(tmp_path / "g", dict(generator.state_dict()), metadata)
+    loaded, loaded_network = load_generator(tmp_path / "g")
+    assert loaded_network == DCGAN
+    assert same_bits(snapshot(loaded), snapshot(generator))
 
 
 def test_size_and_channels_come_back_too(tmp_path: Path) -> None:

@@ -10,11 +10,9 @@ from gan_core.config import NetworkConfig
 from gan_core.generation.latents import draw_z
 from gan_core.networks.build import build_discriminator, build_generator, initialised
 from gan_core.networks.layers import Maxout, frozen_statistics
-from gan_core.networks.mlp import MlpGenerator, maxout_gain
+from gan_core.networks.mlp import MlpGenerator
 from gan_core.runtime.randomness import stream
-from tests.gan_core.examples import DCGAN, MLP, NETWORKS, same_bits, snapshot
-
-families = pytest.mark.parametrize("network", NETWORKS, ids=["mlp", "dcgan"])
+from tests.gan_core.examples import DCGAN, MLP, families, same_bits, snapshot
 
 
 def images(count: int, *, size: int = 8, channels: int = 1) -> Tensor:
@@ -100,8 +98,9 @@ def test_initial_weights_have_the_scale_of_their_paper(network: NetworkConfig, b
 
 @pytest.mark.parametrize(("pieces", "gain"), [(1, 1.0), (2, 1.0), (3, 1 + 3**0.5 / (2 * math.pi))])
 def test_a_maxout_keeps_the_mean_square_of_what_it_is_fed(pieces: int, gain: float) -> None:
-    assert maxout_gain(pieces) == pytest.approx(gain, rel=1e-9)
-    layer = initialised(Maxout(400, 300, pieces), stream(0, "weights"))
+    layer = Maxout(400, 300, pieces)
+    assert layer.gain() == pytest.approx(gain, rel=1e-9)
+    initialised(layer, stream(0, "weights"))
     fed = torch.randn(500, 400, generator=stream(0, "fed"))
     assert layer(fed).square().mean().item() == pytest.approx(1, rel=0.03)
 
@@ -212,7 +211,7 @@ def test_an_mlp_starts_around_the_mean_image() -> None:
     pixels = torch.randint(256, (300, 3, 8, 8), generator=stream(0, "pixels"), dtype=torch.uint8)
     pixels = (pixels * torch.linspace(0, 1, 64).reshape(8, 8)).to(torch.uint8)
     pixels[:, 2, 7, 7] = 255
-    generator.set_output_bias(pixels)
+    generator.start_at(pixels)
     outputs = generator.layers[-1]
     assert isinstance(outputs, nn.Linear)
     with torch.no_grad():

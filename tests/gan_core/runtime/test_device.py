@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gan_core.config import ComputeConfig
-from gan_core.runtime.device import pick_device
+from gan_core.runtime.device import configure_torch, pick_device
 
 
 @pytest.fixture(autouse=True)
@@ -32,10 +32,13 @@ def test_the_device_is_what_was_asked_for_and_auto_prefers_the_gpu(
     asked: Literal["auto", "cpu", "cuda"], has_gpu: bool, given: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
-    assert pick_device(ComputeConfig(asked, 1)) == torch.device(given)
+    threads = torch.get_num_threads()
+    assert pick_device(ComputeConfig(asked, threads + 1)) == torch.device(given)
+    assert torch.get_num_threads() == threads
+    assert not torch.backends.cudnn.deterministic
 
 
-def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cuda_without_a_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match=r"compute\.device is cuda"):
         pick_device(ComputeConfig("cuda", 1))
@@ -43,7 +46,7 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_threads_and_determinism_are_set(threads: int) -> None:
-    pick_device(ComputeConfig("cpu", threads))
+    configure_torch(ComputeConfig("cpu", threads))
     assert torch.get_num_threads() == threads
     assert torch.backends.cudnn.deterministic
 
@@ -51,8 +54,8 @@ def test_threads_and_determinism_are_set(threads: int) -> None:
 STEPS = """
 import resource, torch
 from gan_core.config import ComputeConfig
-from gan_core.runtime.device import pick_device
-{pick}
+from gan_core.runtime.device import configure_torch
+{setup}
 for step in range(60):
     if step == 20:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -64,10 +67,10 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only glibc can be told to keep what is freed")
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc can keep what is freed")
 def test_what_a_step_frees_is_there_for_the_next_one() -> None:
-    def faults(pick: str) -> int:
-        ended = subprocess.run([sys.executable, "-c", STEPS.format(pick=pick)], capture_output=True, check=True)
+    def faults(setup: str) -> int:
+        ended = subprocess.run([sys.executable, "-c", STEPS.format(setup=setup)], capture_output=True, check=True)
         return int(ended.stdout)
 
-    assert faults("pick_device(ComputeConfig('cpu', 1))") < faults("") / 4
+    assert faults("configure_torch(ComputeConfig('cpu', 1))") < faults("") / 4

@@ -23,7 +23,7 @@ from tests.gan_core.examples import same_bits
 from tests.gan_core.one_rank import CASES, gradients, played, resumed
 
 Found = list[dict[str, dict[str, Tensor]]]
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 cases = pytest.mark.parametrize(
     "number", range(len(CASES)), ids=[f"{network.family}-{train.loss}-{parts}" for network, train, parts in CASES]
 )

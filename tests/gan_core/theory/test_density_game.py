@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gan_core.config import NetworkConfig, TrainConfig
+from gan_core.config import MlpConfig, TrainConfig
 from gan_core.theory.densities import LINES, GaussianMixture
 from gan_core.theory.density_game import Snapshot, gradients_as_confidence_grows, snapshot
 from gan_core.theory.point_networks import build_players
 
-NETWORK = NetworkConfig("mlp", 1, "normal", 16, 16, 1, 0.0)
+NETWORK = MlpConfig("mlp", 1, "normal", 16, 16, 1, 0.0)
 DATA = GaussianMixture((1.0,), ((0.0,),), (1.0,), half_width=8.0)
 
 

@@ -4,56 +4,94 @@ import pytest
 import torch
 from torch import Tensor
 
+from gan_core.generation.latents import draw_z
 from gan_core.runtime.pixels import to_unit_range
-from gan_core.training.batches import Batches, StreamedBatches
+from gan_core.runtime.randomness import stream
+from gan_core.training.batches import Batches, StepBatch, StreamedBatches, taken
 from tests.gan_core.examples import CPU, IMAGES, MLP, TRAIN, random_pixels
 
 PLACES = [(step, k) for step in (1, 2, 3) for k in (0, 1)]
 
 
+def real(batch: StepBatch) -> Tensor:
+    assert batch.real is not None
+    return batch.real
+
+
+def test_every_draw_of_an_update_has_its_own_name() -> None:
+    """Checkpoints of before rely on these names."""
+    batches = Batches(TRAIN, MLP, IMAGES)
+    for batch, counters, names in (
+        (batches.discriminator(3, 1), (3, 1), ("real", "z", "real dropout", "fake dropout")),
+        (
+            batches.generator(3),
+            (3,),
+            ("generator real", "generator z", "generator real dropout", "generator fake dropout"),
+        ),
+    ):
+        rngs = [stream(TRAIN.seed, name, *counters) for name in names]
+        indices = torch.randint(len(IMAGES), (TRAIN.batch_size,), generator=rngs[0])
+        assert torch.equal(real(batch), to_unit_range(IMAGES[indices]))
+        assert torch.equal(batch.z, draw_z(MLP, TRAIN.batch_size, rngs[1]))
+        assert [rng.initial_seed() for rng in (batch.real_rng, batch.fake_rng)] == [
+            rng.initial_seed() for rng in rngs[2:]
+        ]
+
+
+def test_shared_latents_are_the_discriminators_last() -> None:
+    batches = Batches(replace(TRAIN, generator_z="shared"), MLP, IMAGES)
+    assert torch.equal(batches.generator(2).z, batches.discriminator(2, TRAIN.discriminator_steps - 1).z)
+    assert not torch.equal(batches.generator(2).z, batches.discriminator(2, 0).z)
+
+
+def test_a_loss_that_reads_no_real_images_draws_none() -> None:
+    assert Batches(replace(TRAIN, loss="non_saturating"), MLP, IMAGES).generator(1).real is None
+
+
 def test_streamed_batches_are_those_of_images_at_hand() -> None:
-    at_hand, streamed = Batches(TRAIN, IMAGES), StreamedBatches(TRAIN, IMAGES, CPU)
-    for place in [*PLACES, (7, 1), (2,), (1, 0)]:  # in order, and as after a resume
-        assert torch.equal(at_hand.batch("real", *place), streamed.batch("real", *place))
+    at_hand, streamed = Batches(TRAIN, MLP, IMAGES), StreamedBatches(TRAIN, MLP, IMAGES, CPU)
+    for place in [*PLACES, (7, 1), (2, 0), (1, 0)]:  # in order, and as after a resume
+        assert torch.equal(real(at_hand.discriminator(*place)), real(streamed.discriminator(*place)))
+    for step in (1, 2, 5):
+        assert torch.equal(real(at_hand.generator(step)), real(streamed.generator(step)))
 
 
-def test_what_comes_next_is_gathered_while_nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    streamed = StreamedBatches(TRAIN, IMAGES, CPU)
-    asked: list[tuple[str, *tuple[int, ...]]] = []
+def test_the_next_step_is_gathered_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    streamed = StreamedBatches(TRAIN, MLP, IMAGES, CPU)
+    drawn: list[tuple[str, *tuple[int, ...]]] = []
 
-    def chosen(purpose: str, *counters: int) -> Tensor:
-        asked.append((purpose, *counters))
-        return Batches.chosen(streamed, purpose, *counters)
+    def indices(purpose: str, *counters: int) -> Tensor:
+        drawn.append((purpose, *counters))
+        return Batches._indices(streamed, purpose, *counters)
 
-    monkeypatch.setattr(streamed, "chosen", chosen)
-    streamed.batch("real", 4, 1)
-    streamed.batch("real", 5, 1)
+    monkeypatch.setattr(streamed, "_indices", indices)
+    streamed.discriminator(4, 1)
+    streamed.discriminator(5, 1)
     streamed._thread.shutdown()
-    assert asked == [("real", 4, 1), ("real", 5, 1), ("real", 6, 1)]
+    assert drawn == [("real", 4, 1), ("real", 5, 1), ("real", 6, 1)]
 
 
 @pytest.mark.parametrize("count", [40, 10**12])
 def test_a_draw_costs_no_more_among_more_images(count: int) -> None:
     endless = torch.zeros(1, dtype=torch.uint8).expand(count, 1)  # that many rows in one byte of memory
-    batch = Batches(TRAIN, endless).real("real", 1, 0)
-    assert batch.shape == (TRAIN.batch_size, 1)
+    assert real(Batches(TRAIN, MLP, endless).discriminator(1, 0)).shape == (TRAIN.batch_size, 1)
 
 
 def test_every_image_is_drawn_equally_often() -> None:
-    draws = Batches(replace(TRAIN, batch_size=40_000), IMAGES)
-    counts = torch.bincount(draws.chosen("real", 1, 0), minlength=len(IMAGES))
+    numbers = torch.arange(40.0)[:, None]
+    batch = Batches(replace(TRAIN, batch_size=40_000), MLP, numbers).discriminator(1, 0)
+    counts = torch.bincount(real(batch).long().flatten(), minlength=40)
     assert ((counts - 1000).abs() < 6 * 1000**0.5).all()
 
 
 def test_images_are_seen_in_the_unit_range_and_points_as_they_are() -> None:
-    draws = Batches(TRAIN, IMAGES)
-    assert torch.equal(draws.real("real", 1, 0), to_unit_range(IMAGES[draws.chosen("real", 1, 0)]))
+    indices = torch.tensor([3, 1, 3])
+    assert torch.equal(taken(IMAGES, indices, CPU), to_unit_range(IMAGES[indices]))
     points = torch.randn(50, 2)
-    draws = Batches(TRAIN, points)
-    assert torch.equal(draws.real("real", 1, 0), points[draws.chosen("real", 1, 0)])
+    assert torch.equal(taken(points, indices, CPU), points[indices])
 
 
-def test_other_names_are_other_draws() -> None:
-    draws = Batches(TRAIN, random_pixels(1000))
-    assert len({tuple(draws.chosen("real", *place).tolist()) for place in PLACES}) == len(PLACES)
-    assert len({draws.z(MLP, "z", *place).sum().item() for place in PLACES}) == len(PLACES)
+def test_other_places_are_other_draws() -> None:
+    batches = [Batches(TRAIN, MLP, random_pixels(1000)).discriminator(*place) for place in PLACES]
+    assert len({tuple(real(batch).flatten().tolist()) for batch in batches}) == len(PLACES)
+    assert len({batch.z.sum().item() for batch in batches}) == len(PLACES)

@@ -17,7 +17,7 @@ from gan_core.training.cuda_graph import WARM_UP, CudaGraphStep
 from gan_core.training.execution import execution_of, fitting_parts
 from gan_core.training.loop import train
 from gan_core.training.state import TrainState, initial_state
-from gan_core.training.steps import Player, play_step
+from gan_core.training.steps import Step, train_step
 from tests.gan_core.examples import DCGAN, IMAGES, MLP, TRAIN, everything, families, same_bits
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -30,13 +30,13 @@ def _deterministic() -> None:
 
 
 class Recorder:
-    """What stands in for CUDA's graphs on a CPU: a capture runs nothing, a replay plays what was captured again."""
+    """Stands in for CUDA's graphs on a CPU: a capture runs nothing, a replay computes what was captured."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.registered: list[torch.Generator] = []
         self.replays = 0
         self._capturing = False
-        monkeypatch.setattr("gan_core.training.cuda_graph.play_step", self.play_step)
+        monkeypatch.setattr("gan_core.training.cuda_graph.train_step", self.train_step)
         monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: self)
         monkeypatch.setattr(torch.cuda, "graph", self.graph)
         monkeypatch.setattr(torch.cuda, "stream", lambda _: nullcontext())
@@ -49,10 +49,10 @@ class Recorder:
         yield
         self._capturing = False
 
-    def play_step(self, config: TrainConfig, state: TrainState, draws: Batches, step: int) -> Tensor:
+    def train_step(self, config: TrainConfig, state: TrainState, batches: Batches, step: int) -> Tensor:
         if not self._capturing:
-            return play_step(config, state, draws, step)
-        self._captured = (config, state, draws, step)
+            return train_step(config, state, batches, step)
+        self._captured = (config, state, batches, step)
         self._losses = torch.zeros(config.discriminator_steps + 1)
         return self._losses
 
@@ -61,7 +61,7 @@ class Recorder:
 
     def replay(self) -> None:
         self.replays += 1
-        self._losses.copy_(play_step(*self._captured))
+        self._losses.copy_(train_step(*self._captured))
 
 
 @pytest.mark.parametrize(("loss", "z"), [("non_saturating", "fresh"), ("relativistic", "shared")])
@@ -72,15 +72,15 @@ def test_what_is_replayed_draws_what_its_step_names(
     config = replace(TRAIN, loss=loss, generator_z=z, steps=STEPS)
     launched, replayed = (initial_state(config, network, IMAGES) for _ in range(2))
     expected = [report.read() for report in train(config, launched, IMAGES)]
-    recorder, said = Recorder(monkeypatch), list[str]()
-    play = CudaGraphStep(said.append)
-    assert [report.read() for report in train(config, replayed, IMAGES, play)] == expected
+    recorder, reported = Recorder(monkeypatch), list[str]()
+    step = CudaGraphStep(reported.append)
+    assert [report.read() for report in train(config, replayed, IMAGES, step)] == expected
     assert same_bits(everything(launched), everything(replayed))
     assert recorder.replays == STEPS - WARM_UP
-    assert said == ["as one CUDA graph"]
-    # z of every update and, where the network drops, the masks of real and generated images: nothing that draws nothing
+    assert reported == ["as one CUDA graph"]
+    # The masks of real and generated images, if the network has dropout; no generator from which nothing is drawn.
     masks = (2 * config.discriminator_steps + (2 if loss == "relativistic" else 1)) if network == MLP else 0
-    assert len(recorder.registered) == config.discriminator_steps + (z == "fresh") + masks
+    assert len(recorder.registered) == masks
 
 
 def cuda() -> torch.device:
@@ -91,9 +91,9 @@ def started(config: TrainConfig, network: NetworkConfig, bf16: bool = False) -> 
     return initial_state(config, network, IMAGES, Arithmetic(bf16, 1), cuda())
 
 
-def played(config: TrainConfig, state: TrainState, play: Player, draws: Batches | None = None) -> list[Any]:
-    found = draws or Batches(config, IMAGES.cuda(), cuda())
-    return [report.read() for report in train(config, state, found, play)]
+def trained(config: TrainConfig, state: TrainState, step: Step, batches: Batches | None = None) -> list[Any]:
+    batches = batches or Batches(config, state.network, IMAGES.cuda(), cuda())
+    return [report.read() for report in train(config, state, batches, step)]
 
 
 @needs_gpu
@@ -102,10 +102,10 @@ def played(config: TrainConfig, state: TrainState, play: Player, draws: Batches 
 @families
 def test_a_captured_step_has_the_bits_of_a_launched_one(network: NetworkConfig, loss: Any, bf16: bool) -> None:
     config = replace(TRAIN, loss=loss, steps=STEPS)
-    launched, captured, said = started(config, network, bf16), started(config, network, bf16), list[str]()
-    play = CudaGraphStep(said.append)
-    assert played(config, launched, play_step) == played(config, captured, play)
-    assert said == ["as one CUDA graph"]
+    launched, captured, reported = started(config, network, bf16), started(config, network, bf16), list[str]()
+    step = CudaGraphStep(reported.append)
+    assert trained(config, launched, train_step) == trained(config, captured, step)
+    assert reported == ["as one CUDA graph"]
     assert same_bits(everything(launched), everything(captured))
 
 
@@ -114,13 +114,13 @@ def test_a_captured_step_has_the_bits_of_a_launched_one(network: NetworkConfig, 
 def test_going_on_from_a_checkpoint_has_the_bits_of_never_stopping(network: NetworkConfig, tmp_path: Path) -> None:
     config = replace(TRAIN, steps=STEPS)
     whole, stopped, resumed = started(config, network), started(config, network), started(config, network)
-    played(config, whole, CudaGraphStep(print))
-    for report in train(config, stopped, Batches(config, IMAGES.cuda(), cuda()), CudaGraphStep(print)):
+    trained(config, whole, CudaGraphStep(print))
+    for report in train(config, stopped, Batches(config, network, IMAGES.cuda(), cuda()), CudaGraphStep(print)):
         if report.step == WARM_UP + 2:
             break
     save_checkpoint(tmp_path / "state.safetensors", stopped, config)
     restore_checkpoint(tmp_path / "state.safetensors", resumed, config)
-    played(config, resumed, CudaGraphStep(print))
+    trained(config, resumed, CudaGraphStep(print))
     assert same_bits(everything(whole), everything(resumed))
 
 
@@ -128,15 +128,15 @@ def test_going_on_from_a_checkpoint_has_the_bits_of_never_stopping(network: Netw
 def test_streamed_images_are_those_that_are_resident() -> None:
     config = replace(TRAIN, steps=STEPS)
     resident, streamed = started(config, DCGAN), started(config, DCGAN)
-    played(config, resident, CudaGraphStep(print))
-    played(config, streamed, CudaGraphStep(print), StreamedBatches(config, IMAGES, cuda()))
+    trained(config, resident, CudaGraphStep(print))
+    trained(config, streamed, CudaGraphStep(print), StreamedBatches(config, DCGAN, IMAGES, cuda()))
     assert same_bits(everything(resident), everything(streamed))
 
 
 @pytest.mark.parametrize("again", [False, True])
 def test_a_step_that_cannot_be_captured_is_launched(again: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     config = replace(TRAIN, steps=STEPS)
-    recorder, said = Recorder(monkeypatch), list[str]()
+    recorder, reported = Recorder(monkeypatch), list[str]()
     monkeypatch.setattr("gan_core.training.cuda_graph._FAILED", [recorder] if again else [])
     monkeypatch.setattr(torch.cuda, "set_stream", lambda _: None)
 
@@ -151,10 +151,10 @@ def test_a_step_that_cannot_be_captured_is_launched(again: bool, monkeypatch: py
     monkeypatch.setattr(torch.cuda, "graph", failing)
     launched, fallen = (initial_state(config, MLP, IMAGES) for _ in range(2))
     expected = [report.read() for report in train(config, launched, IMAGES)]
-    assert [report.read() for report in train(config, fallen, IMAGES, CudaGraphStep(said.append))] == expected
+    assert [report.read() for report in train(config, fallen, IMAGES, CudaGraphStep(reported.append))] == expected
     assert same_bits(everything(launched), everything(fallen))
     reason = "could not be captured before" if again else "(operation not permitted when stream is capturing)"
-    assert [how.startswith("launch by launch") and how.endswith(reason) for how in said] == [True]
+    assert [how.startswith("launch by launch") and how.endswith(reason) for how in reported] == [True]
     assert recorder.replays == 0
 
 
@@ -165,11 +165,11 @@ def test_a_batch_that_is_too_large_is_told_what_fits() -> None:
     config = replace(TRAIN, batch_size=2**15, discriminator_steps=1, r1_gamma=0.0, r2_gamma=0.0)
     how = execution_of(ComputeConfig("cuda", 1), ExecutionConfig("fp32", 1, 1), network)
     state = initial_state(config, network, images, how.arithmetic, how.device)
-    draws = how.draws(config, how.placed(images))
+    batches = how.batches(config, network, how.placed(images))
     torch.cuda.set_per_process_memory_fraction(0.3)
     with pytest.raises(torch.OutOfMemoryError):
-        played(config, state, how.player(print), draws)
-    parts = fitting_parts(config, state, draws)
+        trained(config, state, how.step(print), batches)
+    parts = fitting_parts(config, state, batches)
     torch.cuda.set_per_process_memory_fraction(1.0)
     assert parts is not None
     assert parts > 1

@@ -6,40 +6,40 @@ import torch
 from torch import Tensor
 
 import gan_core.training.execution
-from gan_core.config import ComputeConfig, ExecutionConfig
+from gan_core.config import ComputeConfig, ExecutionConfig, NetworkConfig
 from gan_core.training.batches import Batches, StreamedBatches
 from gan_core.training.execution import Execution, execution_of, fitting_parts
 from gan_core.training.state import TrainState
-from gan_core.training.steps import play_step
-from tests.gan_core.examples import CPU, DCGAN, IMAGES, MLP, TRAIN, fresh
+from gan_core.training.steps import train_step
+from tests.gan_core.examples import DCGAN, IMAGES, MLP, TRAIN, families, fresh
 
 ONE_CPU = ComputeConfig("cpu", 1)
 
 
-@pytest.mark.parametrize(("has_it", "family"), [(True, "dcgan"), (True, "mlp"), (False, "dcgan"), (False, "mlp")])
-def test_auto_is_bf16_for_convolutions_where_the_device_has_it(
-    has_it: bool, family: Any, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("has_it", [True, False])
+@families
+def test_auto_is_bf16_for_convolutions_if_the_device_has_it(
+    network: NetworkConfig, has_it: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gan_core.runtime.device.has_bf16", lambda _: has_it)
-    network = replace(MLP, family=family)
     chosen = {
         precision: execution_of(ONE_CPU, ExecutionConfig(precision, 1, 1), network).arithmetic.bf16
         for precision in ("auto", "fp32", "bf16")
     }
-    assert chosen == {"auto": has_it and family == "dcgan", "fp32": False, "bf16": True}
+    assert chosen == {"auto": has_it and network == DCGAN, "fp32": False, "bf16": True}
 
 
 def test_the_log_says_where_and_how() -> None:
     how = execution_of(ONE_CPU, ExecutionConfig("bf16", 1, 1), DCGAN)
-    assert how.words(IMAGES) == "CPU, bf16 inside the networks; 40 images (0.0 MB) mapped from disk"
-    assert "fp32" in execution_of(ONE_CPU, ExecutionConfig("fp32", 1, 1), DCGAN).words(IMAGES)
+    assert how.summary(IMAGES) == "CPU, bf16 inside the networks; 40 images (0.0 MB) mapped from disk"
+    assert "fp32" in execution_of(ONE_CPU, ExecutionConfig("fp32", 1, 1), DCGAN).summary(IMAGES)
 
 
 def test_on_the_cpu_nothing_is_copied() -> None:
     how = execution_of(ONE_CPU, ExecutionConfig("auto", 1, 1), MLP)
     assert how.placed(IMAGES) is IMAGES
-    assert type(how.draws(TRAIN, IMAGES)) is Batches
-    assert how.player(print) is play_step
+    assert type(how.batches(TRAIN, MLP, IMAGES)) is Batches
+    assert how.step(print) is train_step
 
 
 def test_what_does_not_fit_on_a_gpu_is_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,7 +48,7 @@ def test_what_does_not_fit_on_a_gpu_is_streamed(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (2 * IMAGES.nbytes - 2, 10**12))
     assert how.placed(IMAGES) is IMAGES
-    assert type(how.draws(TRAIN, how.placed(IMAGES))) is StreamedBatches
+    assert type(how.batches(TRAIN, MLP, how.placed(IMAGES))) is StreamedBatches
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (10**12, 10**12))
     monkeypatch.setattr(gan_core.training.execution, "RESIDENT_AT_MOST", IMAGES.nbytes - 1)
     assert how.placed(IMAGES) is IMAGES
@@ -62,22 +62,14 @@ def test_the_fewest_equal_parts_that_fit_are_found(
     """A memory with room for that many images of a batch of 12 in the generator's step, which keeps more than D's."""
     config = replace(TRAIN, batch_size=12, r1_gamma=gamma, r2_gamma=gamma)
     state = fresh(config, DCGAN)
-    judged = type(state).judged
+    logits = type(state).logits
 
     def in_little_memory(self: TrainState, images: Tensor, *rng: Any) -> Tensor:
         if images.requires_grad and images.grad_fn is not None and len(images) > room:
             raise torch.OutOfMemoryError
-        return judged(self, images, *rng)
+        return logits(self, images, *rng)
 
-    monkeypatch.setattr(TrainState, "judged", in_little_memory)
+    monkeypatch.setattr(TrainState, "logits", in_little_memory)
     with pytest.raises(torch.OutOfMemoryError):
-        play_step(config, state, Batches(config, IMAGES), 1)
-    assert fitting_parts(config, state, Batches(config, IMAGES)) == parts
-
-
-def test_threads_are_those_of_the_parameters() -> None:
-    execution_of(ComputeConfig("cpu", 2), ExecutionConfig("auto", 1, 1), MLP)
-    assert torch.get_num_threads() == 2
-    execution_of(ONE_CPU, ExecutionConfig("auto", 1, 1), MLP)
-    assert torch.get_num_threads() == 1
-    assert torch.device("cpu") == CPU
+        train_step(config, state, Batches(config, DCGAN, IMAGES), 1)
+    assert fitting_parts(config, state, Batches(config, DCGAN, IMAGES)) == parts

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import gan_core.training.batches
-import gan_core.training.loop
+import gan_core.training.steps
 from gan_core.config import NetworkConfig, TrainConfig
 from gan_core.generation.generate import generate
 from gan_core.generation.latents import z_bank
@@ -20,7 +20,7 @@ from gan_core.runtime.randomness import stream
 from gan_core.training.batches import Batches
 from gan_core.training.loop import NonFiniteLossError, note_non_finite, set_learning_rates, train, update_ema
 from gan_core.training.state import TrainState, initial_state, state_of
-from gan_core.training.steps import play_step, step_discriminator, step_generator
+from gan_core.training.steps import discriminator_step, generator_step, train_step
 from tests.gan_core.examples import (
     DCGAN,
     IMAGES,
@@ -55,7 +55,7 @@ def test_the_discriminators_step_leaves_every_bit_of_the_generator(network: Netw
     config = replace(TRAIN, loss=loss)
     state = some_steps(config, network)
     before = everything(state)
-    step_discriminator(config, state, Batches(config, IMAGES), step=3, k=0)
+    discriminator_step(config, state, Batches(config, network, IMAGES).discriminator(3, 0))
     moved = changed(before, everything(state))
     assert {name.split(".")[0] for name in moved} == {"d", "d moments"}
     weights = {f"d.{name}" for name, tensor in state.discriminator.named_parameters() if tensor.dim() > 1}
@@ -72,7 +72,7 @@ def test_the_generators_step_leaves_every_bit_of_the_discriminator(network: Netw
     d_gradients = [
         parameter.grad.clone() for parameter in state.discriminator.parameters() if parameter.grad is not None
     ]
-    step_generator(config, state, Batches(config, IMAGES), step=3)
+    generator_step(config, state, Batches(config, network, IMAGES).generator(3))
     moved = changed(before, everything(state))
     assert {name.split(".")[0] for name in moved} == {"g", "g moments"}
     weights = {f"g.{name}" for name, tensor in state.generator.named_parameters() if tensor.dim() > 1}
@@ -88,9 +88,8 @@ def test_the_generators_step_leaves_every_bit_of_the_discriminator(network: Netw
 @sharing
 @families
 def test_the_discriminators_step_sends_no_gradient_to_the_generator(network: NetworkConfig, generator_z: Any) -> None:
-    config = replace(TRAIN, discriminator_steps=1, generator_z=generator_z)
-    state = fresh(config, network)
-    step_discriminator(config, state, Batches(config, IMAGES), step=1, k=0)
+    state, batch = fresh(TRAIN, network), Batches(TRAIN, network, IMAGES).discriminator(1, 0)
+    discriminator_step(TRAIN, state, batch, state.generated(batch.z) if generator_z == "shared" else None)
     assert all(parameter.grad is None for parameter in state.generator.parameters())
     assert all(parameter.grad is not None for parameter in state.discriminator.parameters())
 
@@ -98,16 +97,14 @@ def test_the_discriminators_step_sends_no_gradient_to_the_generator(network: Net
 @families
 def test_a_shared_pass_is_a_pass_of_its_own_on_the_same_latents(network: NetworkConfig) -> None:
     config = replace(TRAIN, generator_z="shared")
-    states, draws = (fresh(config, network), fresh(config, network)), Batches(config, IMAGES)
-    for state in states:
-        step_discriminator(config, state, draws, step=1, k=config.discriminator_steps - 1)
-        assert state.shared is not None
-    states[1].shared = None
-    losses = [step_generator(config, state, draws, step=1) for state in states]
-    assert torch.equal(*losses)
-    shared, own = ({name: weights.detach() for name, weights in state.generator.named_parameters()} for state in states)
-    assert same_bits(shared, own)
-    assert [state.shared for state in states] == [None, None]
+    states, batches, losses = (fresh(config, network), fresh(config, network)), Batches(config, network, IMAGES), []
+    for state, shared in zip(states, (True, False), strict=True):
+        batch = batches.discriminator(1, config.discriminator_steps - 1)
+        fake = state.generated(batch.z) if shared else None
+        losses.append(discriminator_step(config, state, batch, fake))
+        losses.append(generator_step(config, state, batches.generator(1), fake))
+    assert losses[:2] == losses[2:]
+    assert same_bits(everything(states[0]), everything(states[1]))
 
 
 @pytest.mark.parametrize(("generator_z", "parts", "passes"), [("fresh", 1, 3), ("shared", 1, 2), ("shared", 2, 6)])
@@ -115,7 +112,7 @@ def test_sharing_saves_a_pass_through_the_generator(generator_z: Any, parts: int
     config = replace(TRAIN, discriminator_steps=2, generator_z=generator_z)
     state, passed = initial_state(config, MLP, IMAGES, Arithmetic(False, parts)), list[int]()
     state.generator.register_forward_hook(lambda _, inputs, images: passed.append(len(images)))
-    play_step(config, state, Batches(config, IMAGES), step=1)
+    train_step(config, state, Batches(config, MLP, IMAGES), 1)
     assert passed == [config.batch_size // parts] * passes
 
 
@@ -174,7 +171,7 @@ def test_the_discriminator_descends_its_loss_and_both_penalties(loss: Any, r1: f
 
     before = [parameter.detach().clone() for parameter in discriminator.parameters()]
     leave_gradients(discriminator)
-    step_discriminator(config, state, Batches(config, ONE), step=1, k=0)
+    discriminator_step(config, state, Batches(config, CERTAIN, ONE).discriminator(1, 0))
     for old, new, gradient in zip(before, discriminator.parameters(), expected, strict=True):
         assert new.grad is not None
         assert torch.allclose(new.grad, gradient, rtol=1e-3, atol=1e-5)
@@ -199,9 +196,9 @@ def test_what_the_discriminators_step_reports_is_before_the_update_and_without_p
         if loss == "relativistic"
         else -math.log(sigmoid(real_logit)) - math.log(sigmoid(-fake_logit))
     )
-    found = step_discriminator(config, state, Batches(config, ONE), step=1, k=0)
-    assert found.item() == pytest.approx(expected, rel=1e-4)
-    assert not found.requires_grad
+    reported = discriminator_step(config, state, Batches(config, CERTAIN, ONE).discriminator(1, 0))
+    assert reported.item() == pytest.approx(expected, rel=1e-4)
+    assert not reported.requires_grad
 
 
 @losses
@@ -218,7 +215,7 @@ def test_the_generator_descends_its_loss(loss: Any) -> None:
     expected = torch.autograd.grad(value, list(state.generator.parameters()))
     before = [parameter.detach().clone() for parameter in state.generator.parameters()]
     leave_gradients(state.generator)
-    g_loss = step_generator(config, state, Batches(config, ONE), step=1)
+    g_loss = generator_step(config, state, Batches(config, CERTAIN, ONE).generator(1))
     assert g_loss.item() == pytest.approx(value.item(), rel=1e-4)
     compared = 0
     for old, new, gradient in list(zip(before, state.generator.parameters(), expected, strict=True))[1:]:
@@ -232,15 +229,16 @@ def test_the_generator_descends_its_loss(loss: Any) -> None:
 
 
 @pytest.mark.parametrize("player", ["discriminator", "generator"])
-def test_dropout_acts_in_both_players_steps(player: str) -> None:
-    found = []
+def test_dropout_acts_in_both_networks_steps(player: str) -> None:
+    losses = []
     for dropout in (0.0, 0.5):
-        state = fresh(TRAIN, replace(MLP, dropout=dropout))
+        network = replace(MLP, dropout=dropout)
+        state, batches = fresh(TRAIN, network), Batches(TRAIN, network, IMAGES)
         if player == "discriminator":
-            found.append(step_discriminator(TRAIN, state, Batches(TRAIN, IMAGES), step=1, k=0).item())
+            losses.append(discriminator_step(TRAIN, state, batches.discriminator(1, 0)).item())
         else:
-            found.append(step_generator(TRAIN, state, Batches(TRAIN, IMAGES), step=1).item())
-    assert found[0] != pytest.approx(found[1], rel=1e-3)
+            losses.append(generator_step(TRAIN, state, batches.generator(1)).item())
+    assert losses[0] != pytest.approx(losses[1], rel=1e-3)
 
 
 @losses
@@ -259,8 +257,8 @@ def test_no_two_draws_of_a_run_share_a_name(network: NetworkConfig, loss: Any, m
         pass
     assert set(drawn.values()) == {1}
     assert {seed for seed, *_ in drawn} == {config.seed}
-    # Four draws in each of the discriminator's steps; two in the generator's, and two more for a paired loss.
-    assert len(drawn) == config.steps * (4 * config.discriminator_steps + (4 if loss == "relativistic" else 2))
+    # Four draws in each update; the generator's needs real images for a paired loss only.
+    assert len(drawn) == config.steps * (4 * config.discriminator_steps + (4 if loss == "relativistic" else 3))
 
 
 def test_the_game_is_played_on_points_as_on_images() -> None:
@@ -292,16 +290,19 @@ def test_training_starts_around_the_mean_image() -> None:
 
 
 def test_real_batches_are_training_images_drawn_with_replacement() -> None:
-    config = replace(TRAIN, batch_size=300)
-    batch = Batches(config, IMAGES).real("real", 1, 0)
+    batches = Batches(replace(TRAIN, batch_size=300), MLP, IMAGES)
+    batch, again = (batches.discriminator(1, 0).real for _ in range(2))
+    assert batch is not None
+    assert again is not None
     assert batch.shape == (300, *IMAGES.shape[1:])
     known = to_unit_range(IMAGES).flatten(1)
     distances = torch.cdist(batch.flatten(1), known, compute_mode="donot_use_mm_for_euclid_dist")
     assert distances.min(dim=1).values.max() == 0
     assert len(distances.argmin(dim=1).unique()) == len(IMAGES)  # 300 draws of 40 miss one with probability 0.02
-    assert torch.equal(batch, Batches(config, IMAGES).real("real", 1, 0))
-    for other in (("real", 1, 1), ("real", 2, 0), ("generator real", 1, 0)):
-        assert not torch.equal(batch, Batches(config, IMAGES).real(*other))
+    assert torch.equal(batch, again)
+    for other in (batches.discriminator(1, 1), batches.discriminator(2, 0), batches.generator(1)):
+        assert other.real is not None
+        assert not torch.equal(batch, other.real)
 
 
 @pytest.mark.parametrize("k", [1, 3])
@@ -402,24 +403,25 @@ def test_the_first_non_finite_step_is_named_even_if_read_later(player: str, loss
             next(iter(getattr(state, player).parameters())).data.fill_(math.nan)
     assert [report.read()["step"] for report in reports[:2]] == [1, 2]
     for report in reports[2:]:
-        with pytest.raises(NonFiniteLossError, match="at step 3;") as caught:
+        with pytest.raises(NonFiniteLossError) as caught:
             report.read()
         assert caught.value.step == 3
 
 
 @pytest.mark.parametrize("player", ["discriminator", "generator"])
 def test_either_players_loss_is_enough(player: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    name = f"step_{player}"
-    take_step = getattr(gan_core.training.loop, name)
+    name = f"{player}_step"
+    update = getattr(gan_core.training.steps, name)
 
-    def overflowing(config: TrainConfig, state: TrainState, images: Tensor, step: int, *k: int) -> Any:
-        found = take_step(config, state, images, step, *k)
-        return torch.tensor(math.inf) if step == 3 else found
+    def overflowing(config: TrainConfig, state: TrainState, *batch: Any) -> Any:
+        loss = update(config, state, *batch)
+        return torch.tensor(math.inf) if state.step == 2 else loss
 
-    monkeypatch.setattr(gan_core.training.loop, name, overflowing)
+    monkeypatch.setattr(gan_core.training.steps, name, overflowing)
     *_, last = train(TRAIN, fresh(TRAIN, MLP), IMAGES)
-    with pytest.raises(NonFiniteLossError, match="at step 3;"):
+    with pytest.raises(NonFiniteLossError) as caught:
         last.read()
+    assert caught.value.step == 3
 
 
 @pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])

@@ -7,10 +7,11 @@ import pytest
 import torch
 import yaml
 
+from gan_core.config import DcganConfig
 from mlops.project.errors import UserError
 from mlops.project.params import load
 
-COMMITTED: dict[str, Any] = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
+COMMITTED: dict[str, Any] = yaml.safe_load((Path(__file__).parents[3] / "params.yaml").read_text())
 
 
 def complaint(tmp_path: Path, section: str, **changes: Any) -> str:
@@ -121,13 +122,30 @@ def test_a_checkpoint_never_depends_on_how_a_number_is_written(tmp_path: Path) -
 
 
 def test_numbers_are_read_as_dvc_reads_them(tmp_path: Path) -> None:
-    text = (Path(__file__).parents[2] / "params.yaml").read_text()
+    text = (Path(__file__).parents[3] / "params.yaml").read_text()
     (tmp_path / "params.yaml").write_text(text.replace("beta2: 0.99", "beta2: 99e-2"))
     assert load(tmp_path / "params.yaml").train.beta2 == 0.99
 
 
 def test_a_date_is_no_number(tmp_path: Path) -> None:
-    text = (Path(__file__).parents[2] / "params.yaml").read_text()
+    text = (Path(__file__).parents[3] / "params.yaml").read_text()
     (tmp_path / "params.yaml").write_text(text.replace("seed: 0", "seed: 2026-01-01"))
     with pytest.raises(UserError, match="no number, word or list"):
         load(tmp_path / "params.yaml")
+
+
+DCGAN = {"family": "dcgan", "maxout_pieces": ..., "dropout": ...}
+
+
+def test_each_family_has_its_own_keys(tmp_path: Path) -> None:
+    values = copy.deepcopy(COMMITTED)
+    values["network"] = {key: value for key, value in (values["network"] | DCGAN).items() if value is not ...}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
+    assert type(load(tmp_path / "params.yaml").network) is DcganConfig
+
+
+@pytest.mark.parametrize("key", ["maxout_pieces", "dropout", "stride"])
+def test_a_key_of_another_family_is_unknown(tmp_path: Path, key: str) -> None:
+    said = complaint(tmp_path, "network", **DCGAN | {key: 1})
+    assert f"unknown key network.{key};" in said
+    assert len(said.splitlines()) == 1

@@ -8,17 +8,17 @@ import torch
 
 import gan_core.training.execution
 import mlops.runs.run
-from gan_core.config import ComputeConfig, ExecutionConfig, NetworkConfig, TrainConfig
+from gan_core.config import ComputeConfig, ExecutionConfig, MlpConfig, TrainConfig
 from gan_core.training.batches import Batches
 from gan_core.training.loop import train
 from gan_core.training.state import TrainState
-from gan_core.training.steps import play_step
+from gan_core.training.steps import train_step
 from mlops.project.errors import UserError
 from mlops.project.params import Params
 from mlops.runs.run import TrainingRun
 from mlops.runs.workspace import Workspace
 
-NETWORK = NetworkConfig("mlp", 4, "normal", 8, 8, 2, 0.0)
+NETWORK = MlpConfig("mlp", 4, "normal", 8, 8, 2, 0.0)
 
 
 @pytest.fixture
@@ -56,12 +56,12 @@ def test_the_key_names_what_moves_bits_and_not_how_many_share_the_work(
 def test_a_batch_that_does_not_fit_is_told_what_would(
     room: int, remedy: str, game: Callable[..., TrainingRun], config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def in_little_memory(config: TrainConfig, state: TrainState, draws: Batches, step: int) -> torch.Tensor:
+    def in_little_memory(config: TrainConfig, state: TrainState, batches: Batches, step: int) -> torch.Tensor:
         if config.batch_size // state.arithmetic.micro_batches > room:
             raise torch.OutOfMemoryError
-        return play_step(config, state, draws, step)
+        return train_step(config, state, batches, step)
 
-    monkeypatch.setattr(gan_core.training.execution, "play_step", in_little_memory)
+    monkeypatch.setattr(gan_core.training.execution, "train_step", in_little_memory)
     with Workspace("memory") as work, pytest.raises(UserError) as caught:
         for _ in game().play(config, game().state(config, work)):
             pass

@@ -8,14 +8,14 @@ from mlflow.exceptions import MlflowException
 from mlflow.pyfunc.model import PythonModelContext
 from PIL import Image
 
-from gan_core.config import NetworkConfig
+from gan_core.config import MlpConfig
 from gan_core.generation.generate import generate
 from gan_core.generation.generator_file import save_generator
 from gan_core.generation.latents import z_bank
 from gan_core.networks.build import build_generator
 from mlops.tracking.served_model import MOST_IMAGES, ServedGenerator
 
-NETWORK = NetworkConfig("mlp", 4, "normal", 16, 8, 2, 0.0)
+NETWORK = MlpConfig("mlp", 4, "normal", 16, 8, 2, 0.0)
 
 
 @pytest.fixture(params=[1, 3])
