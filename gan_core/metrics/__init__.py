@@ -1,1 +1,1 @@
-"""How good generated images are: features, scores from them, nearest neighbours, Parzen window, intervals."""
+"""Metrics of generated images: features, scores from them, nearest neighbours, Parzen window, intervals."""

@@ -1,4 +1,4 @@
-"""A small convolutional classifier of the real images, whose last hidden layer measures generated ones."""
+"""A small convolutional classifier of the real images, whose last hidden layer is a feature space."""
 
 from collections.abc import Iterator
 
@@ -11,11 +11,11 @@ from gan_core.runtime.pixels import to_unit_range
 from gan_core.runtime.randomness import stream
 
 FEATURES = 64
-"""Dimension of the feature space. FID needs many more images than this."""
+"""Dimension of the feature space; FID needs many more images than this."""
 
 
 class Classifier(nn.Module):
-    """Strided convolutions down to at most 4 pixels, 64 rectifiers (the features), and class logits."""
+    """Strided convolutions down to at most 4 x 4 pixels, 64 rectifiers (the features), and class logits."""
 
     def __init__(self, *, size: int, channels: int, classes: int) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ def train_classifier(
     Yields:
         Epoch, from 1, and the mean loss over it in nats.
     """
-    _initialise(classifier, config.seed)
+    _initialise(classifier, stream(config.seed, "classifier weights"))
     optimizer = torch.optim.Adam(classifier.parameters(), config.learning_rate)
     for epoch in range(1, config.epochs + 1):
         optimizer.param_groups[0]["lr"] = config.learning_rate * (1 - (epoch - 1) / config.epochs)
@@ -64,8 +64,7 @@ def train_classifier(
         yield epoch, total.item() / len(images)
 
 
-def _initialise(classifier: Classifier, seed: int) -> None:
-    rng = stream(seed, "classifier weights")
+def _initialise(classifier: Classifier, rng: torch.Generator) -> None:
     for module in classifier.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             assert module.bias is not None
@@ -87,8 +86,5 @@ def accuracy(classifier: Classifier, images: Tensor, labels: Tensor, batch_size:
     Returns:
         Top-1 accuracy.
     """
-    hits = 0
-    for batch, expected in zip(images.split(batch_size), labels.split(batch_size), strict=True):
-        _, logits = classifier(to_unit_range(batch))
-        hits += int((logits.argmax(dim=1) == expected).sum())
-    return hits / len(images)
+    logits = torch.cat([classifier(to_unit_range(batch))[1] for batch in images.split(batch_size)])
+    return (logits.argmax(dim=1) == labels).double().mean().item()

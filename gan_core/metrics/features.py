@@ -1,4 +1,4 @@
-"""Features of images, extracted once and measured by every metric, under an extractor that is named."""
+"""Features of images, extracted once for all metrics by an extractor that has a name."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from gan_core.runtime.pixels import to_unit_range
 
 @dataclass(frozen=True)
 class Extractor:
-    """A feature extractor that torch-fidelity knows under `name`.
+    """A feature extractor that is registered with torch-fidelity as `name`.
 
     `network` maps uint8 images (B, 3, H, W) to features (B, F) and logits (B, K), F being `dimension`.
     """
@@ -40,10 +40,10 @@ def classifier_extractor(classifier: Classifier, *, channels: int, sha256: str) 
     Args:
         classifier: gives features (B, 64) and logits (B, K), on its own device.
         channels: of the images that it was trained on, 1 or 3.
-        sha256: of its weights; makes the registered name unique, so that nothing can mix two extractors.
+        sha256: of its weights; makes the registered name unique, so that no two extractors share one.
 
     Returns:
-        The extractor under the name `classifier-` and 16 digits of the sum.
+        The extractor, named `classifier-` and the first 16 digits of the sum.
     """
     name = f"classifier-{sha256[:16]}"
 
@@ -66,8 +66,8 @@ def classifier_extractor(classifier: Classifier, *, channels: int, sha256: str) 
 
         def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
             features, logits = self.classifier(to_unit_range(pixels[:, :channels]))
-            found = {"features": features, "logits": logits}
-            return tuple(found[layer] for layer in self.features_list)
+            outputs = {"features": features, "logits": logits}
+            return tuple(outputs[name] for name in self.features_list)
 
     if name not in FEATURE_EXTRACTORS_REGISTRY:
         torch_fidelity.register_feature_extractor(name, ClassifierFeatures)
@@ -87,16 +87,16 @@ def extract(extractor: Extractor, pixels: Tensor, *, device: torch.device, batch
 
     Args:
         extractor: its network is on `device`.
-        pixels: (N, C, H, W) uint8 with C of 1 or 3; one channel is shown as three.
+        pixels: (N, C, H, W) uint8 with C of 1 or 3; one channel is repeated as three.
         device: where features are computed.
         batch_size: images at once.
 
     Returns:
         Features and logits of every image, in order.
     """
-    found = [
-        [part.cpu() for part in extractor.network(batch.to(device).expand(-1, 3, -1, -1))]
+    outputs = [
+        [output.cpu() for output in extractor.network(batch.to(device).expand(-1, 3, -1, -1))]
         for batch in pixels.split(batch_size)
     ]
-    features, logits = (torch.cat(parts) for parts in zip(*found, strict=True))
+    features, logits = (torch.cat(batches) for batches in zip(*outputs, strict=True))
     return Features(features, logits)

@@ -1,4 +1,4 @@
-"""How sure a score is: intervals of means, and Welch's test between two models."""
+"""How certain a score is: confidence intervals of means, and Welch's test between two models."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ import numpy as np
 from scipy import stats
 
 LEVEL = 0.95
-"""Share of intervals that hold the mean that they are of."""
+"""Confidence level: the share of intervals that contain the true mean."""
 
 Verdict = Literal["better", "worse", "cannot tell"]
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean, and the bounds between which it lies in `LEVEL` of all repetitions."""
+    """A mean, and the bounds of its confidence interval at `LEVEL`."""
 
     mean: float
     low: float
@@ -32,7 +32,7 @@ def interval(values: Sequence[float]) -> Interval:
         The interval, in the unit of the values.
 
     Raises:
-        ValueError: there are fewer than two values, whose spread nobody knows.
+        ValueError: there are fewer than two values, of which no variance can be estimated.
     """
     if len(values) < 2:
         raise ValueError(f"an interval needs at least two values, got {len(values)}")
@@ -42,10 +42,10 @@ def interval(values: Sequence[float]) -> Interval:
 
 
 def p_value(champion: Sequence[float], challenger: Sequence[float], *, lower_is_better: bool) -> float:
-    """Return the probability of a difference as large as this in the challenger's favour, were both equally good.
+    """Return the probability of a difference as large as this in the challenger's favour if both were equally good.
 
     Welch's one-sided t-test (Welch 1947): t = (m1 - m2) / sqrt(s1^2 / n1 + s2^2 / n2) with the degrees of freedom of
-    Welch and Satterthwaite, for two models may spread differently.
+    Welch and Satterthwaite, because the variances of two models may differ.
 
     Args:
         champion: at least two independent measurements.
@@ -53,13 +53,13 @@ def p_value(champion: Sequence[float], challenger: Sequence[float], *, lower_is_
         lower_is_better: whether the score is a distance.
 
     Returns:
-        p in [0, 1]. Where neither side varies at all: 0 if the challenger is better, else 1.
+        p in [0, 1]; if neither side varies at all, 0 for a better challenger, else 1.
     """
     lower, higher = (challenger, champion) if lower_is_better else (champion, challenger)
     if len(set(lower)) == len(set(higher)) == 1:
         return 0.0 if lower[0] < higher[0] else 1.0
-    # Not scipy's test of the values: it warns of cancellation where one side hardly varies, as coverage of all classes.
-    ended = stats.ttest_ind_from_stats(
+    # Not scipy's test of the values, which warns of cancellation if one side hardly varies, as coverage of all classes.
+    test = stats.ttest_ind_from_stats(
         mean1=np.mean(higher),
         std1=np.std(higher, ddof=1),
         nobs1=len(higher),
@@ -69,7 +69,7 @@ def p_value(champion: Sequence[float], challenger: Sequence[float], *, lower_is_
         equal_var=False,
         alternative="greater",
     )
-    return float(ended.pvalue)
+    return float(test.pvalue)
 
 
 def verdict(first: Sequence[float], second: Sequence[float], *, lower_is_better: bool, rate: float) -> Verdict:
@@ -79,10 +79,10 @@ def verdict(first: Sequence[float], second: Sequence[float], *, lower_is_better:
         first: at least two measurements of the first model.
         second: at least two of the second, under the same passport.
         lower_is_better: whether the score is a distance.
-        rate: how often 'better', and how often 'worse', may be said of equal models.
+        rate: the false positive rate of 'better', and that of 'worse', between equally good models.
 
     Returns:
-        'better' or 'worse' where equally good models would differ as much in fewer than `rate` of all cases.
+        'better' or 'worse' if the difference is significant at level `rate`, else 'cannot tell'.
     """
     if p_value(first, second, lower_is_better=lower_is_better) < rate:
         return "better"

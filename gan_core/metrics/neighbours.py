@@ -1,7 +1,7 @@
-"""What nearest neighbours in feature space say: precision, recall, near-copies of training images, lost classes.
+"""Scores from nearest neighbours in feature space: precision, recall, near-copies of training images, lost classes.
 
-torch-fidelity has precision and recall too, and ours equal its own; but ours hold no matrix of all distances (10 GB for
-50,000 images) and find the few nearest without ranking the rest, which is fifteen times faster.
+Precision and recall equal those of torch-fidelity, but without a matrix of all distances in memory (10 GB for 50,000
+images), and the few nearest are selected without sorting the rest, which is fifteen times faster.
 """
 
 from collections.abc import Iterator
@@ -15,19 +15,19 @@ from gan_core.config import LARGEST_MANIFOLD
 NEIGHBOURHOOD = 3
 """k of precision and recall, as in Kynkäänniemi et al. 2019 and in torch-fidelity."""
 COPY_NEIGHBOURS, COPY_RATIO = 50, 1 / 3
-"""n and alpha of Carlini et al. 2023 (arXiv:2301.13188, section 5), who take 1/2 in the space of pixels; features of
-one class lie closer together."""
+"""n and alpha of Carlini et al. 2023 (arXiv:2301.13188, section 5), whose alpha is 1/2 for pixels; features of one
+class lie closer together."""
 LOST_CLASS = 0.1
 """A class is covered if its share among generated images is at least this part of its share in training."""
 DISTANCES_AT_ONCE = 2_500_000
-"""10 MB of float32: what a processor keeps near, and hundreds of times less than all distances."""
+"""10 MB of float32: what fits into a processor's cache, and hundreds of times less than all distances."""
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Of N images among M training images: the `COPY_NEIGHBOURS` nearest, nearest first, or M where M is smaller.
+    """Of N images among M training images: the `COPY_NEIGHBOURS` nearest, nearest first, or M if M is smaller.
 
-    `distances` (N, n) are Euclidean in feature space, `indices` (N, n) count the training images; both on the CPU.
+    `distances` (N, n) are Euclidean in feature space, `indices` (N, n) are those of training images; both on the CPU.
     """
 
     distances: Tensor
@@ -37,33 +37,35 @@ class Neighbours:
 def _chunks(features: Tensor, others: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Yield distances (rows, M) between some of the features (N, F) and all of the others (M, F), row by row.
 
-    The arithmetic and so the bits are those of `torch.cdist`, but each chunk is in the memory of the one before.
+    The arithmetic and so the bits are those of `torch.cdist`, but each chunk reuses the memory of the one before.
     """
     squares, other_squares = (part.square().sum(dim=1, keepdim=True) for part in (features, others))
     left = torch.cat([-2 * features, squares, torch.ones_like(squares)], dim=1)
     right = torch.cat([others, torch.ones_like(other_squares), other_squares], dim=1).T
-    rows = max(1, DISTANCES_AT_ONCE // len(others))
-    buffer = features.new_empty(rows, len(others))
-    for start in range(0, len(features), rows):
-        part = slice(start, min(start + rows, len(features)))
-        yield part, torch.mm(left[part], right, out=buffer[: part.stop - start]).clamp_(min=0).sqrt_()
+    count = max(1, DISTANCES_AT_ONCE // len(others))
+    buffer = features.new_empty(count, len(others))
+    for start in range(0, len(features), count):
+        rows = slice(start, min(start + count, len(features)))
+        yield rows, torch.mm(left[rows], right, out=buffer[: rows.stop - start]).clamp_(min=0).sqrt_()
 
 
 def radii(features: Tensor) -> Tensor:
-    """Return how far each image's `NEIGHBOURHOOD`-th nearest other image is, for features (N, F) with N > 3.
+    """Return each image's distance to its `NEIGHBOURHOOD`-th nearest other image, for features (N, F) with N > 3.
 
-    Of the first `LARGEST_MANIFOLD` images among themselves, where there are more.
+    Only the first `LARGEST_MANIFOLD` images are taken.
     """
-    some = features[:LARGEST_MANIFOLD]
-    found = features.new_empty(len(some))
-    for part, distances in _chunks(some, some):
+    features = features[:LARGEST_MANIFOLD]
+    result = features.new_empty(len(features))
+    for rows, distances in _chunks(features, features):
         # The smallest of all is the distance to itself.
-        found[part] = distances.topk(NEIGHBOURHOOD + 1, largest=False).values[:, NEIGHBOURHOOD]
-    return found
+        result[rows] = distances.topk(NEIGHBOURHOOD + 1, largest=False).values[:, NEIGHBOURHOOD]
+    return result
 
 
-def survey(generated: Tensor, reference: Tensor, reference_radii: Tensor) -> tuple[float, float, Neighbours]:
-    """Return precision, recall, and the nearest training images of every generated one, from one pass.
+def precision_recall_neighbours(
+    generated: Tensor, reference: Tensor, reference_radii: Tensor
+) -> tuple[float, float, Neighbours]:
+    """Return precision, recall, and the nearest training images of every generated one, from one pass over distances.
 
     Precision is the share of generated images that lie in the ball around some real image whose radius reaches that
     image's `NEIGHBOURHOOD`-th nearest real one; recall is the share of real images in such a ball around a generated
@@ -77,24 +79,25 @@ def survey(generated: Tensor, reference: Tensor, reference_radii: Tensor) -> tup
     Returns:
         Precision and recall in [0, 1], and the neighbours of the generated images.
     """
-    own, real, nearest = radii(generated), len(reference_radii), min(COPY_NEIGHBOURS, len(reference))
-    inside = torch.empty(len(generated), dtype=torch.bool, device=generated.device)
-    reached = torch.zeros(real, dtype=torch.bool, device=generated.device)
+    generated_radii, nearest = radii(generated), min(COPY_NEIGHBOURS, len(reference))
+    precise = torch.empty(len(generated), dtype=torch.bool, device=generated.device)
+    recalled = torch.zeros(len(reference_radii), dtype=torch.bool, device=generated.device)
     distances = generated.new_empty(len(generated), nearest)
     indices = torch.empty(distances.shape, dtype=torch.long, device=generated.device)
-    for part, found in _chunks(generated, reference):
-        inside[part] = (found[:, :real] <= reference_radii).any(dim=1)
-        reached |= (found[:, :real] <= own[part, None]).any(dim=0)
-        distances[part], indices[part] = found.topk(nearest, largest=False)
+    for rows, all_distances in _chunks(generated, reference):
+        to_manifold = all_distances[:, : len(reference_radii)]
+        precise[rows] = (to_manifold <= reference_radii).any(dim=1)
+        recalled |= (to_manifold <= generated_radii[rows, None]).any(dim=0)
+        distances[rows], indices[rows] = all_distances.topk(nearest, largest=False)
     neighbours = Neighbours(distances.cpu(), indices.cpu())
-    return inside.float().mean().item(), reached.float().mean().item(), neighbours
+    return precise.float().mean().item(), recalled.float().mean().item(), neighbours
 
 
 def closeness(neighbours: Neighbours) -> Tensor:
     """Return the distance to the nearest training image relative to the mean over the nearest n, (N,) in [0, 1].
 
     Carlini et al. 2023, section 5: what is close for one image is far for another, so nearness is relative. An exact
-    copy has 0, also where the training image lies there n times.
+    copy has 0, also if the training set contains the image n times.
     """
     mean = neighbours.distances.mean(dim=1)
     return torch.where(mean > 0, neighbours.distances[:, 0] / mean, 0.0)
@@ -103,15 +106,15 @@ def closeness(neighbours: Neighbours) -> Tensor:
 def near_copies(neighbours: Neighbours) -> float:
     """Return the share of images whose `closeness` is below `COPY_RATIO`.
 
-    Real images that nobody trained on have such a share too; a generator that copies is seen by a larger one.
+    Held-out real images have such a share too; that of a generator that copies is larger.
     """
     return (closeness(neighbours) < COPY_RATIO).float().mean().item()
 
 
 def class_shares(neighbours: Neighbours, labels: Tensor, classes: int) -> Tensor:
     """Return the share of each class (K,), an image being of the class of its nearest training image (labels (M,))."""
-    found = labels[neighbours.indices[:, 0]]
-    return torch.bincount(found, minlength=classes).double() / len(found)
+    nearest = labels[neighbours.indices[:, 0]]
+    return torch.bincount(nearest, minlength=classes).double() / len(nearest)
 
 
 def class_coverage(shares: Tensor, expected: Tensor) -> float:
@@ -121,5 +124,5 @@ def class_coverage(shares: Tensor, expected: Tensor) -> float:
 
 
 def class_balance(shares: Tensor, expected: Tensor) -> float:
-    """Return 1 - TV between two distributions over classes, sum_k min(p_k, q_k): 1 where they are equal, at least 0."""
+    """Return 1 - TV between two distributions over classes, sum_k min(p_k, q_k): 1 if they are equal, at least 0."""
     return torch.minimum(shares, expected).sum().item()

@@ -8,7 +8,7 @@ samples s_i and reports, in nats and with pixels in [0, 1], the mean over test i
 It is the density of generated images *with noise added*, and it is here to compare with the paper's table. It ranks
 models badly: in hundreds of dimensions the estimate stays far from the true likelihood whatever the number of samples,
 cluster centres of k-means score above the data's own samples, and it is not tied to how good samples look (Theis, van
-den Oord and Bethge 2016, arXiv:1511.01844, section 3.3). Therefore nothing promotes a model by it.
+den Oord and Bethge 2016, arXiv:1511.01844, section 3.3). Therefore no promotion depends on it.
 """
 
 import math
@@ -57,9 +57,8 @@ def parzen(*, samples: Tensor, validation: Tensor, test: Tensor) -> ParzenScore:
     """
     _check(test, samples, SIGMAS)
     sigma = best_sigma(validation, samples)
-    found = log_likelihoods(test, samples, sigma)
-    error = found.std(correction=0).item() / math.sqrt(len(found))
-    return ParzenScore(found.mean().item(), error, sigma)
+    nats = log_likelihoods(test, samples, sigma)
+    return ParzenScore(nats.mean().item(), nats.std(correction=0).item() / math.sqrt(len(nats)), sigma)
 
 
 def best_sigma(validation: Tensor, samples: Tensor, sigmas: Sequence[float] = SIGMAS) -> float:
@@ -100,22 +99,18 @@ def log_likelihoods(points: Tensor, samples: Tensor, sigma: float) -> Tensor:
 
 
 def _log_likelihoods(points: Tensor, samples: Tensor, sigmas: Sequence[float]) -> Tensor:
-    """Return (S, N) log-likelihoods for all sigmas: distances are the costly part, and are computed once."""
+    """Return (S, N) log-likelihoods for all sigmas; the distances, the costly part, are computed once."""
     _check(points, samples, sigmas)
-    return torch.cat([_tile_log_likelihoods(_rows(tile), samples, sigmas) for tile in points.split(TILE)], dim=1)
-
-
-def _tile_log_likelihoods(points: Tensor, samples: Tensor, sigmas: Sequence[float]) -> Tensor:
-    """Return (S, P) for the rows of one tile of points, which meets the tiles of samples one after the other."""
     widths = torch.tensor(sigmas, dtype=torch.float64, device=points.device)
-    total = torch.full((len(sigmas), len(points)), -math.inf, dtype=torch.float64, device=points.device)
-    for tile in samples.split(TILE):
-        distances = _squared_distances(points, _rows(tile))
-        for index, sigma in enumerate(sigmas):
-            part = (distances / (-2 * sigma**2)).logsumexp(dim=1)
-            total[index] = torch.logaddexp(total[index], part)
-    normaliser = points.shape[1] / 2 * torch.log(2 * math.pi * widths**2) + math.log(len(samples))
-    return total - normaliser[:, None]
+    tiles = []
+    for tile in map(_rows, points.split(TILE)):
+        total = torch.full((len(sigmas), len(tile)), -math.inf, dtype=torch.float64, device=points.device)
+        for distances in (_squared_distances(tile, _rows(others)) for others in samples.split(TILE)):
+            parts = [(distances / (-2 * sigma**2)).logsumexp(dim=1) for sigma in sigmas]
+            total = torch.logaddexp(total, torch.stack(parts))
+        normaliser = tile.shape[1] / 2 * torch.log(2 * math.pi * widths**2) + math.log(len(samples))
+        tiles.append(total - normaliser[:, None])
+    return torch.cat(tiles, dim=1)
 
 
 def _rows(images: Tensor) -> Tensor:

@@ -21,14 +21,14 @@ from gan_core.metrics.neighbours import (
     class_coverage,
     class_shares,
     near_copies,
+    precision_recall_neighbours,
     radii,
-    survey,
 )
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How IS and KID average: IS over `isc_splits` parts, KID over `kid_subsets` draws of `kid_subset_size` images."""
+    """IS is averaged over `isc_splits` parts, KID over `kid_subsets` random subsets of `kid_subset_size` images."""
 
     isc_splits: int
     kid_subsets: int
@@ -36,24 +36,24 @@ class Settings:
 
 
 class Reference:
-    """Training images as all scores see them, on the device that compares: what depends on them is computed once."""
+    """Training images as all scores use them, on the device of the comparison; their statistics are computed once."""
 
-    def __init__(self, features: Tensor, found_radii: Tensor, labels: Tensor | None, classes: int) -> None:
-        self.features, self.radii = features, found_radii
+    def __init__(self, features: Tensor, feature_radii: Tensor, labels: Tensor | None, classes: int) -> None:
+        self.features, self.radii = features, feature_radii
         self.labels, self.classes = labels, classes
         self.statistics: dict[str, Any] = fid_features_to_statistics(features.cpu())
         self.shares = None if labels is None else torch.bincount(labels, minlength=classes).double() / len(labels)
 
     @classmethod
     def of(cls, features: Tensor, labels: Tensor | None = None, classes: int = 0) -> "Reference":
-        """Return the reference of features (M, F), with labels (M,) in 0..classes - 1 where there are any."""
+        """Return the reference of features (M, F), with labels (M,) in 0..classes - 1 if there are any."""
         return cls(features, radii(features), labels, classes)
 
 
 def fid(features: Tensor, reference: Reference) -> float:
     """Return the Frechet distance between features (N, F) and the reference."""
-    found = fid_statistics_to_metric(fid_features_to_statistics(features), reference.statistics, verbose=False)
-    return float(found["frechet_inception_distance"])
+    metric = fid_statistics_to_metric(fid_features_to_statistics(features), reference.statistics, verbose=False)
+    return float(metric["frechet_inception_distance"])
 
 
 def scores(images: Features, reference: Reference, settings: Settings) -> tuple[dict[str, float], Neighbours]:
@@ -62,7 +62,7 @@ def scores(images: Features, reference: Reference, settings: Settings) -> tuple[
     Args:
         images: of N images, N at least `kid_subset_size` and `isc_splits` and more than 3.
         reference: of the training images, as many or more than `kid_subset_size`.
-        settings: how IS and KID average.
+        settings: of IS and KID.
 
     Returns:
         `fid`, `kid`, `is`, `precision`, `recall`, `near_copies` and, for labelled data, `class_coverage` and
@@ -70,14 +70,14 @@ def scores(images: Features, reference: Reference, settings: Settings) -> tuple[
     """
     kid = kid_features_to_metric(
         images.features,
-        reference.features,  # torch-fidelity brings both to the CPU
+        reference.features,  # torch-fidelity moves both to the CPU
         kid_subsets=settings.kid_subsets,
         kid_subset_size=settings.kid_subset_size,
         verbose=False,
     )
     features = images.features.to(reference.features.device)
-    precision, recall, neighbours = survey(features, reference.features, reference.radii)
-    found = {
+    precision, recall, neighbours = precision_recall_neighbours(features, reference.features, reference.radii)
+    values = {
         "fid": fid(images.features, reference),
         "kid": float(kid["kernel_inception_distance_mean"]),
         "is": float(isc_features_to_metric(images.logits, settings.isc_splits)["inception_score_mean"]),
@@ -87,11 +87,11 @@ def scores(images: Features, reference: Reference, settings: Settings) -> tuple[
     }
     if reference.labels is not None and reference.shares is not None:
         shares = class_shares(neighbours, reference.labels, reference.classes)
-        found["class_coverage"] = class_coverage(shares, reference.shares)
-        found["class_balance"] = class_balance(shares, reference.shares)
-    return found, neighbours
+        values["class_coverage"] = class_coverage(shares, reference.shares)
+        values["class_balance"] = class_balance(shares, reference.shares)
+    return values, neighbours
 
 
 def uniform_noise(shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
-    """Return uint8 pixels of a shape, uniform on [0, 255]: the worst generator that a score should know."""
+    """Return uint8 pixels of a shape, uniform on [0, 255]: the baseline of the worst generator."""
     return torch.randint(256, shape, generator=rng, dtype=torch.uint8)

@@ -53,7 +53,7 @@ def test_the_seed_alone_decides_the_weights() -> None:
     assert not same_bits(first[0], fitted(seed=1)[0])
 
 
-def test_earlier_weights_are_forgotten() -> None:
+def test_earlier_weights_do_not_matter() -> None:
     classifier = a_classifier()
     for _ in range(2):
         list(train_classifier(EXTRACTOR, classifier, PIXELS, LABELS))
@@ -61,19 +61,19 @@ def test_earlier_weights_are_forgotten() -> None:
 
 
 def test_each_epoch_has_an_order_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[list[int]] = []
+    orders: list[list[int]] = []
     split: Callable[..., Any] = torch.Tensor.split
 
     def recorded(order: Tensor, *arguments: Any, **options: Any) -> Any:
         if order.dtype == torch.int64 and len(order) == len(PIXELS):
-            seen.append(order.tolist())
+            orders.append(order.tolist())
         return split(order, *arguments, **options)
 
     monkeypatch.setattr(torch.Tensor, "split", recorded)
     fitted(epochs=3)
-    assert len(seen) == 3
-    assert all(sorted(order) == list(range(50)) for order in seen)
-    assert len({tuple(order) for order in seen}) == 3
+    assert len(orders) == 3
+    assert all(sorted(order) == list(range(50)) for order in orders)
+    assert len({tuple(order) for order in orders}) == 3
 
 
 @pytest.mark.parametrize("batch_size", [50, 16, 7])

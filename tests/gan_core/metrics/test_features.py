@@ -15,21 +15,21 @@ from tests.gan_core.examples import CPU, random_inception, random_pixels, regist
 def test_features_and_logits_are_the_classifiers(channels: int) -> None:
     classifier = untrained(channels)
     pixels = random_pixels(70, size=8, channels=channels)
-    found = extract(registered(classifier, channels), pixels, device=CPU, batch_size=70)
+    extracted = extract(registered(classifier, channels), pixels, device=CPU, batch_size=70)
     features, logits = classifier(to_unit_range(pixels))
-    assert torch.equal(found.features, features)
-    assert torch.equal(found.logits, logits)
-    assert found.features.std() > 0.1
+    assert torch.equal(extracted.features, features)
+    assert torch.equal(extracted.logits, logits)
+    assert extracted.features.std() > 0.1
 
 
 @pytest.mark.parametrize("batch_size", [64, 7])
 def test_the_bits_are_those_of_torch_fidelitys_loop(batch_size: int) -> None:
     extractor = registered(untrained(1), 1)
     pixels = random_pixels(150, size=8)
-    found = extract(extractor, pixels, device=CPU, batch_size=batch_size)
+    extracted = extract(extractor, pixels, device=CPU, batch_size=batch_size)
     theirs = get_featuresdict_from_dataset(Shown(pixels), extractor.network, batch_size, False, True, False)
-    assert torch.equal(found.features, theirs["features"])
-    assert torch.equal(found.logits, theirs["logits"])
+    assert torch.equal(extracted.features, theirs["features"])
+    assert torch.equal(extracted.logits, theirs["logits"])
 
 
 def test_each_classifier_has_its_own_name_and_may_be_registered_again() -> None:
@@ -38,9 +38,9 @@ def test_each_classifier_has_its_own_name_and_may_be_registered_again() -> None:
     assert extractors[0].name == extractors[2].name != extractors[1].name
     assert extractors[0].dimension == FEATURES
     pixels = random_pixels(5, size=8)
-    found = [extract(extractor, pixels, device=CPU, batch_size=5).features for extractor in extractors]
-    assert torch.equal(found[0], found[2])
-    assert not torch.equal(found[0], found[1])
+    first_features, other, again = (extract(each, pixels, device=CPU, batch_size=5).features for each in extractors)
+    assert torch.equal(first_features, again)
+    assert not torch.equal(first_features, other)
 
 
 def test_the_sum_of_the_weights_is_in_the_name() -> None:
@@ -50,8 +50,8 @@ def test_the_sum_of_the_weights_is_in_the_name() -> None:
 def test_extracting_moves_no_weight_and_needs_no_gradient() -> None:
     classifier = untrained(1)
     before = [parameter.clone() for parameter in classifier.parameters()]
-    found = extract(registered(classifier, 1), random_pixels(20, size=8), device=CPU, batch_size=8)
-    assert not found.features.requires_grad
+    extracted = extract(registered(classifier, 1), random_pixels(20, size=8), device=CPU, batch_size=8)
+    assert not extracted.features.requires_grad
     assert all(torch.equal(old, new) for old, new in zip(before, classifier.parameters(), strict=True))
 
 
@@ -60,9 +60,9 @@ def test_inception_reads_its_weights_from_the_file(tmp_path: Path) -> None:
     path = random_inception(tmp_path / "inception.pth")
     extractor = inception_extractor(path, CPU)
     assert extractor.dimension == 2048
-    found = extract(extractor, random_pixels(5, size=16), device=CPU, batch_size=3)
-    assert (found.features.shape, found.logits.shape) == ((5, 2048), (5, 1008))
+    extracted = extract(extractor, random_pixels(5, size=16), device=CPU, batch_size=3)
+    assert (extracted.features.shape, extracted.logits.shape) == ((5, 2048), (5, 1008))
     weights = torch.load(path, weights_only=True)
     assert torch.equal(extractor.network.state_dict()["fc.weight"], weights["fc.weight"])
-    expected = found.features @ weights["fc.weight"].T
-    assert torch.allclose(found.logits, expected, rtol=1e-4, atol=1e-5)
+    expected = extracted.features @ weights["fc.weight"].T
+    assert torch.allclose(extracted.logits, expected, rtol=1e-4, atol=1e-5)

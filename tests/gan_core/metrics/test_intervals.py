@@ -13,22 +13,22 @@ numbers = st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=12)
 
 def test_the_interval_is_students() -> None:
     values = [2.0, 3.0, 7.0, 4.0]
-    found = interval(values)
+    result = interval(values)
     error = math.sqrt(14 / 3 / 4)  # squared deviations of 4, 1, 9, 0
-    assert found.mean == pytest.approx(4, rel=1e-12)
-    assert found.high - found.mean == pytest.approx(3.182446305284263 * error, rel=1e-9)
-    assert found.mean - found.low == pytest.approx(found.high - found.mean, rel=1e-12)
+    assert result.mean == pytest.approx(4, rel=1e-12)
+    assert result.high - result.mean == pytest.approx(3.182446305284263 * error, rel=1e-9)
+    assert result.mean - result.low == pytest.approx(result.high - result.mean, rel=1e-12)
 
 
-def test_the_interval_holds_the_mean_as_often_as_it_says() -> None:
+def test_the_interval_contains_the_mean_as_often_as_its_level() -> None:
     draws = np.random.default_rng(0).normal(5, 2, (4000, 6))
-    held = np.mean([found.low <= 5 <= found.high for found in map(interval, draws)])
+    held = np.mean([each.low <= 5 <= each.high for each in map(interval, draws)])
     # Four standard deviations of a share among 4,000.
     assert held == pytest.approx(LEVEL, abs=4 * math.sqrt(LEVEL * (1 - LEVEL) / 4000))
 
 
 def test_one_value_has_no_interval() -> None:
-    with pytest.raises(ValueError, match="at least two values, got 1"):
+    with pytest.raises(ValueError, match=r"got 1$"):
         interval([1.0])
 
 
@@ -38,9 +38,9 @@ def test_the_p_value_is_that_of_welch(lower_is_better: bool) -> None:
     spread = [np.var(values, ddof=1) / len(values) for values in (champion, challenger)]
     t = (np.mean(champion) - np.mean(challenger)) / math.sqrt(sum(spread)) * (1 if lower_is_better else -1)
     freedom = sum(spread) ** 2 / (spread[0] ** 2 / 3 + spread[1] ** 2 / 5)
-    found = p_value(champion, challenger, lower_is_better=lower_is_better)
-    assert found == pytest.approx(stats.t.sf(t, freedom), rel=1e-9)
-    assert (found < 0.5) == lower_is_better
+    p = p_value(champion, challenger, lower_is_better=lower_is_better)
+    assert p == pytest.approx(stats.t.sf(t, freedom), rel=1e-9)
+    assert (p < 0.5) == lower_is_better
 
 
 @given(numbers, numbers)
@@ -59,7 +59,7 @@ def test_better_one_way_is_worse_the_other(first: list[float], second: list[floa
     assert back == mirrored[there]
 
 
-def test_equal_models_are_called_better_as_often_as_stated() -> None:
+def test_equal_models_are_called_better_at_the_stated_rate() -> None:
     rng, rate = np.random.default_rng(1), 0.1
     called = [
         verdict(list(rng.normal(3, 1, 8)), list(rng.normal(3, 1, 12)), lower_is_better=True, rate=rate)

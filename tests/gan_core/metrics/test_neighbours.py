@@ -13,8 +13,8 @@ from gan_core.metrics.neighbours import (
     class_shares,
     closeness,
     near_copies,
+    precision_recall_neighbours,
     radii,
-    survey,
 )
 from gan_core.runtime.randomness import stream
 
@@ -23,8 +23,8 @@ def points(count: int, dimension: int = 6, seed: int = 0) -> Tensor:
     return torch.randn(count, dimension, generator=stream(seed, "test points"))
 
 
-def found(generated: Tensor, reference: Tensor) -> tuple[float, float, Neighbours]:
-    return survey(generated, reference, radii(reference))
+def measured(generated: Tensor, reference: Tensor) -> tuple[float, float, Neighbours]:
+    return precision_recall_neighbours(generated, reference, radii(reference))
 
 
 @pytest.mark.parametrize("at_once", [2_500_000, 1_000])
@@ -34,7 +34,7 @@ def test_precision_and_recall_are_those_of_torch_fidelity(
 ) -> None:
     monkeypatch.setattr(neighbours, "DISTANCES_AT_ONCE", at_once)
     generated, reference = points(300, seed=1) * 0.8 + shift, points(400, seed=2)
-    precision, recall, _ = found(generated, reference)
+    precision, recall, _ = measured(generated, reference)
     theirs = prc_features_to_metric(generated, reference, prc_batch_size=10000, verbose=False)
     assert (precision, recall) == (theirs["precision"], theirs["recall"])
     assert (0.2 < precision <= 1) == (shift < 1)
@@ -44,7 +44,7 @@ def test_precision_and_recall_are_those_of_torch_fidelity(
 def test_distances_have_the_bits_of_torch(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(neighbours, "DISTANCES_AT_ONCE", at_once)
     generated, reference = points(130, 64, seed=1).relu(), points(90, 64, seed=2).relu()
-    _, _, near = found(generated, reference)
+    _, _, near = measured(generated, reference)
     expected = torch.cdist(generated, reference).topk(COPY_NEIGHBOURS, largest=False)
     assert torch.equal(near.distances, expected.values)
     assert torch.equal(radii(reference), torch.cdist(reference, reference).kthvalue(4).values)
@@ -52,21 +52,21 @@ def test_distances_have_the_bits_of_torch(at_once: int, monkeypatch: pytest.Monk
 
 def test_a_few_images_over_and_over_are_precise_and_recall_nothing() -> None:
     reference = points(400)
-    precision, recall, _ = found(reference[:12].repeat(30, 1), reference)
+    precision, recall, _ = measured(reference[:12].repeat(30, 1), reference)
     assert precision == 1
     assert recall <= 12 / 400
 
 
 def test_real_images_on_one_side_alone_are_half_recalled() -> None:
     reference = torch.cat([points(200) - 20, points(200, seed=1) + 20])
-    precision, recall, _ = found(points(200, seed=2) - 20, reference)
+    precision, recall, _ = measured(points(200, seed=2) - 20, reference)
     assert precision > 0.7
     assert 0.3 < recall < 0.5
 
 
 def test_neighbours_are_the_nearest_in_order() -> None:
     generated, reference = points(30, seed=1), points(200, seed=2)
-    _, _, near = found(generated, reference)
+    _, _, near = measured(generated, reference)
     distances = (generated[:, None].double() - reference[None].double()).norm(dim=2)
     ordered = distances.sort(dim=1)
     assert torch.equal(near.indices, ordered.indices[:, :COPY_NEIGHBOURS])
@@ -74,28 +74,28 @@ def test_neighbours_are_the_nearest_in_order() -> None:
 
 
 def test_fewer_references_than_neighbours_are_all_neighbours() -> None:
-    _, _, near = found(points(10, seed=1), points(20, seed=2))
+    _, _, near = measured(points(10, seed=1), points(20, seed=2))
     assert near.indices.sort(dim=1).values.tolist() == [list(range(20))] * 10
 
 
 def test_copies_are_counted_and_new_images_are_not() -> None:
     reference, held_out = points(2000, 16, seed=1), points(500, 16, seed=2)
     mixed = torch.cat([reference[:100] + 0.01 * points(100, 16, seed=3), held_out[:400]])
-    base = near_copies(found(held_out, reference)[2])
+    base = near_copies(measured(held_out, reference)[2])
     assert base < 0.02
-    assert near_copies(found(mixed, reference)[2]) == pytest.approx(0.2 + 0.8 * base, abs=0.02)
+    assert near_copies(measured(mixed, reference)[2]) == pytest.approx(0.2 + 0.8 * base, abs=0.02)
 
 
 def test_a_copy_of_an_image_that_training_has_twice_is_a_copy() -> None:
     reference = torch.cat([points(500), points(500)[:50]])
-    _, _, near = found(reference[:50] + 1e-4, reference)
+    _, _, near = measured(reference[:50] + 1e-4, reference)
     assert near_copies(near) == 1
     assert closeness(Neighbours(torch.zeros(1, 50), torch.zeros(1, 50, dtype=torch.long))).item() == 0
 
 
-def test_closeness_knows_no_unit() -> None:
+def test_closeness_has_no_unit() -> None:
     generated, reference = points(40, seed=1), points(300, seed=2)
-    here, larger = (closeness(found(scale * generated, scale * reference)[2]) for scale in (1, 1000))
+    here, larger = (closeness(measured(scale * generated, scale * reference)[2]) for scale in (1, 1000))
     assert torch.allclose(here, larger, rtol=1e-3)
     assert here.max() <= 1
 
@@ -105,12 +105,12 @@ def test_the_class_is_that_of_the_nearest_training_image() -> None:
     labels = torch.arange(4).repeat(20)
     reference = centres[labels] + points(80, 4)
     wanted = torch.tensor([0, 0, 0, 2, 2, 3])
-    _, _, near = found(centres[wanted] + points(6, 4, seed=1), reference)
+    _, _, near = measured(centres[wanted] + points(6, 4, seed=1), reference)
     assert class_shares(near, labels, 5).tolist() == pytest.approx([3 / 6, 0, 2 / 6, 1 / 6, 0])
 
 
 def test_coverage_counts_classes_that_are_not_lost() -> None:
-    expected = torch.tensor([0.4, 0.4, 0.2, 0.0], dtype=torch.float64)  # nobody asks for a class that training lacks
+    expected = torch.tensor([0.4, 0.4, 0.2, 0.0], dtype=torch.float64)  # the last class is not in the training set
     assert class_coverage(expected, expected) == 1
     assert class_coverage(torch.tensor([1.0, 0, 0, 0], dtype=torch.float64), expected) == pytest.approx(1 / 3)
     assert class_coverage(torch.tensor([0.92, 0.05, 0.03, 0], dtype=torch.float64), expected) == 1
@@ -127,7 +127,7 @@ def test_balance_is_one_less_total_variation() -> None:
 def test_precision_and_recall_take_no_more_references_than_they_may(monkeypatch: pytest.MonkeyPatch) -> None:
     generated, reference = points(50, seed=1), points(300, seed=2)
     monkeypatch.setattr(neighbours, "LARGEST_MANIFOLD", 100)
-    precision, recall, near = found(generated, reference)
+    precision, recall, near = measured(generated, reference)
     theirs = prc_features_to_metric(generated, reference[:100], prc_batch_size=10000, verbose=False)
     assert (precision, recall) == (theirs["precision"], theirs["recall"])
     assert near.indices.max() >= 100

@@ -1,7 +1,6 @@
 import gzip
 import math
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,8 +15,9 @@ from gan_core.metrics import parzen as module
 from gan_core.metrics.parzen import SAMPLES, SIGMAS, VALIDATION, ParzenScore, best_sigma, log_likelihoods, parzen
 from gan_core.runtime.randomness import stream
 from tests.gan_core.examples import random_pixels
+from tests.project import ROOT
 
-MNIST = Path(__file__).parents[3] / "shared" / "data" / "mnist"
+MNIST = ROOT.parent / "shared" / "data" / "mnist"
 
 POINTS = torch.rand((11, 2, 3), generator=stream(1, "points"), dtype=torch.float64)
 NEAR = torch.rand((7, 2, 3), generator=stream(2, "samples"), dtype=torch.float64)
@@ -39,20 +39,20 @@ def images(count: int, seed: int) -> Tensor:
 
 @pytest.mark.parametrize("sigma", [0.1, 0.7, 3.0])
 def test_one_sample_is_the_log_density_of_a_gaussian(sigma: float) -> None:
-    found = log_likelihoods(POINTS, NEAR[:1], sigma)
+    nats = log_likelihoods(POINTS, NEAR[:1], sigma)
     expected = Normal(NEAR[0], sigma).log_prob(POINTS).sum(dim=(1, 2))
     scipy = multivariate_normal(NEAR[0].flatten().numpy(), sigma**2).logpdf(POINTS.flatten(1).numpy())
-    assert (found.shape, found.dtype) == ((11,), torch.float64)
-    assert found.tolist() == pytest.approx(expected.tolist(), rel=1e-12)
-    assert found.tolist() == pytest.approx(scipy.tolist(), rel=1e-12)
+    assert (nats.shape, nats.dtype) == ((11,), torch.float64)
+    assert nats.tolist() == pytest.approx(expected.tolist(), rel=1e-12)
+    assert nats.tolist() == pytest.approx(scipy.tolist(), rel=1e-12)
 
 
 @pytest.mark.parametrize("sigma", [0.05, 0.3, 1.0])
 def test_several_samples_are_a_mixture_of_equal_weights(sigma: float) -> None:
-    found = log_likelihoods(POINTS, NEAR, sigma)
-    assert found.tolist() == pytest.approx(brute_force(POINTS, NEAR, sigma).tolist(), rel=1e-11)
+    nats = log_likelihoods(POINTS, NEAR, sigma)
+    assert nats.tolist() == pytest.approx(brute_force(POINTS, NEAR, sigma).tolist(), rel=1e-11)
     # The weights are 1/M, so showing every sample twice changes nothing.
-    assert log_likelihoods(POINTS, torch.cat([NEAR, NEAR]), sigma).tolist() == pytest.approx(found.tolist(), rel=1e-12)
+    assert log_likelihoods(POINTS, torch.cat([NEAR, NEAR]), sigma).tolist() == pytest.approx(nats.tolist(), rel=1e-12)
 
 
 @pytest.mark.parametrize("dimensions", [1, 2])
@@ -92,14 +92,14 @@ def test_no_more_than_a_tile_of_distances_is_in_memory(monkeypatch: pytest.Monke
 
 
 def test_the_order_of_samples_does_not_matter() -> None:
-    found = log_likelihoods(POINTS, NEAR, 0.2)
-    assert log_likelihoods(POINTS, NEAR.flip(0), 0.2).tolist() == pytest.approx(found.tolist(), rel=1e-12)
-    assert log_likelihoods(POINTS.flip(0), NEAR, 0.2).flip(0).tolist() == pytest.approx(found.tolist(), rel=1e-12)
+    nats = log_likelihoods(POINTS, NEAR, 0.2)
+    assert log_likelihoods(POINTS, NEAR.flip(0), 0.2).tolist() == pytest.approx(nats.tolist(), rel=1e-12)
+    assert log_likelihoods(POINTS.flip(0), NEAR, 0.2).flip(0).tolist() == pytest.approx(nats.tolist(), rel=1e-12)
 
 
 def test_a_point_far_from_all_samples_stays_finite() -> None:
-    found = log_likelihoods(torch.full((1, 784), 1.0), torch.zeros(3, 784), 0.01)
-    assert found.item() == pytest.approx(-784 / 2e-4 - 392 * math.log(2 * math.pi * 1e-4), rel=1e-12)
+    nats = log_likelihoods(torch.full((1, 784), 1.0), torch.zeros(3, 784), 0.01)
+    assert nats.item() == pytest.approx(-784 / 2e-4 - 392 * math.log(2 * math.pi * 1e-4), rel=1e-12)
 
 
 def test_a_sample_is_no_distance_from_itself() -> None:
@@ -136,10 +136,10 @@ def test_the_score_is_the_brute_force_protocol() -> None:
     on_test = SIGMAS[int(np.argmax([brute_force(unit[2], unit[0], sigma).mean() for sigma in SIGMAS]))]
     assert sigma != on_test
     expected = brute_force(unit[2], unit[0], sigma)
-    found = parzen(samples=samples, validation=validation, test=test)
-    assert found.sigma == sigma
-    assert found.mean == pytest.approx(expected.mean(), rel=1e-11)
-    assert found.standard_error == pytest.approx(np.sqrt(expected.var() / 30), rel=1e-9)
+    score = parzen(samples=samples, validation=validation, test=test)
+    assert score.sigma == sigma
+    assert score.mean == pytest.approx(expected.mean(), rel=1e-11)
+    assert score.standard_error == pytest.approx(np.sqrt(expected.var() / 30), rel=1e-9)
 
 
 def test_the_protocol_is_that_of_the_authors() -> None:
@@ -158,35 +158,35 @@ def test_the_caller_keeps_the_images() -> None:
 
 
 def test_nothing_to_measure_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least one point and one sample, got 11 and 0"):
+    with pytest.raises(ValueError, match=r"got 11 and 0$"):
         log_likelihoods(POINTS, NEAR[:0], 0.1)
-    with pytest.raises(ValueError, match="at least one point and one sample, got 0 and 7"):
+    with pytest.raises(ValueError, match=r"got 0 and 7$"):
         best_sigma(POINTS[:0], NEAR)
     for empty in ("samples", "validation", "test"):
         parts = {name: images(0 if name == empty else 2, 1) for name in ("samples", "validation", "test")}
-        with pytest.raises(ValueError, match="at least one point and one sample"):
+        with pytest.raises(ValueError, match="got"):
             parzen(**parts)
 
 
 @pytest.mark.parametrize("sigma", [0.0, -0.1, math.nan, math.inf])
 def test_a_sigma_that_is_no_width_is_refused(sigma: float) -> None:
-    with pytest.raises(ValueError, match="sigma must be a positive number, got"):
+    with pytest.raises(ValueError, match=r"^sigma "):
         log_likelihoods(POINTS, NEAR, sigma)
-    with pytest.raises(ValueError, match="sigma must be a positive number, got"):
+    with pytest.raises(ValueError, match=r"^sigma "):
         best_sigma(POINTS, NEAR, [0.1, sigma])
 
 
 def test_no_sigma_to_choose_from_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"sigma must be a positive number, got \[\]"):
+    with pytest.raises(ValueError, match=r"^sigma .*\[\]$"):
         best_sigma(POINTS, NEAR, [])
 
 
 def test_images_of_another_shape_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match=r"points have shape \(2, 3\), but samples \(3, 2\)"):
+    with pytest.raises(ValueError, match=r"\(2, 3\).*\(3, 2\)"):
         log_likelihoods(POINTS, NEAR.transpose(1, 2), 0.1)
     # Refused before sigma is chosen, which takes seconds.
     monkeypatch.setattr(module, "best_sigma", lambda *_: pytest.fail("sigma was chosen"))
-    with pytest.raises(ValueError, match=r"points have shape \(1, 9, 9\), but samples \(1, 8, 8\)"):
+    with pytest.raises(ValueError, match=r"\(1, 9, 9\).*\(1, 8, 8\)"):
         parzen(samples=images(3, 1), validation=images(3, 2), test=random_pixels(3, size=9))
 
 
@@ -200,7 +200,7 @@ def test_training_images_of_mnist_as_samples() -> None:
         return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=16).reshape(-1, 1, 28, 28)
 
     train = read("train")
-    found = parzen(samples=train[:SAMPLES], validation=train[50_000 : 50_000 + VALIDATION], test=read("t10k"))
-    assert found.mean == pytest.approx(241.2, abs=1.0)
-    assert found.standard_error == pytest.approx(2.13, abs=0.05)
-    assert found.sigma == pytest.approx(0.1668, abs=1e-4)
+    score = parzen(samples=train[:SAMPLES], validation=train[50_000 : 50_000 + VALIDATION], test=read("t10k"))
+    assert score.mean == pytest.approx(241.2, abs=1.0)
+    assert score.standard_error == pytest.approx(2.13, abs=0.05)
+    assert score.sigma == pytest.approx(0.1668, abs=1e-4)

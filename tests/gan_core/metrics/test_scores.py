@@ -25,8 +25,7 @@ from tests.gan_core.examples import (
     registered,
     untrained,
 )
-
-ROOT = Path(__file__).parents[2]
+from tests.project import ROOT
 
 
 def features(extractor: Extractor, pixels: Tensor) -> Features:
@@ -74,14 +73,14 @@ def test_scores_are_their_formulas_on_the_extractors_features(channels: int) -> 
     classifier = untrained(channels)
     pixels = random_pixels(150, size=8, channels=channels, seed=1)
     reference = random_pixels(150, size=8, channels=channels, seed=2) // 2
-    found = score(registered(classifier, channels), pixels, reference, Settings(1, 1, 150))
+    ours = score(registered(classifier, channels), pixels, reference, Settings(1, 1, 150))
     (here, logits), (there, _) = classifier(to_unit_range(pixels)), classifier(to_unit_range(reference))
     expected = frechet_distance(here, there)
     assert expected > 1
-    assert found["fid"] == pytest.approx(expected, rel=1e-5)
-    assert found["is"] == pytest.approx(inception_score(logits), rel=1e-6)
-    assert found["is"] > 1.1
-    assert found["kid"] == pytest.approx(squared_mmd(here, there), rel=1e-3)
+    assert ours["fid"] == pytest.approx(expected, rel=1e-5)
+    assert ours["is"] == pytest.approx(inception_score(logits), rel=1e-6)
+    assert ours["is"] > 1.1
+    assert ours["kid"] == pytest.approx(squared_mmd(here, there), rel=1e-3)
 
 
 def test_the_distance_agrees_with_the_matrix_square_root() -> None:
@@ -125,19 +124,19 @@ def test_noise_scores_worse_than_real_images() -> None:
     assert bad["near_copies"] < real["near_copies"] < 0.1
 
 
-def test_classes_are_scored_only_where_there_are_labels() -> None:
-    found = score(registered(untrained(1), 1), random_pixels(60, size=8), random_pixels(60, size=8, seed=1))
-    assert list(found) == ["fid", "kid", "is", "precision", "recall", "near_copies"]
+def test_classes_are_scored_only_if_there_are_labels() -> None:
+    ours = score(registered(untrained(1), 1), random_pixels(60, size=8), random_pixels(60, size=8, seed=1))
+    assert list(ours) == ["fid", "kid", "is", "precision", "recall", "near_copies"]
 
 
-def test_a_lost_class_is_seen() -> None:
+def test_a_lost_class_lowers_coverage_and_balance() -> None:
     images, labels = digits()
     extractor = registered(digits_classifier(), 1)
     reference = Reference.of(features(extractor, images[:1300]).features, labels[:1300], 10)
     rest = images[1300:][labels[1300:] != 7]
-    found, _ = scores(features(extractor, rest), reference, Settings(2, 2, 100))
-    assert found["class_coverage"] == pytest.approx(0.9)
-    assert found["class_balance"] == pytest.approx(0.9, abs=0.04)
+    ours, _ = scores(features(extractor, rest), reference, Settings(2, 2, 100))
+    assert ours["class_coverage"] == pytest.approx(0.9)
+    assert ours["class_balance"] == pytest.approx(0.9, abs=0.04)
 
 
 def test_noise_is_uniform_on_all_bytes() -> None:
@@ -184,8 +183,8 @@ def their_scores(folder: Path, generated: Tensor, reference: Tensor, *options: s
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     ended = subprocess.run([*command, *inputs], capture_output=True, text=True, check=False, env=environment)
     assert ended.returncode == 0, ended.stderr
-    found: dict[str, float] = json.loads(ended.stdout[ended.stdout.index("{") :])
-    return found
+    printed: dict[str, float] = json.loads(ended.stdout[ended.stdout.index("{") :])
+    return printed
 
 
 def assert_equal(ours: dict[str, float], theirs: dict[str, float]) -> None:
