@@ -43,11 +43,7 @@ def generate(arguments: list[str]) -> None:
 
 
 def publish(folder: Path) -> None:
-    """Show the first images and what they were made from in Prefect's UI.
-
-    Args:
-        folder: that the command has written.
-    """
+    """Show the first images and what they were made from, both written by the command, in Prefect's UI."""
     facts = json.loads((folder / "manifest.json").read_text())
     rows = "\n".join(f"| {name} | {'none' if value is None else value} |" for name, value in facts.items())
     create_markdown_artifact(

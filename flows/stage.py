@@ -46,7 +46,7 @@ def stage_task(
         run([sys.executable, "-m", "dvc", "repro", *options, name], name)
 
     reproduce.__doc__ = f"Bring the stage {name} up to date."
-    options = task(
+    as_task = task(
         name=name,
         task_run_name=name,
         cache_policy=NO_CACHE,
@@ -54,21 +54,13 @@ def stage_task(
         retry_delay_seconds=5,
         retry_condition_fn=lambda _, __, state: isinstance(state.data, retry_on),
     )
-    return options(reproduce)
+    return as_task(reproduce)
 
 
 def run(command: Sequence[str], name: str) -> list[str]:
-    """Run a command for a stage, its output in the log; its process group ends with this task.
+    """Run a command for a stage, its output in the log, and return the lines that it printed.
 
-    Args:
-        command: program and arguments; no shell reads them.
-        name: of the stage, for the error.
-
-    Returns:
-        The lines that it printed.
-
-    Raises:
-        StageFailedError: the command ended with an error.
+    No shell reads the command. Its process group ends with this task; an error is a StageFailedError.
     """
     process = subprocess.Popen(
         command,
