@@ -16,7 +16,7 @@ run: $(READY)
 	@$(BIN)/python -m flows
 
 test: $(READY)
-	@# two processes with about half of the work each; what the second says comes after what the first says
+	@# two processes with about half of the work each; the output of the second follows that of the first
 	@said=$$(mktemp); trap 'kill $$others; rm -f $$said; exit 130' INT TERM; $(BIN)/python -m pytest -m "not pipeline" >$$said 2>&1 & others=$$!; \
 	$(BIN)/python -m pytest -m pipeline; failed=$$?; \
 	wait $$others || failed=$$?; cat $$said; rm $$said; exit $$failed
@@ -51,7 +51,7 @@ ui: $(READY)
 	trap 'kill $$mlflow $$prefect 2>/dev/null' INT TERM; \
 	echo "MLflow   http://127.0.0.1:5000/#/experiments/1?workflowType=machine_learning"; \
 	echo "Prefect  http://127.0.0.1:4200/runs"; \
-	echo "Both answer within seconds; their logs are .mlflow/server.log and .prefect/server.log. Ctrl-C stops both."; \
+	echo "Both start within seconds; their logs are .mlflow/server.log and .prefect/server.log. Ctrl-C stops both."; \
 	wait $$mlflow $$prefect; wait; true
 
 worker: export PREFECT_API_URL ?= http://127.0.0.1:4200/api

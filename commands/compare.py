@@ -9,14 +9,7 @@ import click
 
 from mlops.project import params
 from mlops.project.errors import command_line
-from mlops.scoring.comparison import (
-    compare_models,
-    explanation,
-    load_model,
-    score_table,
-    sentences,
-    verdict_table,
-)
+from mlops.scoring.comparison import compare_models, explanation, load_model, score_table, sentences, verdict_table
 from mlops.scoring.evaluation import LOWER_IS_BETTER, Noise
 
 METRICS = list(LOWER_IS_BETTER)
@@ -51,12 +44,8 @@ def main(first: str, others: tuple[str, ...], metric: str | None, noise: Noise |
             target = Path(folder) / str(number)
             target.mkdir()
             models.append(load_model(configured.model_name, model, target))
-        comparison = compare_models(
-            models,
-            metric or configured.metric,
-            noise=noise or configured.noise,
-            rate=configured.false_promotion_rate,
-        )
+        metric, noise, rate = metric or configured.metric, noise or configured.noise, configured.false_promotion_rate
+        comparison = compare_models(models, metric, noise=noise, rate=rate)
         if html:
             from mlops.cards.comparison_page import page  # only here: a table needs no matplotlib
 

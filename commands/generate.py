@@ -112,15 +112,8 @@ def _pixels(png: bytes) -> NDArray[np.uint8]:
 def main(count: int, folder: Path, seed: int, truncation: float | None, model: str) -> None:
     """Write COUNT images of a registered model into FOLDER, which is new or empty."""
     values = params.load()
-    generate(
-        count,
-        folder,
-        name=values.register.model_name,
-        model=model,
-        seed=seed,
-        truncation=truncation,
-        threads=values.compute.threads,
-    )
+    name, threads = values.register.model_name, values.compute.threads
+    generate(count, folder, name=name, model=model, seed=seed, truncation=truncation, threads=threads)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from mlops.project.prepared_data import MANIFEST
 from mlops.project.result_files import TRAINING, load_json
 from mlops.provenance import record
 from mlops.provenance.clone import clone, new_place, require_commit, run_stage
-from mlops.tracking.runs import connect
+from mlops.tracking.runs import artifact_names, connect
 from mlops.tracking.versions import CHAMPION, WEIGHTS_TAG, find_version
 
 DECISIVE = ("python", "platform", "cpu", "gpu", "torch", "numpy", "scipy", "pillow", "scikit-learn")
@@ -82,8 +82,10 @@ def _version(model: str, downloads: Path) -> Version:
     client, _ = connect()
     registered = find_version(client, params.load().register.model_name, model)
     title, run_id = f"{registered.name} version {registered.version}", str(registered.run_id)
-    artifacts = {Path(file.path).name for file in client.list_artifacts(run_id, record.LINEAGE)}
-    if not {record.LOCK, record.FILES} <= artifacts or record.COMMIT not in registered.tags:
+    if (
+        not {record.LOCK, record.FILES} <= artifact_names(client, run_id, record.LINEAGE)
+        or record.COMMIT not in registered.tags
+    ):
         raise UserError(
             f"MLflow has no lineage of {title} (run {run_id}): it was registered before there was one, or outside of "
             f"git and DVC; run `dvc repro --force --single-item register` where its outputs are, which adds it"
@@ -107,15 +109,9 @@ def _environment(version: Version) -> list[str]:
 
 
 def compare_inputs(version: Version, place: Path) -> None:
-    """Compare the inputs of the training with those of a project in which `prepare` has run.
+    """Raise a UserError if an input of the training is another in a project in which `prepare` has run.
 
-    Args:
-        version: which training.
-        place: of the project.
-
-    Raises:
-        UserError: parameters, code or prepared data of the training differ; the message names them, and what differs
-            in that from which they were made.
+    The message names parameters, code and data that differ, and what differs in that from which they were made.
     """
     folders = record.data_folders(version.stages)
     then = record.code_and_numbers(version.stages, record.upstream(version.stages))
@@ -136,18 +132,9 @@ def compare_inputs(version: Version, place: Path) -> None:
 
 
 def compare_weights(version: Version, place: Path, environment: list[str]) -> str:
-    """Return the sha256 of the weights, which a project has trained again.
+    """Return the sha256 of the weights that a project has trained again; if it is another, that is a UserError.
 
-    Args:
-        version: which training.
-        place: a project in which `train` has run.
-        environment: how it differs, line by line.
-
-    Returns:
-        64 hexadecimal digits.
-
-    Raises:
-        UserError: the weights differ; the message has both sums, and the possible reasons.
+    The message has both sums, and as possible reasons the device and the lines on the environment.
     """
     outs = {out["path"]: out["md5"].endswith(".dir") for out in version.stages["train"]["outs"]}
     weights, training = sorted(outs, key=lambda path: outs[path])

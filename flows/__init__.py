@@ -1,1 +1,1 @@
-"""When and where stages run: Prefect flows that drive DVC. `python -m flows` runs `gan-training` once."""
+"""Prefect flows: when and where stages run, through DVC. `python -m flows` runs `gan-training` once."""

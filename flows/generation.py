@@ -1,4 +1,4 @@
-"""The flow `gan-generate`: images of a registered model in a folder, and what they look like."""
+"""The flow `gan-generate`: images of a registered model in a folder, and the first of them in Prefect's UI."""
 
 import json
 import os
@@ -26,13 +26,13 @@ def gan_generate(
         folder: new or empty; a relative path starts at the project.
         seed: another seed gives other images.
         truncation: bound on the components of normal latents, above 0: less varied images; none if left out.
-        model: `models:/NAME@ALIAS` or `models:/NAME/VERSION`; the champion if left out.
+        model: a version, an alias, or `models:/NAME@ALIAS`; the champion if left out.
     """
     os.chdir(ROOT)
     options = {"--seed": seed, "--truncation": truncation, "--model": model}
-    # Joined by =, a value never reads as an option; and after -- no path does.
-    given = [f"{name}={value}" for name, value in options.items() if value is not None]
-    generate([*given, "--", str(count), folder])
+    # Joined by =, no value is read as an option; after --, no path is.
+    arguments = [f"{name}={value}" for name, value in options.items() if value is not None]
+    generate([*arguments, "--", str(count), folder])
     publish(Path(folder))
 
 
@@ -43,11 +43,7 @@ def generate(arguments: list[str]) -> None:
 
 
 def publish(folder: Path) -> None:
-    """Leave the first images and what they were made from in Prefect's UI.
-
-    Args:
-        folder: what the command wrote.
-    """
+    """Show the first images and what they were made from, both written by the command, in Prefect's UI."""
     facts = json.loads((folder / "manifest.json").read_text())
     rows = "\n".join(f"| {name} | {'none' if value is None else value} |" for name, value in facts.items())
     create_markdown_artifact(

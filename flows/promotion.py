@@ -1,4 +1,4 @@
-"""The flows `gan-promotion` and `gan-rollback`: a person names the champion, with a reason that stays in the ledger."""
+"""The flows `gan-promotion` and `gan-rollback`: the champion named by hand, with a reason that stays in the ledger."""
 
 import os
 import sys
@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @flow(name="gan-promotion")
 def gan_promotion(version: int, reason: str) -> None:
-    """Make a version champion, whatever the gate said.
+    """Make a version champion, whatever the gate decided.
 
     Args:
         version: of the registered model.
@@ -35,7 +35,7 @@ def gan_rollback(reason: str, version: int | None = None) -> None:
 
 
 def _decide(*arguments: str) -> None:
-    """Run the command and leave in Prefect's UI what was decided."""
+    """Run the command and show the decision in Prefect's UI."""
     os.chdir(ROOT)
-    said = run([sys.executable, "-m", "commands.promote", *arguments], "promotion")
-    create_markdown_artifact(key="gan-decision", markdown="\n\n".join(said), description=arguments[0])
+    lines = run([sys.executable, "-m", "commands.promote", *arguments], "promotion")
+    create_markdown_artifact(key="gan-decision", markdown="\n\n".join(lines), description=arguments[0])

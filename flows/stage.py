@@ -15,26 +15,26 @@ from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 
 GRACE = 20
-"""Seconds that a stage has to end after it is asked to; Prefect gives a cancelled flow 30 and then kills it."""
+"""Seconds between SIGTERM and SIGKILL; Prefect gives a cancelled flow 30 and then kills it."""
 
 
 class StageFailedError(RuntimeError):
-    """A stage ended with an error; the message holds the stage's own."""
+    """A stage ended with an error; the message contains the stage's own."""
 
 
 class StageDiedError(StageFailedError):
-    """A stage was ended from outside or broke; it did not say what the user should mend."""
+    """A stage was killed or crashed: its output has no error that a user can mend."""
 
 
 def stage_task(
     name: str, *, retries: int = 0, retry_on: type[Exception] = StageFailedError, force: bool = False
 ) -> Task[[], None]:
-    """Return the task of a stage; its runs bear the stage's name. Prefect's cache is off: DVC says what is up to date.
+    """Return the task of a stage; its runs bear its name. Prefect's cache is off: DVC decides what is up to date.
 
     Args:
         name: of the stage in `dvc.yaml`.
-        retries: how often a failed stage is tried again; for stages that go on from where they stopped.
-        retry_on: which failures are worth another try.
+        retries: how often a failed stage is tried again; for stages that resume.
+        retry_on: which failures are retried.
         force: run the stage even if nothing that it depends on changed.
 
     Returns:
@@ -46,7 +46,7 @@ def stage_task(
         run([sys.executable, "-m", "dvc", "repro", *options, name], name)
 
     reproduce.__doc__ = f"Bring the stage {name} up to date."
-    options = task(
+    as_task = task(
         name=name,
         task_run_name=name,
         cache_policy=NO_CACHE,
@@ -54,21 +54,13 @@ def stage_task(
         retry_delay_seconds=5,
         retry_condition_fn=lambda _, __, state: isinstance(state.data, retry_on),
     )
-    return options(reproduce)
+    return as_task(reproduce)
 
 
 def run(command: Sequence[str], name: str) -> list[str]:
-    """Run a command for a stage, its output to the log; the whole process group ends with this task.
+    """Run a command for a stage, its output in the log, and return the lines that it printed.
 
-    Args:
-        command: program and arguments; no shell sees them.
-        name: of the stage, for the error.
-
-    Returns:
-        The lines that it printed.
-
-    Raises:
-        StageFailedError: the command ended with an error.
+    No shell reads the command. Its process group ends with this task; an error is a StageFailedError.
     """
     process = subprocess.Popen(
         command,
@@ -102,30 +94,27 @@ def _log(output: IO[str]) -> list[str]:
 
 
 def own_error(lines: Sequence[str]) -> str:
-    """Return what a failed stage said of itself: from its last `error:` line, or the last line of its traceback.
+    """Return the error in a failed stage's output: from its last `error:` line, or the last line of its traceback.
 
-    DVC's own closing lines, which only say that the stage failed, are left out; where DVC itself is what failed, its
-    line is all there is.
+    DVC's line that the stage failed is left out; if DVC itself failed, the error is DVC's.
     """
-    said = [line for line in lines if not line.startswith("ERROR: failed to reproduce")]
-    for start in range(len(said) - 1, -1, -1):
-        if said[start].startswith(("error: ", "ERROR: ")):
-            return "\n".join(said[start:]).removeprefix("error: ")
-    return said[-1] if said else "it said nothing"
+    own = [line for line in lines if not line.startswith("ERROR: failed to reproduce")]
+    errors = [place for place, line in enumerate(own) if line.startswith(("error: ", "ERROR: "))]
+    return "\n".join(own[errors[-1] if errors else -1 :]).removeprefix("error: ") or "it printed nothing"
 
 
 def _identity() -> dict[str, str]:
-    """Return what a stage tells MLflow about the flow run that started it."""
+    """Return the variables from which a stage tags its MLflow run with the flow run."""
     return {"EQUILIBRIUM_FLOW_RUN_ID": flow_run.id or "", "EQUILIBRIUM_FLOW_RUN_NAME": flow_run.name or ""}
 
 
 def _end_group(process: subprocess.Popen[str]) -> None:
-    """End the process group, also where this task is cancelled; else the trainer would live on without DVC."""
+    """End the process group, also if this task is cancelled; else the training would go on without DVC."""
     with suppress(ProcessLookupError):  # the group is empty
         for sign in (signal.SIGTERM, signal.SIGKILL):
             os.killpg(process.pid, sign)
             end = time.monotonic() + GRACE
             while time.monotonic() < end:
-                process.poll()  # DVC, which ends at once, counts until it is waited for
+                process.poll()  # DVC ends at once, and stays in the group until it is waited for
                 os.killpg(process.pid, 0)
                 time.sleep(0.05)

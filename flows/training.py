@@ -1,4 +1,4 @@
-"""The flow `gan-training`: the stages in DVC's order, one visible task run each, and what came of them."""
+"""The flow `gan-training`: the stages in DVC's order, one task run each, and their results in Prefect's UI."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from flows.stage import StageDiedError, StageFailedError, stage_task
 
 ROOT = Path(__file__).resolve().parent.parent
 RETRIED: dict[str, dict[str, Any]] = {
-    "fetch": {"retries": 2},  # a download goes on where it broke off
+    "fetch": {"retries": 2},  # a download resumes
     "train": {"retries": 2, "retry_on": StageDiedError},  # from the last checkpoint
     "replicate": {"retries": 2, "retry_on": StageDiedError},
 }
@@ -33,7 +33,7 @@ def gan_training() -> None:
             if name == "train" and not isinstance(error, StageDiedError):
                 create_markdown_artifact(key="gan-doctor", markdown=f"**{error}**", description="training failed")
             raise
-    # Always run: MLflow may have lost, or never had, what DVC says is up to date; registering twice changes nothing.
+    # Always: MLflow may lack what DVC has as up to date; registering a second time changes nothing.
     stage_task(last, force=True)()
     publish(pipeline["vars"][0]["paths"])
 

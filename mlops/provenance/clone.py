@@ -30,17 +30,7 @@ def require_commit(commit: str, root: Path) -> None:
 
 
 def new_place(folder: str | None) -> Path:
-    """Return a folder that is new or empty: the given one, or a temporary one.
-
-    Args:
-        folder: path; None makes a temporary folder.
-
-    Returns:
-        Its absolute path.
-
-    Raises:
-        UserError: the folder holds something.
-    """
+    """Return the absolute path of a folder, a temporary one for None; if it holds something, that is a UserError."""
     if folder is None:
         return Path(mkdtemp(prefix="rebuild-"))
     place = Path(folder).absolute()
@@ -50,16 +40,9 @@ def new_place(folder: str | None) -> Path:
 
 
 def clone(root: Path, place: Path, commit: str, patch: Path) -> None:
-    """Clone a project at a commit, with a patch; without a lock and with an empty cache DVC computes everything.
+    """Clone a project at a commit with a patch for `git apply`; if git refuses, that is a UserError.
 
-    Args:
-        root: of the project; its git has the commit.
-        place: new or empty.
-        commit: to check out.
-        patch: for `git apply`; empty if nothing differed.
-
-    Raises:
-        UserError: git refuses.
+    Without a lock and with an empty cache, DVC computes everything in it.
     """
     _git("clone", "--quiet", "--no-checkout", str(root), str(place))
     _git("-C", str(place), "checkout", "--quiet", "--detach", commit)
@@ -89,14 +72,9 @@ def _git(*command: str) -> None:
 
 
 def run_stage(name: str, place: Path) -> None:
-    """Bring a stage of the clone up to date, its output passed through; the stage ends with this process.
+    """Bring a stage of a clone up to date, its output passed through; if it fails, that is a UserError.
 
-    Args:
-        name: of the stage.
-        place: of the clone.
-
-    Raises:
-        UserError: the stage failed.
+    The stage ends with this process, whatever ends it.
     """
     variables = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
     variables["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # DVC's shell must find this Python

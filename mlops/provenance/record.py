@@ -16,7 +16,7 @@ from mlops.project.identity import dvc_md5, file_digest, file_md5s, git_changes,
 from mlops.project.prepared_data import MANIFEST, load_summary
 from mlops.project.result_files import load_json, save_json
 from mlops.tracking.run_writer import RunWriter
-from mlops.tracking.runs import flatten
+from mlops.tracking.runs import artifact_names, flatten
 
 LINEAGE = "lineage"
 """Folder among the artifacts of a run."""
@@ -27,27 +27,21 @@ VERSION_TAGS = (COMMIT, UNTRACKED, "prefect.flow_run_id", "python", "torch", "de
 
 
 def write_lineage(writer: RunWriter, prepared: Path) -> dict[str, str]:
-    """Write the inputs of a training into its run, once: files below `lineage/`, and the commit as a tag.
+    """Write the inputs of a training into its run, once; return tags for the versions that come from this run.
 
-    Commit, patch and environment are those of the working tree now. If DVC called the stage, its lock agrees with this
-    tree, so they made the outputs or would make them again.
-
-    Args:
-        writer: into the training's run.
-        prepared: what `prepare` wrote.
-
-    Returns:
-        Tags for the versions that come from this run.
+    The files are below `lineage/`. Commit, patch and environment are those of the working tree now: if DVC called the
+    stage, its lock agrees with this tree, so they made the outputs or would make them again.
     """
-    if FILES not in writer.artifacts(LINEAGE):
+    if FILES not in artifact_names(writer.client, writer.id, LINEAGE):
         untracked = ", ".join(untracked_code())
         if untracked:
             print(f"warning: git does not track {untracked}, so a rebuild will lack it; `git add` it", file=sys.stderr)
         tags = {COMMIT: git_commit(), UNTRACKED: untracked}
         writer.set_tags({name: value for name, value in tags.items() if value})
         with TemporaryDirectory() as folder:
-            writer.write_artifacts(_lineage_files(Path(folder), prepared), LINEAGE)
-    tags = writer.tags()
+            for path in _lineage_files(Path(folder), prepared):
+                writer.client.log_artifact(writer.id, str(path), LINEAGE)
+    tags = writer.client.get_run(writer.id).data.tags
     return {name: tags[name] for name in VERSION_TAGS if name in tags}
 
 
@@ -92,15 +86,7 @@ def data_folders(stages: dict[str, Any]) -> dict[str, str]:
 
 
 def data_files(folders: dict[str, str], place: Path) -> dict[str, str]:
-    """Return the md5 of folders and of every file below them.
-
-    Args:
-        folders: relative path and DVC's md5.
-        place: the project in which the folders are.
-
-    Returns:
-        md5 by relative path; files only of folders that exist and have the given md5.
-    """
+    """Return the md5 of folders (given with DVC's md5) and, if a project's folder has it, of every file below."""
     md5s = dict(folders)
     for folder, md5 in folders.items():
         if (place / folder).is_dir() and dvc_md5(place / folder) == md5:
@@ -109,16 +95,9 @@ def data_files(folders: dict[str, str], place: Path) -> dict[str, str]:
 
 
 def code_files(stages: dict[str, Any], place: Path) -> dict[str, str]:
-    """Return the digests of the Python files that made the training, as the stage `code` has listed them in a project.
+    """Return the sha256 of each Python file that made the training, as a project's stage `code` has listed them.
 
-    A lock from before there was that stage names these files themselves; then nothing is listed.
-
-    Args:
-        stages: of a lock.
-        place: the project.
-
-    Returns:
-        sha256 by relative path.
+    A lock from before there was that stage names these files itself; then nothing is listed.
     """
     listings = [place / name for name in code_and_numbers(stages, upstream(stages)) if name.endswith(".json")]
     return {name: sha256 for path in listings if path.is_file() for name, sha256 in load_json(path).items()}

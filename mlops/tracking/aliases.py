@@ -15,18 +15,10 @@ SYNCED = ("role", "gate.decision", "gate.reason", "gate.p_value")
 
 
 def sync_aliases(client: MlflowClient, name: str, ledger: Ledger) -> list[str]:
-    """Make MLflow's aliases and tags equal to the ledger, whatever they were; a second call changes nothing.
+    """Make MLflow's aliases and tags of a registered model equal to the ledger, whatever they were.
 
-    Args:
-        client: of the registry.
-        name: of the registered model; if MLflow has none yet, nothing is done.
-        ledger: locked by this process.
-
-    Returns:
-        A sentence for each alias that was moved.
-
-    Raises:
-        UserError: MLflow was synced with a decision that this ledger lacks.
+    It returns a sentence for each alias that was moved. If MLflow has no such model yet, nothing is done; if it was
+    synced with a decision that this ledger lacks, that is a UserError.
     """
     models = client.search_registered_models(f"name = '{name}'")
     if not models:

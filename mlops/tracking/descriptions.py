@@ -20,16 +20,9 @@ MODEL_CARD = "card/model.md"
 
 
 def opponent(client: MlflowClient, name: str, number: str, reigning: str | None) -> str | None:
-    """Return the version to compare a version with, and record it: the champion or, for the champion, the one before.
+    """Return the version to compare a version with, if there is one, and record it in a tag.
 
-    Args:
-        client: of the tracking store.
-        name: of the registered model.
-        number: of the version that is compared.
-        reigning: number of the champion before the decision on this version.
-
-    Returns:
-        A number, if there is or was a champion other than this version.
+    It is the champion before the decision on this version (`reigning`) or, if that is this version, the recorded one.
     """
     if reigning in (None, number):
         recorded: str | None = client.get_model_version(name, number).tags.get(OPPONENT_TAG)

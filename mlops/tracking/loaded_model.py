@@ -19,16 +19,9 @@ from mlops.tracking.versions import WEIGHTS_TAG
 
 
 def load_version(version: ModelVersion) -> tuple[PyFuncModel, str]:
-    """Return a version, ready to generate with the code that was registered with it, and the sha256 of its weights.
+    """Return a version, loaded with the code that was registered with it, and the sha256 of its weights.
 
-    Args:
-        version: of a registered model.
-
-    Returns:
-        The model, and 64 hexadecimal digits.
-
-    Raises:
-        UserError: the files are gone, or the weights are not those that were registered.
+    If files are gone, or the weights are not those that were registered, that is a UserError.
     """
     address = f"models:/{version.name}/{version.version}"
     remedy = "delete this version in MLflow and run `dvc repro --force register`, or name another"
@@ -45,17 +38,9 @@ def load_version(version: ModelVersion) -> tuple[PyFuncModel, str]:
 
 
 def generated(model: PyFuncModel, rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the images that a registered model generates: columns `seed`, `number` and `png`.
+    """Return what a model generates from rows as `served_model` reads them: columns `seed`, `number` and `png`.
 
-    Args:
-        model: from `load_version`.
-        rows: as `mlops.tracking.served_model` reads them.
-
-    Returns:
-        One row for each image.
-
-    Raises:
-        UserError: the model refuses a value, or is older than a column.
+    If the model refuses a value, or is older than a column, that is a UserError.
     """
     # MLflow drops columns that a signature lacks, and would return other images than those asked for.
     unknown = sorted(set(rows.columns) - set(model.metadata.get_input_schema().input_names()))

@@ -122,20 +122,6 @@ class RunWriter:
             new |= {NOTE: diagnosis["sentence"]}
         self.set_tags({name: value for name, value in new.items() if tags.get(name) != value})
 
-    def tags(self) -> dict[str, str]:
-        """Return the run's tags as they are now."""
-        tags: dict[str, str] = self.client.get_run(self.id).data.tags
-        return tags
-
-    def artifacts(self, folder: str) -> set[str]:
-        """Return the names of the run's artifacts in a folder."""
-        return {Path(file.path).name for file in self.client.list_artifacts(self.id, folder)}
-
-    def write_artifacts(self, paths: Iterable[Path], folder: str) -> None:
-        """Write files as artifacts into a folder, in the order given."""
-        for path in paths:
-            self.client.log_artifact(self.id, str(path), folder)
-
     def finish(self) -> None:
         """Mark the run as finished, unless it is."""
         if self.run.info.status != "FINISHED":

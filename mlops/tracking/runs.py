@@ -1,6 +1,7 @@
 """The tracking store, its experiment, and the run of a training in it; all can be rebuilt from DVC's outputs."""
 
 import os
+from pathlib import PurePath
 from typing import Any
 
 import mlflow
@@ -18,15 +19,10 @@ NOTE = "mlflow.note.content"
 
 
 def connect() -> tuple[MlflowClient, str]:
-    """Return a client and the experiment's id; a missing store or experiment is created.
+    """Return a client and the id of the experiment `gan-training`; a missing store or experiment is created.
 
-    The store is MLFLOW_TRACKING_URI, or SQLite and a folder in `.mlflow/` of the project.
-
-    Returns:
-        The client, and the id of the experiment `gan-training`.
-
-    Raises:
-        UserError: the tracking server does not answer, or is of a kind that MLflow refuses.
+    The store is MLFLOW_TRACKING_URI, or SQLite and a folder in `.mlflow/` of the project. If its server does not answer
+    or MLflow refuses it, that is a UserError.
     """
     home = project_root() / ".mlflow"
     home.mkdir(exist_ok=True)
@@ -48,23 +44,21 @@ def connect() -> tuple[MlflowClient, str]:
 
 
 def find_run(client: MlflowClient, experiment: str, key: str, passport: str | None = None) -> Run | None:
-    """Return the newest run of a training, by its key.
+    """Return the newest run of a training, by its key, if there is one.
 
-    Args:
-        client: of the tracking store.
-        experiment: its id.
-        key: of the training.
-        passport: sha256 of a passport; runs whose scores have another one are passed over, because scores of one
-            run must be comparable. A run with this one comes before a run without scores.
-
-    Returns:
-        The run, if there is one.
+    With the sha256 of a passport, runs whose scores have another one are passed over, because scores of one run must be
+    comparable; a run with this passport comes before a run without scores.
     """
     runs = client.search_runs([experiment], f"tags.`{KEY_TAG}` = '{key}'", order_by=["start_time DESC"])
     if passport is None:
         return runs[0] if runs else None
     by_passport = {run.data.tags.get("passport"): run for run in reversed(runs)}
     return by_passport.get(passport) or by_passport.get(None)
+
+
+def artifact_names(client: MlflowClient, run_id: str, folder: str) -> set[str]:
+    """Return the names of a run's artifacts in a folder."""
+    return {PurePath(file.path).name for file in client.list_artifacts(run_id, folder)}
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

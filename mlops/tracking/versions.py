@@ -18,7 +18,7 @@ from mlflow.types import ColSpec, DataType, Schema
 from mlops.project.code_digest import ROOT
 from mlops.project.errors import UserError
 from mlops.promotion.history import ModelId
-from mlops.tracking.runs import KEY_TAG
+from mlops.tracking.runs import KEY_TAG, artifact_names
 
 CHAMPION = "champion"
 WEIGHTS_TAG, PASSPORT_TAG = "generator.sha256", "passport"
@@ -37,18 +37,9 @@ SIGNATURE = ModelSignature(
 
 
 def find_version(client: MlflowClient, name: str, model: str) -> ModelVersion:
-    """Return the version that a person names.
+    """Return the version that a person names: by number, by alias, as `models:/NAME/VERSION` or `models:/NAME@ALIAS`.
 
-    Args:
-        client: of the tracking store.
-        name: of the registered model to which a number or an alias alone belongs.
-        model: a version's number, an alias, `models:/NAME/VERSION` or `models:/NAME@ALIAS`.
-
-    Returns:
-        The version.
-
-    Raises:
-        UserError: there is none.
+    A number or an alias alone is one of the registered model `name`. If there is no such version, that is a UserError.
     """
     if address := re.fullmatch(r"(?:models:/([^/@']+)[/@])?([^/@']+)", model):
         name, key = address[1] or name, address[2]
@@ -71,17 +62,7 @@ def registered_version(client: MlflowClient, name: str, run_id: str, weights_sha
 
 
 def add_version(name: str, run_id: str, generator: Path, tags: dict[str, str]) -> ModelVersion:
-    """Log the generator as a model of its run and register it.
-
-    Args:
-        name: of the registered model.
-        run_id: of the training.
-        generator: safetensors.
-        tags: of the new version.
-
-    Returns:
-        The new version.
-    """
+    """Log a generator, a safetensors file, as a model of its run, and register it as a version with tags."""
     with mlflow.start_run(run_id=run_id):
         model = mlflow.pyfunc.log_model(
             name="generator",
@@ -111,17 +92,7 @@ def number_of(model_id: ModelId | None, tags: dict[str, dict[str, str]]) -> str 
 
 
 def model_id(version: ModelVersion) -> ModelId:
-    """Return what a version holds, from its tags.
-
-    Args:
-        version: of a registered model.
-
-    Returns:
-        Its identity in the ledger.
-
-    Raises:
-        UserError: `register` did not make it.
-    """
+    """Return what a version holds, from its tags; if `register` did not make it, that is a UserError."""
     if missing := [tag for tag in (WEIGHTS_TAG, PASSPORT_TAG) if tag not in version.tags]:
         raise UserError(
             f"version {version.version} of {version.name} has no tag {' and no tag '.join(missing)}, so its weights "
@@ -149,18 +120,9 @@ class TrackedModel:
 
 
 def find_model(client: MlflowClient, name: str, model: str) -> TrackedModel:
-    """Return a version or a run that a person names.
+    """Return the version (as for `find_version`) or the run (by its id, 32 hexadecimal digits) that a person names.
 
-    Args:
-        client: of the tracking store.
-        name: of the registered model.
-        model: as for `find_version`, or the id of a run: 32 hexadecimal digits.
-
-    Returns:
-        The model, with the parameters and tags of its run.
-
-    Raises:
-        UserError: there is none, or its run is deleted.
+    If there is none, or its run is deleted, that is a UserError.
     """
     version = None if re.fullmatch("[0-9a-f]{32}", model) else find_version(client, name, model)
     run_id = str(version.run_id) if version else model
@@ -173,22 +135,11 @@ def find_model(client: MlflowClient, name: str, model: str) -> TrackedModel:
 
 
 def fetch_evaluation(client: MlflowClient, model: TrackedModel, names: Iterable[str], target: Path) -> Path:
-    """Download files that `register` has written into a run.
+    """Download the files that `register` wrote into a run; return their folder, which is below `target`.
 
-    Args:
-        client: of the tracking store.
-        model: whose run it is.
-        names: of files that `evaluate` wrote.
-        target: an existing folder.
-
-    Returns:
-        The folder below it with the files.
-
-    Raises:
-        UserError: the run lacks one of them.
+    If the run lacks one of the names, that is a UserError.
     """
-    artifacts = {Path(file.path).name for file in client.list_artifacts(model.run_id, "evaluation")}
-    if missing := [name for name in names if name not in artifacts]:
+    if missing := sorted(set(names) - artifact_names(client, model.run_id, "evaluation")):
         raise UserError(
             f"run {model.run_name} ({model.run_id}) has no {', '.join(missing)}: it was not scored, or by an older "
             "version of this project; run dvc repro with its params.yaml, which registers it with scores and intervals"

@@ -2,9 +2,7 @@
 
 import re
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from pathlib import Path
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -13,18 +11,6 @@ from tests.servers import Deployment, FlowRun, stage_processes, wait_for
 
 pytestmark = pytest.mark.slow
 STAGES = ["code", "fetch", "prepare", "extractor", "train", "replicate", "diagnose", "evaluate", "register"]
-
-
-@contextmanager
-def changed(path: Path, old: str, new: str) -> Iterator[None]:
-    """Change a file of the project while the block lasts."""
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new, 1))
-    try:
-        yield
-    finally:
-        path.write_text(text)
 
 
 def log(deployed: Deployment, flow_run: FlowRun) -> str:
@@ -48,35 +34,34 @@ def test_a_run_succeeds_with_one_task_run_for_each_stage(deployed: Deployment, f
 
 def test_a_run_leaves_scores_samples_and_the_place_in_mlflow(deployed: Deployment, flow_run: FlowRun) -> None:
     mine = {"id": {"any_": [flow_run.id]}}
-    found = {item["key"]: item for item in deployed.ask("artifacts/filter", flow_runs=mine)}
-    assert set(found) == {"gan-scores", "gan-doctor", "gan-mlflow-run", "gan-samples"}
-    verdict = found["gan-doctor"]["description"]
-    assert f"**{verdict}" in found["gan-doctor"]["data"]
-    assert "](data:image/png;base64," in found["gan-doctor"]["data"]
-    assert '"fid_digits_to_real"' in found["gan-scores"]["data"]
-    assert "/#/experiments/1/runs/" in found["gan-mlflow-run"]["data"]
+    artifacts = {item["key"]: item for item in deployed.ask("artifacts/filter", flow_runs=mine)}
+    assert set(artifacts) == {"gan-scores", "gan-doctor", "gan-mlflow-run", "gan-samples"}
+    verdict = artifacts["gan-doctor"]["description"]
+    assert f"**{verdict}" in artifacts["gan-doctor"]["data"]
+    assert "](data:image/png;base64," in artifacts["gan-doctor"]["data"]
+    assert '"fid_digits_to_real"' in artifacts["gan-scores"]["data"]
+    assert "/#/experiments/1/runs/" in artifacts["gan-mlflow-run"]["data"]
 
 
-def test_mlflow_knows_the_flow_run(deployed: Deployment, flow_run: FlowRun) -> None:
+def test_the_mlflow_run_names_the_flow_run(deployed: Deployment, flow_run: FlowRun) -> None:
     query = "select value from tags where key = 'prefect.flow_run_id'"
     assert flow_run.id in from_mlflow(deployed, query)
 
 
-def test_a_failed_stage_speaks_in_the_log_and_in_the_state(deployed: Deployment, flow_run: FlowRun) -> None:
+def test_the_error_of_a_stage_is_in_the_log_and_in_the_state(deployed: Deployment, flow_run: FlowRun) -> None:
     stage = deployed.project.root / "stages" / "evaluate.py"
-    with changed(
-        stage,
-        "    scorer = Scorer(prepared, extractor, compute, evaluate)\n",
-        '    raise UserError("planted: the moon is full")\n',
-    ):
-        stage.write_text("from mlops.project.errors import UserError\n" + stage.read_text())
+    text = stage.read_text()
+    try:
+        stage.write_text(f"{text}\n\nfrom mlops.project import errors\n\nraise errors.UserError('planted')\n")
         failed = deployed.watch()
+    finally:
+        stage.write_text(text)
     assert failed.returncode == 1
     assert deployed.tasks(failed) == dict.fromkeys(STAGES[:7], "COMPLETED") | {"evaluate": "FAILED"}
     state = deployed.state(failed)
     assert state["type"] == "FAILED"
-    assert re.search(r"stage evaluate failed \(exit \d+\): planted: the moon is full$", state["message"])
-    assert "error: planted: the moon is full" in log(deployed, failed)
+    assert re.search(r"evaluate .*: planted$", state["message"])
+    assert "error: planted" in log(deployed, failed)
 
 
 def test_a_cancelled_run_leaves_no_trainer_behind(deployed: Deployment, flow_run: FlowRun) -> None:

@@ -15,17 +15,17 @@ from tests.servers import Deployment
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Return what the flows start and leave behind, while neither runs."""
-    seen: list[Any] = []
+    """Return what the flows start and write, while neither runs."""
+    calls: list[Any] = []
 
     def run(command: list[str], name: str) -> list[str]:
-        seen.append([*command, name])
+        calls.append([*command, name])
         return ["alias repaired", "version 2 is champion"]
 
     monkeypatch.setattr(flows.promotion, "run", run)
-    monkeypatch.setattr(flows.promotion, "create_markdown_artifact", lambda **artifact: seen.append(artifact))
+    monkeypatch.setattr(flows.promotion, "create_markdown_artifact", lambda **artifact: calls.append(artifact))
     monkeypatch.setattr("os.chdir", lambda _: None)
-    return seen
+    return calls
 
 
 @pytest.mark.parametrize(
@@ -79,4 +79,4 @@ def test_a_rollback_runs_as_a_flow(project: Callable[[], Project], deployed: Dep
     assert (last["action"], last["reason"]) == ("rolled back", "b has artefacts")
     failed = made.run(sys.executable, "-c", ROLLBACK, PREFECT_API_URL=server)
     assert failed.returncode == 1
-    assert "stage promotion failed (exit 1): ledger.jsonl names no champion of gan-generator" in failed.stdout
+    assert "ledger.jsonl names no champion of gan-generator" in failed.stdout

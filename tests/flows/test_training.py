@@ -14,7 +14,7 @@ from flows.stage import StageDiedError, StageFailedError
         ("prepare", StageFailedError("too many refused"), []),
     ],
 )
-def test_a_training_that_fails_leaves_what_the_doctor_said(
+def test_a_training_that_fails_shows_its_error(
     stage: str, error: Exception, expected: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[str] = []
