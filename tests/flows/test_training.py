@@ -14,7 +14,7 @@ from flows.stage import StageDiedError, StageFailedError
         ("prepare", StageFailedError("too many refused"), []),
     ],
 )
-def test_a_training_that_fails_leaves_what_the_doctor_said(
+def test_a_training_that_fails_leaves_the_verdict_of_the_doctor(
     stage: str, error: Exception, expected: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[str] = []
