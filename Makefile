@@ -16,10 +16,11 @@ run: $(READY)
 	@$(BIN)/python -m flows
 
 test: $(READY)
-	@# two processes with about half of the work each; the output of the second follows that of the first
-	@said=$$(mktemp); trap 'kill $$others; rm -f $$said; exit 130' INT TERM; $(BIN)/python -m pytest -m "not pipeline" >$$said 2>&1 & others=$$!; \
-	$(BIN)/python -m pytest -m pipeline; failed=$$?; \
-	wait $$others || failed=$$?; cat $$said; rm $$said; exit $$failed
+	@# two processes, each with about half of the work; the output of the second is printed once the first has ended
+	@output=$$(mktemp); trap 'kill $$second; rm -f $$output; exit 130' INT TERM; \
+	$(BIN)/python -m pytest -m "not pipeline" >$$output 2>&1 & second=$$!; \
+	$(BIN)/python -m pytest -m pipeline; status=$$?; \
+	wait $$second || status=$$?; cat $$output; rm $$output; exit $$status
 
 check: $(READY)
 	$(BIN)/ruff format --check .

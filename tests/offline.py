@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-# Every Python process reads this first; an audit hook sees each use of a socket and cannot be taken off again.
+# Every Python process imports this first; an audit hook runs at each use of a socket and cannot be removed.
 CUT = """
 import errno, socket, sys
 
@@ -28,8 +28,8 @@ def offline(root: Path, hook: Path) -> dict[str, str]:
     """Return variables with which the processes of a project reach nothing but this machine and unpickle no model.
 
     Args:
-        root: of the project, to whose own MLflow the variables also lead those who do not ask `stages` for it.
-        hook: new folder for what every Python process reads first.
+        root: of the project, whose MLflow a process finds even if nothing of the project runs in it.
+        hook: new folder for the module that every Python process imports first.
     """
     hook.mkdir()
     (hook / "sitecustomize.py").write_text(CUT)

@@ -70,7 +70,10 @@ def modules(folder: str) -> str:
     "stage", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in STAGES]
 )
 def test_a_stage_loads_what_it_uses_and_nothing_else(stage: str) -> None:
-    heavy = loaded(f"from stages.__main__ import params, stage_function; params.load(); stage_function('{stage}')")
+    heavy = loaded(
+        "from mlops.project import params; from stages.__main__ import stage_function; "
+        f"params.load(); stage_function('{stage}')"
+    )
     assert heavy == USES[stage].union(*(BROUGHT.get(name, set()) for name in USES[stage]))
 
 
