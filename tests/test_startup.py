@@ -16,6 +16,7 @@ HEAVY = {
 """What costs a tenth of a second or more to import, or would say that something is where it does not belong."""
 
 USES: dict[str, set[str]] = {
+    "code": set(),
     "fetch": set(),
     "prepare": {"pandas", "PIL"},
     "extractor": {"torch", "safetensors", "torch_fidelity"},
