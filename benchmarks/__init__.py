@@ -1,1 +1,1 @@
-"""What is measured beside the pipeline: each module prints one table."""
+"""Measurements beside the pipeline: each module prints one table."""

@@ -1,7 +1,7 @@
 """`python -m benchmarks NAME [ARGUMENTS]` prints one table; `python -m benchmarks --page PAGE [NAME...]` writes a page.
 
 The page gets the tables of all benchmarks, or of those that are named. Each runs in a process of its own, so that none
-inherits another's memory; one that fails leaves what the page said before, and the exit status is 1.
+inherits another's memory. If one fails, its section of the page is kept as it was, and the exit status is 1.
 """
 
 import os
@@ -14,20 +14,12 @@ from benchmarks.harness.machine import machine, measured
 from benchmarks.harness.rounds import in_own_process
 from benchmarks.harness.tables import page_of, section, sections, show, table_of
 
-NAMES = (
-    "startup",
-    "overhead",
-    "training",
-    "precision",
-    "scale",
-    "prepare",
-    "scoring",
-)
+NAMES = ("startup", "overhead", "training", "precision", "scale", "prepare", "scoring")
 PICTURES = Path("docs/pictures")
 
 
 def require_known(names: Iterable[str]) -> None:
-    """End with an error that names all benchmarks where one is none of them."""
+    """End with an error that names all benchmarks if a name is none of them."""
     for name in names:
         if name not in NAMES:
             sys.exit(f"error: unknown benchmark '{name}'; the benchmarks are {', '.join(NAMES)}")
@@ -36,14 +28,14 @@ def require_known(names: Iterable[str]) -> None:
 def write(page: Path, name: str) -> None:
     """Measure in a new process and put the section on the page, with the picture if one was drawn now."""
     started = time.time()
-    found = in_own_process(table_of, name)
+    table = in_own_process(table_of, name)
     drawn = PICTURES / f"{name}.png"
     picture = os.path.relpath(drawn, page.parent) if drawn.exists() and drawn.stat().st_mtime >= started else None
-    said = sections(page.read_text()) if page.exists() else {}
+    texts = sections(page.read_text()) if page.exists() else {}
     if picture is not None:  # another machine's section must not show this machine's plot
-        said = {key: text.replace(f"\n![{name}]({picture})\n", "") for key, text in said.items()}
-    said[machine(), name] = section(name, found, measured=measured(), picture=picture)
-    page.write_text(page_of(said))
+        texts = {key: text.replace(f"\n![{name}]({picture})\n", "") for key, text in texts.items()}
+    texts[machine(), name] = section(name, table, measured=measured(), picture=picture)
+    page.write_text(page_of(texts))
 
 
 def write_page(page: Path, names: tuple[str, ...]) -> list[str]:
@@ -66,7 +58,7 @@ def main(name: str = "", *arguments: str) -> None:
         require_known(names)
         failed = write_page(Path(page), tuple(names) or NAMES)
         if failed:
-            sys.exit(f"error: {page} keeps what it said before of what failed: {', '.join(failed)}")
+            sys.exit(f"error: benchmarks failed: {', '.join(failed)}; {page} keeps their old sections")
     else:
         require_known([name])
         show(table_of(name, *arguments))

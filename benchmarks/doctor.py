@@ -1,54 +1,39 @@
-"""Does the doctor find what was planted, and stay silent where all is well? Prints one table.
+"""How often the doctor recognises a planted failure, and warns of a healthy training. Prints one table.
 
-`python -m benchmarks.doctor [MNIST]` plays 25 games on digits that were spoiled in five ways, and 20 sound ones: on
-digits with half the default steps, on the ring of `experiments/densities` and, with the default numbers, on MNIST,
-whose files are in the folder MNIST (without it, more digits). About 12 minutes on two cores.
+`python -m benchmarks.doctor [MNIST]` runs 25 trainings on digits with one of five failures planted, and 20 healthy
+ones: on digits with half the default steps, on the ring of `experiments/densities` and, with the default numbers, on
+MNIST, whose files are in the folder MNIST (without it, more digits). About 12 minutes on two cores.
 """
 
 import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
-from functools import cache
-from io import StringIO
-from pathlib import Path
 from statistics import median
-from tempfile import TemporaryDirectory
 
 import torch
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from experiments.densities.config import load_density_params
+from benchmarks.harness.training_data import PARAMS, real_images, ring
 from gan_core.config import TrainConfig
 from gan_core.doctor import HEALTHY, Diagnosis, Doctor, non_finite
-from gan_core.runtime.randomness import stream
-from gan_core.theory.densities import PLANES
-from gan_core.theory.point_networks import build_players
 from gan_core.training.batches import Batches
 from gan_core.training.instruments import Instruments
 from gan_core.training.loop import NonFiniteLossError, train
 from gan_core.training.state import TrainState, initial_state, state_of
 from gan_core.training.steps import discriminator_step
-from mlops.project import params
-from mlops.project.params import DataConfig
-from mlops.project.prepared_data import load_images
 from mlops.project.progress import progress
-from stages.fetch import fetch
-from stages.prepare import prepare
 
-ROOT = Path(__file__).parents[1]
-PARAMS = params.load(ROOT / "params.yaml")
 CERTAIN_AFTER = 1500
 """Steps of a discriminator alone after which it gives initial images less than 1e-5."""
 
 
 @dataclass(frozen=True)
-class TrainingRun:
-    """A training: what was planted in it (or `healthy`), on which data, under which seed."""
+class Case:
+    """A training: the planted failure (or `healthy`), the data, the seed and the steps."""
 
     planted: str
     data: str
@@ -59,16 +44,16 @@ class TrainingRun:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the doctor said of a game at its end and on the way, and his and the instruments' share of its time."""
+    """The doctor's verdict at the end of a training, its warnings on the way, and the share of time of reading."""
 
-    game: TrainingRun
+    case: Case
     diagnosis: Diagnosis
     warnings: list[str]
     share: float
 
 
 class OneImage(nn.Module):
-    """A generator that does not see z."""
+    """A generator whose output does not depend on z."""
 
     def __init__(self, generator: nn.Module) -> None:
         super().__init__()
@@ -80,7 +65,7 @@ class OneImage(nn.Module):
         return image
 
 
-def sound(config: TrainConfig, images: Tensor) -> tuple[TrainConfig, TrainState, Tensor]:
+def healthy(config: TrainConfig, images: Tensor) -> tuple[TrainConfig, TrainState, Tensor]:
     """Change nothing."""
     return config, initial_state(config, PARAMS.network, images), images
 
@@ -97,7 +82,7 @@ def few_images(config: TrainConfig, images: Tensor) -> tuple[TrainConfig, TrainS
 
 
 def certain_discriminator(config: TrainConfig, images: Tensor) -> tuple[TrainConfig, TrainState, Tensor]:
-    """Let the minimax loss meet a discriminator that was trained to certainty and stays ahead."""
+    """Combine the minimax loss with a discriminator that was trained to certainty and keeps its lead."""
     config = replace(
         config, loss="minimax", r1_gamma=0.0, r2_gamma=0.0, discriminator_steps=5, generator_learning_rate=1e-4
     )
@@ -114,10 +99,10 @@ def wild_learning_rate(config: TrainConfig, images: Tensor) -> tuple[TrainConfig
     return config, initial_state(config, PARAMS.network, images), images
 
 
-def standing_generator(config: TrainConfig, images: Tensor) -> tuple[TrainConfig, TrainState, Tensor]:
-    """Take the generator's learning rate away."""
+def frozen_generator(config: TrainConfig, images: Tensor) -> tuple[TrainConfig, TrainState, Tensor]:
+    """Reduce the generator's learning rate to almost 0."""
     state = initial_state(config, PARAMS.network, images)
-    config = replace(config, generator_learning_rate=1e-30)  # 0 is refused; this moves no weight of float32
+    config = replace(config, generator_learning_rate=1e-30)  # 0 is refused; this changes no weight in float32
     return config, state, images
 
 
@@ -126,93 +111,73 @@ PLANTED: dict[str, tuple[Callable[[TrainConfig, Tensor], tuple[TrainConfig, Trai
     "discriminator overfitting": (few_images, 4000),
     "vanished generator gradient": (certain_discriminator, 1500),
     "divergence": (wild_learning_rate, 1500),
-    "stalled": (standing_generator, 1500),
+    "stalled": (frozen_generator, 1500),
 }
-"""How each failure is planted, and the steps of the game."""
+"""How each failure is planted, and the steps of the training."""
 
 
-@cache
-def real_images(data: str, path: str | None) -> tuple[Tensor, Tensor]:
-    """Return training and validation images as the pipeline prepares them."""
-    config = replace(PARAMS.prepare, image_size=8 if data == "digits" else 28)
-    with TemporaryDirectory() as folder, redirect_stdout(StringIO()):
-        raw, prepared = Path(folder, "raw"), Path(folder, "prepared")
-        source = DataConfig(data, path)  # type: ignore[arg-type]  # one of two names
-        fetch(raw, data=source)
-        prepare(raw, prepared, data=source, prepare=config)
-        return torch.tensor(load_images(prepared, "train")), torch.tensor(load_images(prepared, "validation"))
-
-
-def ring(seed: int) -> tuple[TrainConfig, TrainState, Tensor, Tensor]:
-    """Return the game on a ring of 8 Gaussians, with points of its density to train on and others to watch by."""
-    game = load_density_params(ROOT / "experiments/densities/params.yaml").ring
-    config, density = replace(game.train, seed=seed, report_every=PARAMS.train.report_every), PLANES["ring"]
-    players = build_players(game.network, dimensions=density.dimensions, octaves=game.octaves, seed=seed)
-    points, unseen = (density.sample(100_000, stream(seed, purpose)) for purpose in ("points", "unseen points"))
-    return config, state_of(config, game.network, *players), points, unseen
-
-
-def play(game: TrainingRun) -> Outcome:
-    """Play a game under the doctor's eyes."""
+def run(case: Case) -> Outcome:
+    """Train while the doctor reads the instruments."""
     torch.set_num_threads(1)
-    config = replace(PARAMS.train, seed=game.seed, steps=game.steps)
-    if game.data == "ring":
-        config, state, images, unseen = ring(game.seed)
+    config = replace(PARAMS.train, seed=case.seed, steps=case.steps)
+    if case.data == "ring":
+        config, state, images, unseen = ring(case.seed)
     else:
-        images, unseen = real_images(game.data, game.mnist)
-        prepared = PLANTED[game.planted][0] if game.planted in PLANTED else sound
-        config, state, images = prepared(config, images)
+        images, unseen = real_images(case.data, case.mnist)
+        plant = PLANTED[case.planted][0] if case.planted in PLANTED else healthy
+        config, state, images = plant(config, images)
     doctor, instruments = Doctor(PARAMS.doctor, config.steps), Instruments(config, state, images, unseen)
-    warnings, looking, started = list[str](), 0.0, time.perf_counter()
+    warnings, reading, started = list[str](), 0.0, time.perf_counter()
     try:
-        for played in train(config, state, images):
-            if played.step % config.report_every == 0:
+        for report in train(config, state, images):
+            if report.step % config.report_every == 0:
                 before = time.perf_counter()
-                found = doctor.read(played.read() | instruments.read(state))
-                looking += time.perf_counter() - before
-                if found is not None:
-                    warnings.append(found.verdict)
+                warning = doctor.read(report.read() | instruments.read(state))
+                reading += time.perf_counter() - before
+                if warning is not None:
+                    warnings.append(warning.verdict)
         diagnosis = doctor.verdict()
     except NonFiniteLossError as error:
         diagnosis = non_finite(error.step)
-    return Outcome(game, diagnosis, warnings, looking / (time.perf_counter() - started))
+    return Outcome(case, diagnosis, warnings, reading / (time.perf_counter() - started))
 
 
-def games(mnist: str | None) -> list[TrainingRun]:
-    """Return 25 spoiled games and 20 sound ones, the longest first."""
-    healthy = [TrainingRun(HEALTHY, "digits", seed, 6000) for seed in range(6 if mnist else 12)]
-    healthy += [TrainingRun(HEALTHY, "mnist", seed, 2000, mnist) for seed in range(6 if mnist else 0)]
-    healthy += [TrainingRun(HEALTHY, "ring", seed, 3000) for seed in range(8)]
-    spoiled = [TrainingRun(name, "digits", seed, steps) for name, (_, steps) in PLANTED.items() for seed in range(5)]
-    return healthy + spoiled
+def cases(mnist: str | None) -> list[Case]:
+    """Return 25 trainings with a planted failure and 20 healthy ones, the longest first."""
+    sound = [Case(HEALTHY, "digits", seed, 6000) for seed in range(6 if mnist else 12)]
+    sound += [Case(HEALTHY, "mnist", seed, 2000, mnist) for seed in range(6 if mnist else 0)]
+    sound += [Case(HEALTHY, "ring", seed, 3000) for seed in range(8)]
+    planted = [Case(name, "digits", seed, steps) for name, (_, steps) in PLANTED.items() for seed in range(5)]
+    return sound + planted
 
 
 def show(outcomes: list[Outcome]) -> None:
-    """Print a line for each kind of game, and one for each that the doctor misjudged."""
-    table = Table("planted", "data", "games", "found", "other warnings", "time of watching", title="the doctor")
+    """Print a row for each kind of training, and a line for each that the doctor misjudged."""
+    columns = ("planted", "data", "trainings", "recognised", "other warnings", "time of reading")
+    table = Table(*columns, title="the doctor")
     groups = dict[tuple[str, str], list[Outcome]]()
     for outcome in outcomes:
-        groups.setdefault((outcome.game.planted, outcome.game.data), []).append(outcome)
+        groups.setdefault((outcome.case.planted, outcome.case.data), []).append(outcome)
     for (planted, data), group in groups.items():
-        found = sum(outcome.diagnosis.verdict == planted for outcome in group)
+        recognised = sum(outcome.diagnosis.verdict == planted for outcome in group)
         others = sorted({name for outcome in group for name in outcome.warnings if name != planted})
         share = f"{median(outcome.share for outcome in group):.1%}"
-        table.add_row(planted, data, str(len(group)), str(found), ", ".join(others) or "none", share)
+        table.add_row(planted, data, str(len(group)), str(recognised), ", ".join(others) or "none", share)
     console = Console(width=120, highlight=False)
     console.print(table)
     for outcome in outcomes:
-        if outcome.diagnosis.verdict != outcome.game.planted or (outcome.game.planted == HEALTHY and outcome.warnings):
-            console.print(f"misjudged: {outcome.game}, warnings {outcome.warnings}: {outcome.diagnosis.sentence}")
+        if outcome.diagnosis.verdict != outcome.case.planted or (outcome.case.planted == HEALTHY and outcome.warnings):
+            console.print(f"misjudged: {outcome.case}, warnings {outcome.warnings}: {outcome.diagnosis.sentence}")
     for planted in PLANTED:
-        said = next(outcome.diagnosis.sentence for outcome in outcomes if outcome.game.planted == planted)
-        console.print(f"for example: {said}")
+        example = next(outcome.diagnosis.sentence for outcome in outcomes if outcome.case.planted == planted)
+        console.print(f"for example: {example}")
 
 
 def main(mnist: str | None = None) -> None:
-    """Play all games, two at a time, and show what the doctor said."""
-    todo = games(mnist)
-    with ProcessPoolExecutor(2) as pool, progress("games", len(todo)) as line:
-        waiting = [pool.submit(play, game) for game in todo]
+    """Run all cases, two at a time, and print the doctor's verdicts."""
+    todo = cases(mnist)
+    with ProcessPoolExecutor(2) as pool, progress("trainings", len(todo)) as line:
+        waiting = [pool.submit(run, case) for case in todo]
         for done, _ in enumerate(as_completed(waiting), start=1):
             line.update(done)
         show([future.result() for future in waiting])

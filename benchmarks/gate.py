@@ -1,7 +1,7 @@
-"""How often the gate promotes by luck, and how small an improvement it finds. Prints two tables and draws a curve.
+"""The gate's false positive rate and statistical power. Prints two tables and draws a curve.
 
 `python -m benchmarks.gate` reads the outputs of the pipeline (`dvc repro` first). Simulated models are the generator
-itself, on new z; a worse one is the same with noise on its pixels, as much as makes its FID so much larger. Where the
+itself, on new z; a worse one is the same with as much noise on its pixels as makes its FID so much larger. If the
 pipeline ran with `replicate.seeds`, real trainings that differ in their seed alone are compared too. About 3 minutes.
 """
 
@@ -38,16 +38,16 @@ BUDGETS = (10, 25, 50, 100)
 POOL = 200_000
 """Images that stand for all that a generator can make: each bank is drawn from their features, with replacement."""
 CALIBRATION = 40_000
-"""Of these images, those by which noise is chosen."""
+"""Those of these images that determine the noise."""
 GROUP = 5
-"""Trainings on each side where ways to train are compared."""
+"""Trainings on each side of a comparison of ways to train."""
 PICTURE = Path("docs/pictures/power.png")
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Laboratory:
-    """A generator's images and the means to measure the FID of banks of them."""
+    """A generator's images, and the FID of banks of them."""
 
     scorer: Scorer
     pixels: Tensor
@@ -63,16 +63,16 @@ class Laboratory:
         """Return the FID of each bank of each model, (models, banks)."""
         count, rng = self.scorer.count, stream(0, purpose)
         drawn = (torch.randint(len(features), (count,), generator=rng) for _ in range(models * banks))
-        found = [fid(features[index], self.scorer.reference) for index in drawn]
-        return np.array(found).reshape(models, banks)
+        scores = [fid(features[index], self.scorer.reference) for index in drawn]
+        return np.array(scores).reshape(models, banks)
 
     def noise_for(self, ratio: float, clean: float) -> float:
         """Return the noise that makes the expected FID `ratio` times `clean`, by bisection on 1,000 banks."""
         low, high = 0.0, 64.0
         for _ in range(12):
             middle = (low + high) / 2
-            found = self.fids(self.features(middle, CALIBRATION), 1, 1000, "calibration").mean()
-            low, high = (middle, high) if found < ratio * clean else (low, middle)
+            mean = self.fids(self.features(middle, CALIBRATION), 1, 1000, "calibration").mean()
+            low, high = (middle, high) if mean < ratio * clean else (low, middle)
         return (low + high) / 2
 
 
@@ -90,38 +90,38 @@ def power(
     mean = laboratory.fids(laboratory.features(0.0, CALIBRATION), 1, 1000, "calibration").mean()
     clean = laboratory.features(0.0, pool)
     challengers = laboratory.fids(clean, PAIRS, max(budgets), "challengers")
-    found: dict[float, dict[int, float]] = {}
+    shares: dict[float, dict[int, float]] = {}
     with progress("improvements", len(improvements)) as line:
         for done, improvement in enumerate(improvements, start=1):
             noise = laboratory.noise_for(1 / (1 - improvement), mean) if improvement else 0.0
             features = laboratory.features(noise, pool)
             champions = laboratory.fids(features, PAIRS, max(budgets), f"champions {improvement}")
             actual = 1 - challengers.mean() / champions.mean()
-            found[improvement] = {
+            shares[improvement] = {
                 banks: promoted(champions[:, :banks], challengers[:, :banks], rate) for banks in budgets
             }
             line.update(done, f"an improvement of {actual:.1%} was planted")
-    return found
+    return shares
 
 
-def draw(found: dict[float, dict[int, float]], count: int, rate: float) -> bytes:
+def draw(power: dict[float, dict[int, float]], count: int, rate: float) -> bytes:
     """Return the curves of power as the bytes of a PNG file."""
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
     for banks, colour in zip(BUDGETS, (GREY, GREEN, ORANGE, BLUE), strict=True):
         label = f"{banks} banks of {count} = {banks * count:,} images"
-        shares = [100 * by_banks[banks] for by_banks in found.values()]
-        axes.plot([100 * improvement for improvement in found], shares, "o-", color=colour, label=label)
+        shares = [100 * by_banks[banks] for by_banks in power.values()]
+        axes.plot([100 * improvement for improvement in power], shares, "o-", color=colour, label=label)
     axes.axhline(90, color=GREY, linestyle="--", linewidth=1)
     axes.axhline(100 * rate, color=GREY, linestyle=":", linewidth=1)
     axes.set(xlabel="improvement of FID, %", ylabel="challengers promoted, %", ylim=(0, 102))
-    axes.set_title("How often the gate finds an improvement; at 0 it is wrong", loc="left")
+    axes.set_title("How often the gate promotes an improvement; at 0 it is a false positive", loc="left")
     axes.legend(loc="center right", bbox_to_anchor=(1, 0.3), frameon=False)
     return png_of(figure)
 
 
 def by_seeds(trainings: Array, rate: float) -> Table:
-    """Return what the gate says of real trainings that differ in their seed alone, (trainings, banks) of FID."""
+    """Return the gate's decisions on real trainings that differ in their seed alone, (trainings, banks) of FID."""
     table = Table("compared", "noise", "pairs", "promoted", title="real trainings, equal but for their seed")
     half = len(trainings) // 2
     first, second = trainings[0 : 2 * half : 2], trainings[1 : 2 * half : 2]

@@ -1,8 +1,8 @@
-"""What DVC and Prefect cost: with nothing to do, and where every stage runs, beside the stages' own processes.
+"""Overhead of DVC and Prefect: with nothing to do, and with every stage to run, beside the stages' own processes.
 
 A clone of this project with tiny parameters, a bare DVC project of six stages that copy a file, and a Prefect server of
-its own, all in a temporary folder. Where everything runs, DVC's lock and its cache of runs are deleted before, so that
-DVC and the flow restore nothing. About 15 minutes on two cores.
+its own, all in a temporary folder. Before everything runs, DVC's lock and its run-cache are deleted, so that DVC and
+the flow restore nothing. About 15 minutes on two cores.
 """
 
 import shlex
@@ -43,25 +43,25 @@ def bare_project(folder: Path) -> Path:
 
 def alone(project: Project, locked: dict[str, Any]) -> float:
     """Return the time of the stages' own processes, one after the other, as dvc.lock names their commands."""
-    taken = 0.0
+    total = 0.0
     for entry in locked.values():
         for out in entry["outs"]:
             path = project.root / out["path"]
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         command = [sys.executable, *shlex.split(entry["cmd"])[1:]]
-        taken += seconds(command, project.root, environment())
-    return taken
+        total += seconds(command, project.root, environment())
+    return total
 
 
 def from_nothing(project: Project, way: Callable[[], float]) -> float:
-    """Return the time of a way of running the pipeline where DVC remembers no run."""
+    """Return the time of a way of running the pipeline after DVC's lock and run-cache are deleted."""
     (project.root / "dvc.lock").unlink(missing_ok=True)
     shutil.rmtree(project.root / ".dvc/cache/runs", ignore_errors=True)
     return way()
 
 
 def measured(folder: Path) -> tuple[Times, Times, int]:
-    """Return the times with nothing to do, those where everything runs, and the number of stages."""
+    """Return the times with nothing to do, those with everything to run, and the number of stages."""
     bare, project = bare_project(folder / "bare"), clone(folder / "project")
     project.dvc("repro")
     locked = yaml.safe_load((project.root / "dvc.lock").read_text())["stages"]
@@ -73,7 +73,9 @@ def measured(folder: Path) -> tuple[Times, Times, int]:
         FLOW: lambda: seconds([sys.executable, "-m", "flows"], project.root, variables),
     }
     with running(project, folder / "server.log", *server):
-        wait_for(lambda: answers(f"{address}/api/health"), f"Prefect does not answer; see {folder}")
+        wait_for(
+            lambda: answers(f"{address}/api/health"), f"{address}: Prefect does not answer; see {folder}/server.log"
+        )
         idle = in_turns("nothing to do", {BARE: lambda: seconds(DVC, bare, variables)} | ways, IDLE_ROUNDS)
         everything: dict[str, Callable[[], float]] = {STAGES: lambda: alone(project, locked)}
         everything |= {name: partial(from_nothing, project, way) for name, way in ways.items()}
@@ -81,14 +83,14 @@ def measured(folder: Path) -> tuple[Times, Times, int]:
 
 
 def table() -> Table:
-    """Measure, with nothing to do and where everything runs."""
+    """Measure, with nothing to do and with everything to run."""
     with TemporaryDirectory() as folder:
         idle, full, stages = measured(Path(folder))
 
-    def row(what: str, times: Times, way: str, other: str) -> tuple[str, ...]:
+    def row(case: str, times: Times, way: str, other: str) -> tuple[str, ...]:
         more = difference(times, way, other)
-        taken = (f"{median(times[name]):.2f}" for name in (way, other))
-        return f"{what}: {way} / {other}", *taken, f"{ratio(times, way, other):.2f}", f"{more / stages:+.2f}"
+        medians = (f"{median(times[name]):.2f}" for name in (way, other))
+        return f"{case}: {way} / {other}", *medians, f"{ratio(times, way, other):.2f}", f"{more / stages:+.2f}"
 
     rows = (
         row("nothing to do", idle, REPRO, BARE),
@@ -98,9 +100,9 @@ def table() -> Table:
     )
     words = (
         f"The pipeline of {stages} stages with tiny parameters, in a clone of its own; the bare project has six stages "
-        f"that copy a file. Medians of {IDLE_ROUNDS} rounds with nothing to do and of {ROUNDS} where everything runs; "
+        f"that copy a file. Medians of {IDLE_ROUNDS} rounds with nothing to do and of {ROUNDS} with everything to run; "
         "ratio and difference are medians within a round. The stages alone are their processes, start-up included. "
-        "With nothing to do the flow still registers, for MLflow may have lost what DVC has."
+        "With nothing to do the flow still runs `register`, which restores what MLflow lacks."
     )
-    columns = ("what", "first, s", "second, s", "ratio", "difference a stage, s")
-    return Table("what DVC and Prefect cost", columns, rows, words)
+    columns = ("case", "first, s", "second, s", "ratio", "difference a stage, s")
+    return Table("overhead of DVC and Prefect", columns, rows, words)

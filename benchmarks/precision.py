@@ -1,4 +1,4 @@
-"""What bfloat16 and shared latents cost in quality: FID after equal steps, in pairs of trainings that share all else.
+"""The cost of bfloat16 and of shared latents in quality: FID after equal steps, in pairs of trainings alike otherwise.
 
 `python -m benchmarks precision [SEEDS] [STEPS]`. The convolutional pair on scikit-learn's digits, enlarged to 28
 pixels; FID of 2,000 generated images against them by the features of a small classifier. Two processes of one thread.
@@ -33,32 +33,30 @@ CPU = torch.device("cpu")
 IMAGES = 2_000
 NETWORK = DcganConfig("dcgan", 64, "normal", 32, 32)
 CLASSIFIER = ExtractorConfig("classifier", 64, 5, 1e-3, 0, None, "0" * 64)
-
-
 WAYS: dict[str, tuple[bool, Literal["fresh", "shared"]]] = {
     "fp32, fresh z": (False, "fresh"),
     "bf16, fresh z": (True, "fresh"),
     "bf16, shared z": (True, "shared"),
 }
-"""Whether bfloat16 is inside the networks, and whose z the generator's step takes; the first is what others face."""
+"""Whether networks compute in bfloat16, and the z of the generator's step; the first is the baseline."""
 
 
 def table(seeds: str = "8", steps: str = "1500") -> Table:
     """Train every seed in every way, score all, and compare each way with the first in pairs."""
     jobs = [(seed, way) for seed in range(int(seeds)) for way in WAYS]
     work = partial(trained_fid, steps=int(steps))
-    found: dict[str, list[float]] = {way: [] for way in WAYS}
+    fids: dict[str, list[float]] = {way: [] for way in WAYS}
     with (
         ProcessPoolExecutor(2, mp_context=get_context("spawn")) as processes,
         progress("trainings", len(jobs)) as line,
     ):
         for done, ((_, way), score) in enumerate(zip(jobs, processes.map(work, jobs), strict=True), start=1):
-            found[way].append(score)
+            fids[way].append(score)
             line.update(done)
-    first, *_ = found.values()
+    first, *_ = fids.values()
     rows = []
-    for way, scores in found.items():
-        more = interval([mine - theirs for mine, theirs in zip(scores, first, strict=True)])
+    for way, scores in fids.items():
+        more = interval([score - base for score, base in zip(scores, first, strict=True)])
         differs = "" if scores is first else f"{more.mean:+.2f} ({more.low:+.2f} to {more.high:+.2f})"
         rows.append((way, f"{median(scores):.2f}", f"{min(scores):.2f} to {max(scores):.2f}", differs))
     words = (

@@ -1,6 +1,6 @@
-"""What `prepare` takes for 1,000 to 1,000,000 images, in time on one and on two cores, and in memory. Prints one table.
+"""Time of `prepare` on one and on two cores, and its memory, for 1,000 to 1,000,000 images. Prints one table.
 
-`python -m benchmarks prepare [LARGEST] [ROUNDS]` makes up PNG files of 32 x 32 pixels in colour, packed as `fetch`
+`python -m benchmarks prepare [LARGEST] [ROUNDS]` generates PNG files of 32 x 32 pixels in colour, packed as `fetch`
 packs a folder, and runs the whole stage as a process that may use one core or two. The numbers of images go up to
 LARGEST in steps of ten. One run on two cores gives the memory, which is the sum over all processes of the stage; ROUNDS
 alternating rounds (3) are timed after it, with nothing else beside them and nothing left to write to the disk. They
@@ -28,6 +28,7 @@ import yaml
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from benchmarks.harness.memory import tree_memory
 from benchmarks.harness.tables import Table
 from mlops.figures.curves import BLUE, GREY, ORANGE, png_of
 from mlops.images.image_tar import COLUMNS, IMAGES_LIST, IMAGES_TAR, Member
@@ -40,7 +41,7 @@ SIDE = 32
 AT_ONCE = 1000
 COUNTS = (1_000, 10_000, 100_000, 1_000_000)
 BOUND = 2.0
-"""GB that the stage may take whatever the number of images."""
+"""GB that the stage may use, whatever the number of images."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def packed(number: int) -> tuple[bytes, list[Member]]:
 
 
 def make_project(folder: Path, count: int) -> None:
-    """Write the parameters, and what `fetch` leaves of a folder of images."""
+    """Write the parameters, and what `fetch` makes of a folder of images."""
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
     values["data"] = {"name": "folder", "path": "."}
     values["prepare"] |= {"image_size": SIDE, "channels": 3}
@@ -93,7 +94,7 @@ def make_project(folder: Path, count: int) -> None:
     with (
         (folder / "raw" / IMAGES_TAR).open("wb") as tar,
         (folder / "raw" / IMAGES_LIST).open("w", newline="") as index,
-        progress("images made up", count) as line,
+        progress("images generated", count) as line,
     ):
         rows = csv.writer(index, lineterminator="\n")
         rows.writerow(COLUMNS)
@@ -109,12 +110,12 @@ def _stage(folder: Path, count: int) -> Iterator["subprocess.Popen[bytes]"]:
     """Run the stage on `count` cores; wait for its end."""
     rmtree(folder / "prepared", ignore_errors=True)
     os.sync()
-    own = os.sched_getaffinity(0)
+    cpus = os.sched_getaffinity(0)
     command = [sys.executable, "-m", "stages", "prepare", "raw", "prepared"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "DVC_ROOT": str(folder)}
-    os.sched_setaffinity(0, set(sorted(own)[:count]))  # inherited
+    os.sched_setaffinity(0, set(sorted(cpus)[:count]))  # inherited
     with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL) as process:
-        os.sched_setaffinity(0, own)
+        os.sched_setaffinity(0, cpus)
         yield process
     if process.returncode != 0:
         raise SystemExit(f"the stage ended with {process.returncode}")
@@ -128,50 +129,31 @@ def _seconds(folder: Path, count: int) -> float:
 
 
 def _memory(folder: Path) -> float:
-    """Return what the stage takes on two cores, in GB; looking at it takes time of a core."""
-    memory = 0
+    """Return the peak memory of the stage on two cores, in GB; sampling it takes time of a core."""
+    memory = 0.0
     with _stage(folder, 2) as process:
         while process.poll() is None:
-            memory = max(memory, sum(_pss(one) for one in _tree(process.pid)))
+            memory = max(memory, tree_memory(process.pid))
             time.sleep(0.1)
-    return memory / 1e6
-
-
-def _tree(pid: int) -> Iterator[int]:
-    yield pid
-    try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:  # it has just ended
-        return
-    for child in children:
-        yield from _tree(int(child))
-
-
-def _pss(pid: int) -> int:
-    """Return the proportional set size of a process in kB: shared pages are divided by those who share them."""
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
+    return memory
 
 
 def measured(count: int, rounds: int) -> Cost:
-    """Return what the stage costs; the run that is looked at for its memory reads the files for the first time."""
+    """Return the cost of the stage; the run that measures memory reads the files for the first time."""
     with TemporaryDirectory(prefix="prepare-") as name:
         folder = Path(name)
         make_project(folder, count)
         return Cost(_memory(folder), [(_seconds(folder, 1), _seconds(folder, 2)) for _ in range(rounds)])
 
 
-def draw(found: dict[int, Cost]) -> bytes:
+def draw(costs: dict[int, Cost]) -> bytes:
     """Return time and memory over the number of images as a PNG file."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     times, memories = figure.subplots(1, 2)
     for place, (label, colour) in enumerate((("one core", BLUE), ("two cores", ORANGE))):
-        seconds = [median(pair[place] for pair in cost.rounds) for cost in found.values()]
-        times.plot(list(found), seconds, "o-", color=colour, label=label)
-    memories.plot(list(found), [cost.memory for cost in found.values()], "o-", color=ORANGE, label="two cores")
+        seconds = [median(pair[place] for pair in cost.rounds) for cost in costs.values()]
+        times.plot(list(costs), seconds, "o-", color=colour, label=label)
+    memories.plot(list(costs), [cost.memory for cost in costs.values()], "o-", color=ORANGE, label="two cores")
     memories.axhline(BOUND, color=GREY, linestyle="--", linewidth=1, label="bound")
     times.set_yscale("log")
     memories.set_ylim(0, None)
@@ -194,13 +176,13 @@ def table(largest: str = "1000000", rounds: str = "3") -> Table:
     Returns:
         One row for each number of images.
     """
-    found, rows = {}, []
+    costs, rows = {}, []
     for count in (count for count in COUNTS if count <= int(largest)):
-        found[count] = cost = measured(count, int(rounds))
+        costs[count] = cost = measured(count, int(rounds))
         one, two = (median(pair[place] for pair in cost.rounds) for place in (0, 1))
         ratio = median(one / two for one, two in cost.rounds)
         rows.append((f"{count:,}", f"{one:.1f}", f"{two:.1f}", f"{ratio:.2f}", f"{cost.memory:.2f}"))
-    PICTURE.write_bytes(draw(found))
+    PICTURE.write_bytes(draw(costs))
     words = (
         f"The stage as a process that may use one core or two; PNG files of {SIDE} x {SIDE} pixels in colour, in a tar "
         f"that is in the page cache. Medians of {rounds} rounds, the ratio within each round. Memory is the largest "

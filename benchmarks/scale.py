@@ -1,7 +1,7 @@
-"""What more images cost a training: time to the first step, memory and throughput from 1,000 images to 1,000,000.
+"""Training on 1,000 to 1,000,000 images: time to the first step, memory and throughput.
 
 `python -m benchmarks scale [ROUNDS] [LARGEST]`. The stage `train` as a process of its own, as DVC starts it, on images
-of 32 pixels in colour that `prepare` has left: 3 kB each, 3 GB in all. Sizes take turns, round after round.
+of 32 pixels in colour as `prepare` writes them: 3 kB each, 3 GB in all. Sizes take turns, round after round.
 """
 
 import os
@@ -40,32 +40,26 @@ Reading = tuple[float, float, float]
 def table(rounds: str = "3", largest: str = "1000000") -> Table:
     """Measure every size in turn."""
     sizes = [size for size in SIZES if size <= int(largest)]
-    found: dict[int, list[Reading]] = {size: [] for size in sizes}
+    readings: dict[int, list[Reading]] = {size: [] for size in sizes}
     with TemporaryDirectory() as name, progress("scale: trainings", len(sizes) * int(rounds)) as line:
         for size in sizes:
             set_up(Path(name) / str(size), size)
         for done in range(int(rounds)):
             for place, size in enumerate(sizes):
-                found[size].append(measured(Path(name) / str(size)))
+                readings[size].append(measured(Path(name) / str(size)))
                 line.update(done * len(sizes) + place + 1)
     rows = []
-    for size, readings in found.items():
-        first, memory, speed = (median(column) for column in zip(*readings, strict=True))
-        ratio = median(own[2] / base[2] for own, base in zip(readings, found[sizes[0]], strict=True))
+    for size, rounds_of_size in readings.items():
+        first, memory, speed = (median(column) for column in zip(*rounds_of_size, strict=True))
+        ratio = median(one[2] / base[2] for one, base in zip(rounds_of_size, readings[sizes[0]], strict=True))
+        megabytes = size * 3072 / 1e6
         rows.append(
-            (
-                f"{size:,}",
-                f"{size * 3072 / 1e6:,.0f}",
-                f"{first:.1f}",
-                f"{memory:,.0f}",
-                f"{speed:,.0f}",
-                f"{ratio:.2f}",
-            )
+            (f"{size:,}", f"{megabytes:,.0f}", f"{first:.1f}", f"{memory:,.0f}", f"{speed:,.0f}", f"{ratio:.2f}")
         )
-    draw(sizes, found)
+    draw(readings)
     words = (
         f"Medians of {rounds} rounds. The first step is counted from the start of the process. Memory is anonymous, at "
-        "its peak: pages of the images' file, which the system takes back when it needs them, are not in it."
+        "its peak, without the pages of the images' file, which the system reclaims when it needs them."
     )
     return Table("training on more images", COLUMNS, tuple(rows), words)
 
@@ -74,7 +68,7 @@ COLUMNS = ("images", "MB of pixels", "first step after, s", "memory, MB", "image
 
 
 def set_up(folder: Path, count: int) -> None:
-    """Write prepared images, parameters, and what DVC wrote when it hashed the images."""
+    """Write prepared images, parameters, and the entry of the images in dvc.lock."""
     prepared_images(folder / "prepared", count, size=32, channels=3)
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
     for section, changes in PARAMS.items():
@@ -86,43 +80,43 @@ def set_up(folder: Path, count: int) -> None:
 
 
 def measured(folder: Path) -> Reading:
-    """Run the stage as a process and return what it noted."""
+    """Run the stage as a process and return its readings."""
     with TemporaryDirectory(dir=folder) as name:
-        surroundings = {"DVC_STAGE": "train", "DVC_ROOT": name, "PYTHONPATH": str(ROOT)}
+        variables = {"DVC_STAGE": "train", "DVC_ROOT": name, "PYTHONPATH": str(ROOT)}
         started = time.time()
         subprocess.run(
             [sys.executable, "-m", "benchmarks.scale", name],
             cwd=folder,
-            env=os.environ | surroundings,
+            env=os.environ | variables,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             check=True,
         )
-        first, memory, speed = (float(word) for word in (Path(name) / "noted").read_text().split())
+        first, memory, speed = (float(word) for word in (Path(name) / "readings").read_text().split())
     return first - started, memory, speed
 
 
 def run(folder: Path) -> None:
-    """Train as `python -m stages train` does, and note when steps end."""
+    """Train as `python -m stages train` does, and record when steps end."""
     import mlops.runs.run
     import stages.__main__
     from gan_core.training.loop import train
 
     times, memory = list[float](), [0.0]
-    threading.Thread(target=watch, args=(memory,), daemon=True).start()
+    threading.Thread(target=record_memory, args=(memory,), daemon=True).start()
 
-    def noting(*arguments):  # type: ignore[no-untyped-def]
+    def recorded(*arguments):  # type: ignore[no-untyped-def]
         for report in train(*arguments):
             times.append(time.time())
             yield report
 
-    mlops.runs.run.train = noting  # type: ignore[attr-defined]  # where the stage looks it up
+    mlops.runs.run.train = recorded  # type: ignore[attr-defined]  # the name that the stage calls
     stages.__main__.main("train", "prepared", str(folder / "generator.safetensors"), str(folder / "training"))
     speed = 64 * (STEPS - WARM_UP) / (times[-1] - times[WARM_UP - 1])
-    (folder / "noted").write_text(f"{times[0]} {max(memory)} {speed}")
+    (folder / "readings").write_text(f"{times[0]} {max(memory)} {speed}")
 
 
-def watch(memory: list[float]) -> None:
+def record_memory(memory: list[float]) -> None:
     """Append this process's anonymous memory, in MB, ten times a second."""
     while True:
         lines = Path("/proc/self/status").read_text().splitlines()
@@ -131,7 +125,7 @@ def watch(memory: list[float]) -> None:
         time.sleep(0.1)
 
 
-def draw(sizes: list[int], found: dict[int, list[Reading]]) -> None:
+def draw(readings: dict[int, list[Reading]]) -> None:
     """Draw the three columns against the number of images."""
     from matplotlib.figure import Figure  # here and below, so that the measured process does not load it
 
@@ -140,8 +134,8 @@ def draw(sizes: list[int], found: dict[int, list[Reading]]) -> None:
     figure = Figure(figsize=(10, 3.2), layout="constrained")
     titles = ("seconds to the first step", "memory, MB", "images per second")
     for place, (axes, title) in enumerate(zip(figure.subplots(1, 3), titles, strict=True)):
-        values = [median(reading[place] for reading in found[size]) for size in sizes]
-        axes.semilogx(sizes, values, "o-", color=BLUE)
+        values = [median(reading[place] for reading in rounds) for rounds in readings.values()]
+        axes.semilogx(list(readings), values, "o-", color=BLUE)
         axes.set_ylim(0, 1.2 * max(values))
         axes.set_xlabel("images of 32 x 32 pixels")
         axes.set_title(title, loc="left", fontsize=11)

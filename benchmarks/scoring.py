@@ -1,4 +1,4 @@
-"""What scoring costs beside torch-fidelity's command line, as whole processes side by side.
+"""Time and memory of scoring beside torch-fidelity's command line, as whole processes.
 
 `python -m benchmarks scoring [ROUNDS]` scores 10,000 images of 28 pixels against 50,000 by the features of one
 classifier. torch-fidelity computes FID alone, on images that are in memory already, which is faster than its usual
@@ -41,7 +41,7 @@ KINDS = {
 
 
 class Shown(Dataset[Tensor]):
-    """Images as torch-fidelity wants them: one by one, in three channels."""
+    """A data set of images as torch-fidelity reads it: one by one, in three channels."""
 
     def __init__(self, pixels: Tensor) -> None:
         self.pixels = pixels
@@ -54,7 +54,7 @@ class Shown(Dataset[Tensor]):
 
 
 def load_classifier(folder: Path) -> Extractor:
-    """Return the extractor that both sides use."""
+    """Return the extractor of both sides."""
     tensors, shape = load_tensors(folder / "classifier.safetensors")
     classifier = Classifier(**shape)
     classifier.load_state_dict(tensors)
@@ -67,7 +67,7 @@ def images(folder: Path, name: str) -> Tensor:
 
 
 def theirs(folder: Path, options: Sequence[str]) -> None:
-    """Run torch-fidelity's own `main` where images and classifier are registered."""
+    """Run torch-fidelity's own `main` with images and classifier registered."""
     import torch_fidelity
     from torch_fidelity.fidelity import main
 
@@ -87,9 +87,8 @@ def ours(folder: Path, kind: str) -> None:
     if kind.endswith("-kept"):
         reference = kept(folder)
     else:
-        found = extract(extractor, images(folder, "reference"), device=CPU, batch_size=BATCH_SIZE).features
-        nothing = torch.empty(0)
-        reference = Reference.of(found) if kind == "all" else Reference(found, nothing, None, 0)
+        features = extract(extractor, images(folder, "reference"), device=CPU, batch_size=BATCH_SIZE).features
+        reference = Reference.of(features) if kind == "all" else Reference(features, torch.empty(0), None, 0)
     print(scores(generated, reference, SETTINGS)[0] if kind.startswith("all") else few(generated, reference))
 
 
@@ -100,8 +99,8 @@ def few(generated: Features, reference: Reference) -> dict[str, float]:
 
     subsets = {"kid_subsets": SETTINGS.kid_subsets, "kid_subset_size": SETTINGS.kid_subset_size, "verbose": False}
     kid = kid_features_to_metric(generated.features, reference.features, **subsets)
-    found: dict[str, float] = kid | isc_features_to_metric(generated.logits)
-    return found | {"fid": fid(generated.features, reference)}
+    values: dict[str, float] = kid | isc_features_to_metric(generated.logits)
+    return values | {"fid": fid(generated.features, reference)}
 
 
 def kept(folder: Path) -> Reference:
@@ -111,7 +110,7 @@ def kept(folder: Path) -> Reference:
 
 
 def set_up(folder: Path) -> None:
-    """Write both sets of images, a classifier, and what is kept of the reference."""
+    """Write both sets of images, a classifier, and features and radii of the reference."""
     from benchmarks.harness.images import digits  # here, so that no measured process imports it
 
     pictures = digits(28, 1)
@@ -137,8 +136,8 @@ def measured(folder: Path, arguments: Sequence[str]) -> tuple[float, float]:
     return seconds, int((folder / "peak").read_text()) / 1e6
 
 
-def note_peak(folder: Path) -> None:
-    """Write this process's peak of resident memory in kB; the parent's count would begin with the parent's own peak."""
+def write_peak(folder: Path) -> None:
+    """Write this process's peak of resident memory in kB; the parent's count would include the parent's own peak."""
     (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     (folder / "peak").write_text(line.split()[1])
 
@@ -154,10 +153,10 @@ def table(rounds: str = "7") -> Table:
     with TemporaryDirectory() as name:
         set_up(Path(name))
         ways = {kind: partial(way, kind, arguments, Path(name)) for kind, arguments in KINDS.items()}
-        found = in_turns("scoring", ways, int(rounds))
+        seconds = in_turns("scoring", ways, int(rounds))
     rows = tuple(
-        (kind, f"{median(times):.1f}", f"{ratio(found, kind, THEIRS):.2f}", f"{memory[kind]:.2f}")
-        for kind, times in found.items()
+        (kind, f"{median(times):.1f}", f"{ratio(seconds, kind, THEIRS):.2f}", f"{memory[kind]:.2f}")
+        for kind, times in seconds.items()
     )
     words = (
         f"{GENERATED:,} images against {REFERENCE:,}, whole processes with their imports, medians of {rounds} rounds. "
@@ -173,4 +172,4 @@ if __name__ == "__main__":
         theirs(Path(place), options)
     else:
         ours(Path(place), kind)
-    note_peak(Path(place))
+    write_peak(Path(place))

@@ -60,7 +60,7 @@ ON_GPU = [
     Pair(64, 3, dcgan(64, 64), 128, 4_000, 300),
 ]
 Z = Literal["shared", "fresh"]
-"""Whose latents the generator's step takes."""
+"""The latents of the generator's step: those of the discriminator's step, or new ones."""
 Ways = dict[str, Callable[[], float]]
 """Images per second by the name of the loop."""
 
@@ -78,10 +78,9 @@ def table(rounds: str = "7") -> Table:
     where = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} threads of the CPU"
     words = (
         "Ours is the whole stage `train`, from its first step to its last, with a report every 100 steps; the peer is "
-        f"timed after {WARM_UP} steps. It shares its z between both players, so with `shared` both play the same game; "
-        "with `fresh`, as in Algorithm 1, the generator is passed twice a step. Medians of "
-        f"{rounds} rounds on {where}; `relative` is the median over rounds of the ratio to the peer with its 2 loader "
-        "workers."
+        f"timed after {WARM_UP} steps. Both updates of its step use the same z, as in ours with `shared`; with "
+        f"`fresh`, as in Algorithm 1, the generator runs twice a step. Medians of {rounds} rounds on {where}; "
+        "`relative` is the median over rounds of the ratio to the peer with its 2 loader workers."
     )
     return Table("training beside pytorch/examples", COLUMNS, tuple(rows), words)
 
@@ -92,13 +91,13 @@ WARM_UP = 20
 
 def compared(pair: Pair, loops: Ways, rounds: int) -> list[tuple[str, ...]]:
     """Return the rows of a pair."""
-    found = in_turns(f"{pair.size} pixels", loops, rounds)
+    speeds = in_turns(f"{pair.size} pixels", loops, rounds)
     rows: list[tuple[str, ...]] = []
-    for name, speeds in found.items():
+    for name, by_round in speeds.items():
         limit = BARE.format(precision=name.split()[-1])
-        share = f"{ratio(found, name, limit):.3f}" if limit in found and "ours" in name else ""
-        relative = f"{ratio(found, name, PEER):.2f}"
-        rows.append((name, f"{pair.size}", f"{pair.batch_size}", f"{median(speeds):,.0f}", relative, share))
+        share = f"{ratio(speeds, name, limit):.3f}" if limit in speeds and "ours" in name else ""
+        relative = f"{ratio(speeds, name, PEER):.2f}"
+        rows.append((name, f"{pair.size}", f"{pair.batch_size}", f"{median(by_round):,.0f}", relative, share))
     return rows
 
 
@@ -109,21 +108,21 @@ BARE = "bare step, one graph, {precision}"
 def ways(pair: Pair, folder: Path, device: torch.device) -> Ways:
     """Return the loops to compare."""
     pixels = torch.from_numpy(np.ascontiguousarray(load_images(folder / "prepared", "train")))
-    found: Ways = {
+    loops: Ways = {
         PEER: lambda: peer(pair, pixels, 2, device),
         "pytorch/examples, no loader workers": lambda: peer(pair, pixels, 0, device),
     }
     for precision in ("fp32", "bf16"):
         for z in get_args(Z):
-            found[OURS.format(z=z, precision=precision)] = partial(in_own_process, ours, pair, folder, precision, z)
+            loops[OURS.format(z=z, precision=precision)] = partial(in_own_process, ours, pair, folder, precision, z)
     if device.type == "cuda":
-        found |= {
+        loops |= {
             "bare step, launch by launch, fp32": lambda: bare(pair, bf16=False, compiled=False, captured=False),
             BARE.format(precision="fp32"): lambda: bare(pair, bf16=False, compiled=False, captured=True),
             BARE.format(precision="bf16"): lambda: bare(pair, bf16=True, compiled=False, captured=True),
             "bare step, compiled, one graph, bf16": lambda: bare(pair, bf16=True, compiled=True, captured=True),
         }
-    return found
+    return loops
 
 
 def peer(pair: Pair, pixels: Tensor, workers: int, device: torch.device) -> float:
@@ -131,14 +130,14 @@ def peer(pair: Pair, pixels: Tensor, workers: int, device: torch.device) -> floa
     from benchmarks.peers.pytorch_dcgan import peer_speed
 
     build = {"size": pair.size, "channels": pair.channels, "seed": 0}
-    judge, maker = build_discriminator(pair.network, **build), build_generator(pair.network, **build)
-    assert isinstance(judge, DcganDiscriminator)
-    assert isinstance(maker, DcganGenerator)
+    discriminator, generator = build_discriminator(pair.network, **build), build_generator(pair.network, **build)
+    assert isinstance(discriminator, DcganDiscriminator)
+    assert isinstance(generator, DcganGenerator)
     torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = True, False  # as the peer has it
     try:
         return peer_speed(
-            nn.Sequential(judge.layers, nn.Flatten(), judge.logit, nn.Flatten(0)),
-            nn.Sequential(maker.project, nn.Unflatten(1, maker.base), maker.layers),
+            nn.Sequential(discriminator.layers, nn.Flatten(), discriminator.logit, nn.Flatten(0)),
+            nn.Sequential(generator.project, nn.Unflatten(1, generator.base), generator.layers),
             pixels,
             z_dim=pair.network.z_dim,
             batch_size=pair.batch_size,
@@ -168,7 +167,7 @@ def bare(pair: Pair, *, bf16: bool, compiled: bool, captured: bool) -> float:
 
 
 def ours(pair: Pair, folder: Path, precision: str, generator_z: Z) -> float:
-    """Return the images per second that the stage `train` says of itself."""
+    """Return the images per second that the stage `train` reports."""
     committed = params.load(ROOT / "params.yaml")
     config = replace(TRAIN, steps=pair.steps, batch_size=pair.batch_size, generator_z=generator_z)
     with TemporaryDirectory(dir=folder) as name, (folder / "log").open("w") as log:

@@ -1,1 +1,1 @@
-"""What benchmarks share: the machine, rounds, tables, images and a game."""
+"""What benchmarks share: the machine, rounds, tables, images and a training configuration."""

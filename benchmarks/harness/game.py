@@ -1,4 +1,4 @@
-"""The game that benchmarks play with convolutional pairs: that of Radford et al. 2015."""
+"""The training configuration of benchmarks with convolutional networks: that of Radford et al. 2015."""
 
 from gan_core.config import TrainConfig
 

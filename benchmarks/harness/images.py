@@ -1,4 +1,4 @@
-"""Images to measure on, without any download: the handwritten digits of scikit-learn, enlarged."""
+"""Images for benchmarks, without any download: the handwritten digits of scikit-learn, enlarged."""
 
 from pathlib import Path
 
@@ -18,13 +18,13 @@ def digits(size: int, channels: int) -> NDArray[np.uint8]:
     """Return all 1,797 digits as (N, channels, size, size) in 0..255."""
     from sklearn.datasets import load_digits
 
-    found = (load_digits().images * 15.9375).round().astype(np.uint8)
-    large = [np.asarray(Image.fromarray(digit).resize((size, size), Image.Resampling.BICUBIC)) for digit in found]
+    small = (load_digits().images * 15.9375).round().astype(np.uint8)
+    large = [np.asarray(Image.fromarray(digit).resize((size, size), Image.Resampling.BICUBIC)) for digit in small]
     return np.stack(large)[:, None].repeat(channels, axis=1)
 
 
 def prepared_images(folder: Path, count: int, *, size: int, channels: int) -> None:
-    """Write what `prepare` would, with `count` training images: the digits over and over.
+    """Write what `prepare` would, with `count` training images: the digits, repeated.
 
     Args:
         folder: new.

@@ -1,4 +1,4 @@
-"""What a benchmark ran on."""
+"""The machine and the versions of a benchmark."""
 
 import os
 from datetime import UTC, datetime
@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 
 BF16 = ("avx512_bf16", "amx_bf16")
-"""A processor's flags that say it multiplies bfloat16."""
+"""Flags of processors that multiply bfloat16."""
 
 
 def machine() -> str:
-    """Return processor, cores, memory, instructions for bf16 and GPU in one line: what tells machines apart."""
+    """Return processor, cores, memory, instructions for bf16 and GPU in one line, the heading of its results."""
     cpuinfo = Path("/proc/cpuinfo").read_text()
     values = dict(line.split(":", 1) for line in cpuinfo.splitlines() if ":" in line)
     names = {key.strip(): value.split() for key, value in values.items()}

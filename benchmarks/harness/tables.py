@@ -14,12 +14,12 @@ table. Sections of other machines stay. Times of two ways are taken in turns, an
 """
 HEADING = re.compile(r"^(## .*|### [a-z_]+: .*)$", re.MULTILINE)
 Sections = dict[tuple[str, str], str]
-"""What the page says, by machine and benchmark, from the benchmark's heading on."""
+"""The text of the page by machine and benchmark, from the benchmark's heading on."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """What a benchmark found: rows of cells with their units, first the name of each; and what follows, in words."""
+    """The result of a benchmark: rows of cells, the first of which is the row's name, and how they were measured."""
 
     title: str
     columns: tuple[str, ...]
@@ -29,8 +29,8 @@ class Table:
 
 def table_of(name: str, *arguments: str) -> Table:
     """Return the table of the benchmark in `benchmarks/NAME.py`, measured now."""
-    found: Table = importlib.import_module(f"benchmarks.{name}").table(*arguments)
-    return found
+    table: Table = importlib.import_module(f"benchmarks.{name}").table(*arguments)
+    return table
 
 
 def show(table: Table) -> None:
@@ -50,9 +50,9 @@ def section(name: str, table: Table, *, measured: str, picture: str | None = Non
 
     Args:
         name: the benchmark.
-        table: what it found.
-        measured: when, and with which versions.
-        picture: where its plot is, seen from the page; None if it draws none.
+        table: its result.
+        measured: date and versions.
+        picture: path of its plot, relative to the page; None if it draws none.
 
     Returns:
         Heading, date, table, words and picture.
@@ -66,20 +66,20 @@ def section(name: str, table: Table, *, measured: str, picture: str | None = Non
 
 def sections(page: str) -> Sections:
     """Return the sections of a page that `page_of` wrote."""
-    found, machine = Sections(), ""
+    texts, machine = Sections(), ""
     parts = HEADING.split(page)[1:]
     for heading, text in zip(parts[::2], parts[1::2], strict=True):
         if heading.startswith("## "):
             machine = heading.removeprefix("## ")
         else:
-            found[machine, heading[4:].split(":")[0]] = heading + text.rstrip() + "\n"
-    return found
+            texts[machine, heading[4:].split(":")[0]] = heading + text.rstrip() + "\n"
+    return texts
 
 
-def page_of(found: Sections) -> str:
+def page_of(texts: Sections) -> str:
     """Return the page with all sections, machine by machine."""
-    machines = dict.fromkeys(machine for machine, _ in found)
+    machines = dict.fromkeys(machine for machine, _ in texts)
     parts = [HEAD]
     for machine in machines:
-        parts += [f"## {machine}\n", *(text for (where, _), text in found.items() if where == machine)]
+        parts += [f"## {machine}\n", *(text for (place, _), text in texts.items() if place == machine)]
     return "\n".join(parts)

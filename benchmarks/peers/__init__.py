@@ -1,1 +1,1 @@
-"""What benchmarks measure against."""
+"""Training loops that `benchmarks.training` compares with ours."""

@@ -1,8 +1,8 @@
-"""The training loop of pytorch/examples `dcgan/main.py` on given networks and images, as faithful as it can be.
+"""The training loop of pytorch/examples `dcgan/main.py` on given networks and images.
 
 Its data loading (PIL images, torchvision's transforms, a shuffling DataLoader with 2 workers), its Adam, its order of
-backward passes, its reading of losses at every step and its pictures every 100 steps. Networks and batch are ours, and
-what it prints at every step goes to a file.
+backward passes, its reading of losses at every step and its pictures every 100 steps are kept. Networks and batch size
+are ours, and what it prints at every step goes to a file.
 """
 
 import time
@@ -18,7 +18,7 @@ from torchvision import transforms, utils  # type: ignore[import-untyped]
 
 
 class Pictures(Dataset[tuple[Tensor, int]]):
-    """Images as `torchvision.datasets.MNIST` gives them: bytes in memory, a PIL image, then the transforms."""
+    """Images as `torchvision.datasets.MNIST` returns them: bytes in memory, a PIL image, then the transforms."""
 
     def __init__(self, pixels: Tensor) -> None:
         channels, size = pixels.shape[1:3]
@@ -71,12 +71,12 @@ def peer_speed(
     loader = DataLoader(Pictures(pixels), batch_size=batch_size, shuffle=True, num_workers=workers)
     batches = _epochs(loader, batch_size)
     with TemporaryDirectory() as name, (Path(name) / "log").open("w") as log, redirect_stdout(log):
-        played = _loop(net_d, net_g, batches, z_dim, device, Path(name))
+        loop = _loop(net_d, net_g, batches, z_dim, device, Path(name))
         for _ in range(warm_up):
-            next(played)
+            next(loop)
         started = time.perf_counter()
         for _ in range(steps):
-            next(played)
+            next(loop)
         return steps * batch_size / (time.perf_counter() - started)
 
 

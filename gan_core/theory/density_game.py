@@ -68,10 +68,9 @@ def snapshot(
 ) -> Snapshot:
     """Return how p_g and D compare with p_data and D*.
 
-    p_g is a histogram of `count` samples. Its sampling noise raises the JSD by about `cells` / (8 `count`) (the
-    expectation of the sum of squared deviations over 8 p), and |D - D*| of an optimal D by up to
-    sqrt(`cells` / `count`) / 5; the shape of p_g within a cell is not measured. For the JSD all that lies outside
-    [-L, L] is one more cell.
+    p_g is a histogram of `count` samples, and all outside [-L, L] is one more cell for the JSD. Sampling noise raises
+    the JSD by about `cells` / (8 `count`) (the expectation of the sum of squared deviations over 8 p), and |D - D*| of
+    an optimal D by up to sqrt(`cells` / `count`) / 5.
 
     Args:
         density: on the line.
@@ -80,13 +79,12 @@ def snapshot(
         network: read for the latent space.
         cells: K, of the interval [-L, L].
         count: samples of p_data, on which D was not trained, and of p_g.
-        seed: of both.
+        seed: of these samples.
 
     Returns:
         Curves and figures.
     """
-    edge = density.half_width
-    cell = 2 * edge / cells
+    edge, cell = density.half_width, 2 * density.half_width / cells
     x = (torch.arange(cells, dtype=torch.float64) + 0.5) * cell - edge
     real = density.sample(count, stream(seed, "measured real"))
     fake = generated_points(generator, network, count, seed)
@@ -95,7 +93,6 @@ def snapshot(
     d_prob = in_chunks(discriminator, x.float().unsqueeze(1)).double().sigmoid()
     d_star_prob = optimal_discriminator_prob(p_data=data_mass, p_g=fake_mass)
     real_logits, fake_logits = (in_chunks(discriminator, points).double() for points in (real, fake))
-    variances = logsigmoid(real_logits).var(), logsigmoid(-fake_logits).var()
     all_data, all_fake = _with_rest(data_mass), _with_rest(fake_mass)
     return Snapshot(
         x=x,
@@ -107,7 +104,7 @@ def snapshot(
         bound=criterion(p_data=all_data, p_g=all_fake).item(),
         d_error=((d_prob - d_star_prob).abs() * (data_mass + fake_mass) / 2).sum().item(),
         value=value(real_logits=real_logits, fake_logits=fake_logits).item(),
-        value_standard_error=math.sqrt(sum(variance.item() for variance in variances) / count),
+        value_standard_error=math.sqrt((logsigmoid(real_logits).var() + logsigmoid(-fake_logits).var()).item() / count),
     )
 
 

@@ -38,10 +38,10 @@ def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Laboratory:
 @pytest.mark.slow
 def test_equal_models_are_rarely_promoted_and_a_tenth_better_ones_nearly_always(laboratory: Laboratory) -> None:
     rate, banks = PARAMS.register.false_promotion_rate, PARAMS.evaluate.banks
-    found = power(laboratory, (0.0, 0.1), (banks,), rate)
+    shares = power(laboratory, (0.0, 0.1), (banks,), rate)
     assert rate == 0.05
-    assert found[0.0][banks] <= rate + 2 * sqrt(rate * (1 - rate) / PAIRS)
-    assert found[0.1][banks] >= 0.9
+    assert shares[0.0][banks] <= rate + 2 * sqrt(rate * (1 - rate) / PAIRS)
+    assert shares[0.1][banks] >= 0.9
 
 
 def test_the_share_of_promoted_challengers_is_that_of_the_test() -> None:
@@ -52,7 +52,7 @@ def test_the_share_of_promoted_challengers_is_that_of_the_test() -> None:
     assert promoted(champions, rng.normal(1, 0.1, (60, 20)), 0.5) == pytest.approx(0.5, abs=4 * sqrt(0.25 / 60))
 
 
-def test_seeds_that_differ_are_promoted_by_the_luck_of_z_but_not_through_that_of_seeds() -> None:
+def test_trainings_that_differ_in_seed_pass_through_sampling_noise_but_not_through_that_of_seeds() -> None:
     rng = np.random.default_rng(0)
     trainings = rng.normal(2, 0.3, (40, 1)) + rng.normal(0, 0.3, (40, 100))
     column = [str(cell) for cell in by_seeds(trainings, 0.05).columns[3].cells]

@@ -16,8 +16,7 @@ def test_every_stage_is_measured_against_no_library_that_it_does_not_use() -> No
 @pytest.mark.slow
 def test_a_row_says_how_long_a_command_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.startup.ROUNDS", 1)
-    found = table("commands.preset")
-    ((command, start, plain, ratio, libraries),) = found.rows
+    ((command, start, plain, ratio, libraries),) = table("commands.preset").rows
     assert command == "python -m commands.preset none"
     assert min(float(start), float(plain), float(ratio)) > 0
     assert libraries.startswith("pydantic, ruamel")

@@ -25,20 +25,20 @@ def test_a_section_has_its_date_table_words_and_picture() -> None:
 
 
 def test_a_page_is_read_as_it_was_written() -> None:
-    said = {
+    texts = {
         ("CPU, 2 cores, no GPU", "speed"): text("speed"),
         ("CPU, 2 cores, no GPU", "cost"): text("cost", COST),
         ("H100: big", "speed"): text("speed", date="2026-11-24", picture="pictures/speed.png"),
     }
-    page = page_of(said)
+    page = page_of(texts)
     assert page.startswith(HEAD)
-    assert list(sections(page).items()) == list(said.items())
+    assert list(sections(page).items()) == list(texts.items())
     assert page_of(sections(page)) == page
 
 
 def test_sections_of_one_machine_stay_together() -> None:
-    said = {("a", "speed"): text("speed"), ("b", "speed"): text("speed"), ("a", "cost"): text("cost", COST)}
-    assert list(sections(page_of(said))) == [("a", "speed"), ("a", "cost"), ("b", "speed")]
+    texts = {("a", "speed"): text("speed"), ("b", "speed"): text("speed"), ("a", "cost"): text("cost", COST)}
+    assert list(sections(page_of(texts))) == [("a", "speed"), ("a", "cost"), ("b", "speed")]
 
 
 def test_a_table_is_shown_with_its_words(capsys: pytest.CaptureFixture[str]) -> None:
@@ -49,16 +49,16 @@ def test_a_table_is_shown_with_its_words(capsys: pytest.CaptureFixture[str]) -> 
 
 @pytest.fixture
 def measure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., list[str]]:
-    """Return a function that writes the page from tables that are given, in this process, and says what failed."""
+    """Return a function that writes the page from tables that are given, in this process, and returns what failed."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "docs/pictures").mkdir(parents=True)
 
     def written(**tables: Table | Exception) -> list[str]:
         def measured(_: object, name: str) -> Table:
-            found = tables[name]
-            if isinstance(found, Exception):
-                raise found
-            return found
+            table = tables[name]
+            if isinstance(table, Exception):
+                raise table
+            return table
 
         monkeypatch.setattr(benchmarks, "in_own_process", measured)
         return benchmarks.write_page(Path("docs/benchmarks.md"), tuple(tables))
@@ -70,9 +70,9 @@ def test_a_rewrite_replaces_this_machine_and_keeps_others(measure: Callable[...,
     page = Path("docs/benchmarks.md")
     page.write_text(page_of({("H100", "speed"): text("speed"), (machine(), "speed"): text("speed", date="1999-01-01")}))
     assert measure(speed=SPEED, cost=COST) == []
-    said = sections(page.read_text())
-    assert list(said) == [("H100", "speed"), (machine(), "speed"), (machine(), "cost")]
-    assert said["H100", "speed"] == text("speed")
+    texts = sections(page.read_text())
+    assert list(texts) == [("H100", "speed"), (machine(), "speed"), (machine(), "cost")]
+    assert texts["H100", "speed"] == text("speed")
     assert "1999" not in page.read_text()
 
 
@@ -91,31 +91,31 @@ def test_only_the_machine_that_drew_a_picture_shows_it(measure: Callable[..., li
     drawn.write_bytes(b"old")
     os.utime(drawn, (0, 0))
     measure(speed=SPEED)
-    said = sections(page.read_text())
-    assert "![speed]" in said["H100", "speed"]
-    assert "![speed]" not in said[machine(), "speed"]
+    texts = sections(page.read_text())
+    assert "![speed]" in texts["H100", "speed"]
+    assert "![speed]" not in texts[machine(), "speed"]
     os.utime(drawn, (2**32, 2**32))
     measure(speed=SPEED)
-    said = sections(page.read_text())
-    assert said["H100", "speed"] == text("speed")
-    assert "![speed](pictures/speed.png)" in said[machine(), "speed"]
+    texts = sections(page.read_text())
+    assert texts["H100", "speed"] == text("speed")
+    assert "![speed](pictures/speed.png)" in texts[machine(), "speed"]
 
 
 def test_each_benchmark_has_a_process_of_its_own_that_finds_its_module(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert benchmarks.write_page(tmp_path / "page.md", ("machine",)) == ["machine"]
-    assert "module 'benchmarks.harness.machine' has no attribute 'table'" in capsys.readouterr().err
+    assert benchmarks.write_page(tmp_path / "page.md", ("harness",)) == ["harness"]
+    assert "benchmarks.harness" in capsys.readouterr().err
 
 
 def test_a_failed_benchmark_ends_with_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(benchmarks, "write_page", lambda page, names: [names[0]])
-    with pytest.raises(SystemExit, match=r"x\.md keeps what it said before of what failed: startup"):
+    with pytest.raises(SystemExit, match=r"startup.*x\.md"):
         benchmarks.main("--page", "x.md")
 
 
 def test_an_unknown_benchmark_is_an_error_that_names_all() -> None:
-    with pytest.raises(SystemExit, match="unknown benchmark 'warp'; the benchmarks are startup, "):
+    with pytest.raises(SystemExit, match=r"'warp'.*startup, overhead"):
         benchmarks.main("warp")
-    with pytest.raises(SystemExit, match="unknown benchmark 'warp'"):
+    with pytest.raises(SystemExit, match="'warp'"):
         benchmarks.main("--page", "page.md", "startup", "warp")

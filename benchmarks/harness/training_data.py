@@ -1,0 +1,47 @@
+"""Data to train on: images as the pipeline prepares them, and points of a known density."""
+
+from contextlib import redirect_stdout
+from dataclasses import replace
+from functools import cache
+from io import StringIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from torch import Tensor
+
+from experiments.densities.config import load_density_params
+from gan_core.config import TrainConfig
+from gan_core.runtime.randomness import stream
+from gan_core.theory.densities import PLANES
+from gan_core.theory.point_networks import build_players
+from gan_core.training.state import TrainState, state_of
+from mlops.project import params
+from mlops.project.params import DataConfig
+from mlops.project.prepared_data import load_images
+from stages.fetch import fetch
+from stages.prepare import prepare
+
+ROOT = Path(__file__).parents[2]
+PARAMS = params.load(ROOT / "params.yaml")
+
+
+@cache
+def real_images(data: str, path: str | None) -> tuple[Tensor, Tensor]:
+    """Return training and validation images as the pipeline prepares them."""
+    config = replace(PARAMS.prepare, image_size=8 if data == "digits" else 28)
+    with TemporaryDirectory() as folder, redirect_stdout(StringIO()):
+        raw, prepared = Path(folder, "raw"), Path(folder, "prepared")
+        source = DataConfig(data, path)  # type: ignore[arg-type]  # one of two names
+        fetch(raw, data=source)
+        prepare(raw, prepared, data=source, prepare=config)
+        return torch.tensor(load_images(prepared, "train")), torch.tensor(load_images(prepared, "validation"))
+
+
+def ring(seed: int) -> tuple[TrainConfig, TrainState, Tensor, Tensor]:
+    """Return the training on a ring of 8 Gaussians, with points of its density to train on and held-out ones."""
+    game = load_density_params(ROOT / "experiments/densities/params.yaml").ring
+    config, density = replace(game.train, seed=seed, report_every=PARAMS.train.report_every), PLANES["ring"]
+    players = build_players(game.network, dimensions=density.dimensions, octaves=game.octaves, seed=seed)
+    points, unseen = (density.sample(100_000, stream(seed, purpose)) for purpose in ("points", "unseen points"))
+    return config, state_of(config, game.network, *players), points, unseen
