@@ -10,7 +10,7 @@ import yaml
 from mlops.project.errors import UserError
 from mlops.project.params import load
 
-COMMITTED: dict[str, Any] = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
+COMMITTED: dict[str, Any] = yaml.safe_load((Path(__file__).parents[3] / "params.yaml").read_text())
 
 
 def complaint(tmp_path: Path, section: str, **changes: Any) -> str:
@@ -121,13 +121,13 @@ def test_a_checkpoint_never_depends_on_how_a_number_is_written(tmp_path: Path) -
 
 
 def test_numbers_are_read_as_dvc_reads_them(tmp_path: Path) -> None:
-    text = (Path(__file__).parents[2] / "params.yaml").read_text()
+    text = (Path(__file__).parents[3] / "params.yaml").read_text()
     (tmp_path / "params.yaml").write_text(text.replace("beta2: 0.99", "beta2: 99e-2"))
     assert load(tmp_path / "params.yaml").train.beta2 == 0.99
 
 
 def test_a_date_is_no_number(tmp_path: Path) -> None:
-    text = (Path(__file__).parents[2] / "params.yaml").read_text()
+    text = (Path(__file__).parents[3] / "params.yaml").read_text()
     (tmp_path / "params.yaml").write_text(text.replace("seed: 0", "seed: 2026-01-01"))
     with pytest.raises(UserError, match="no number, word or list"):
         load(tmp_path / "params.yaml")
