@@ -16,6 +16,7 @@ HEAVY = {
 """What costs a tenth of a second or more to import, or would say that something is where it does not belong."""
 
 USES: dict[str, set[str]] = {
+    "code": set(),
     "fetch": set(),
     "prepare": {"pandas", "PIL"},
     "extractor": {"torch", "safetensors", "torch_fidelity"},
@@ -50,7 +51,8 @@ def loaded(code: str) -> set[str]:
     "stage", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in STAGES]
 )
 def test_a_stage_loads_what_it_uses_and_nothing_else(stage: str) -> None:
-    found = loaded(f"from stages.__main__ import params, stage_function; params.load(); stage_function('{stage}')")
+    load = "from mlops.project import params; params.load(); "
+    found = loaded(f"{load}from stages.__main__ import stage_function; stage_function('{stage}')")
     assert found == USES[stage].union(*(BROUGHT.get(name, set()) for name in USES[stage]))
 
 
