@@ -10,16 +10,16 @@ from mlops.project.result_files import DIAGNOSIS, HISTORY, INSTRUMENTS, load_his
 
 
 def diagnose(training: Path, diagnosis: Path, *, doctor: DoctorConfig) -> None:
-    """Write what the doctor says at the end of a training.
+    """Write the doctor's diagnosis of a training.
 
     Args:
         training: the folder that `train` wrote.
-        diagnosis: new; a folder with `diagnosis.json` (verdict, the step since which it is seen, a sentence, the
+        diagnosis: new; a folder with `diagnosis.json` (verdict, the step since which it holds, a sentence, the
             evidence) and `instruments.png` (the readings through training).
         doctor: from where on readings are a failure.
     """
     rows = load_history(training / HISTORY)
-    found = Doctor(doctor, steps=int(rows[-1]["step"])).read_all(rows)
-    save_json(diagnosis / DIAGNOSIS, asdict(found))
-    (diagnosis / INSTRUMENTS).write_bytes(instruments_picture(rows, found.sentence))
-    print(f"doctor: {found.sentence}")
+    result = Doctor(doctor, steps=int(rows[-1]["step"])).read_all(rows)
+    save_json(diagnosis / DIAGNOSIS, asdict(result))
+    (diagnosis / INSTRUMENTS).write_bytes(instruments_picture(rows, result.sentence))
+    print(f"doctor: {result.sentence}")

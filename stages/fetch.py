@@ -4,9 +4,9 @@ import importlib.util
 import shutil
 from pathlib import Path, PurePosixPath
 
-from mlops.images.archives import LARGEST_FILE, Entry, open_entries, pack
+from mlops.images.archives import LARGEST_FILE, Entry, open_entries
 from mlops.images.decompression import copy_bounded, unpacked
-from mlops.images.image_tar import IMAGES_LIST, IMAGES_TAR
+from mlops.images.image_tar import IMAGES_LIST, IMAGES_TAR, pack
 from mlops.images.published import DIGITS, DIGITS_SHA256, PUBLISHED, Published
 from mlops.project.download import download
 from mlops.project.errors import UserError

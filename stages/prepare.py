@@ -33,11 +33,10 @@ from mlops.project.progress import progress
 
 PARALLEL_FROM = 32 << 20
 """Bytes of raw files, about a second of decoding: below, starting processes costs more than they give."""
-CHUNK = 256
+CHUNK = 512
 """Most images that are decoded at one go,"""
-CHUNK_PIXELS = 3 << 18
-"""and most bytes of their prepared pixels, unless one image has more: with their rows they lie in a pipe of 1 MB, and
-each process may have some chunks that wait."""
+CHUNK_PIXELS = 3 << 19
+"""and most bytes of their prepared pixels, unless one image has more: each process may have some chunks that wait."""
 MOST_PROCESSES = 16
 """One process writes what the others decode, and each has some 50 MB."""
 SHOWN = 10

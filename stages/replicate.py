@@ -1,13 +1,11 @@
-"""The stage `replicate`: the same training under other seeds, which tells a better way to train from a lucky seed."""
+"""The stage `replicate`: the same training under other seeds, by which seed-to-seed variance is measured."""
 
 from dataclasses import replace
 from pathlib import Path
 
 from gan_core.config import ComputeConfig, ExecutionConfig, NetworkConfig, TrainConfig
-from gan_core.generation.generator_file import save_generator
 from gan_core.runtime.distributed import rank
-from gan_core.training.checkpoints import save_checkpoint
-from gan_core.training.loop import NonFiniteLossError, Report
+from gan_core.training.loop import NonFiniteLossError
 from gan_core.training.state import TrainState
 from mlops.project.errors import UserError
 from mlops.project.params import ReplicateConfig
@@ -29,7 +27,7 @@ def replicate(
 ) -> None:
     """Write the averaged generators of trainings that differ from that of `train` in their seed alone.
 
-    A training that was stopped goes on from its last checkpoint, as that of `train` does.
+    A training that was stopped is resumed from its last checkpoint, as that of `train` is.
 
     Args:
         prepared: what `prepare` wrote.
@@ -37,46 +35,38 @@ def replicate(
             `seeds.json`, their list.
         compute: device and threads.
         execution: precision, processes and parts of a batch.
-        network: both players.
+        network: generator and discriminator.
         train: Algorithm 1's numbers.
         replicate: how many seeds.
 
     Raises:
         UserError: a loss is not finite, or the same training runs already.
     """
-    game = TrainingRun("replicate", prepared, compute, execution, network)
-    works = []
+    run = TrainingRun("replicate", prepared, compute, execution, network)
+    finished = []
     for seed in range(train.seed + 1, train.seed + 1 + replicate.seeds):
         config = replace(train, seed=seed)
         if rank() > 0:
-            game.follow(config)
+            run.train_without_recording(config)
             continue
-        with Workspace(game.key(config)) as work:
-            state = game.state(config, work)
-            _play(config, state, game, work)
-            works.append((work, seed, state.ema_generator))
+        with Workspace(run.key(config)) as work:
+            state = run.state(config, work)
+            _train(config, state, run, work)
+            finished.append((seed, state, work))
     if rank() > 0:
         return
-    save_json(replicas / "seeds.json", {"seeds": [seed for _, seed, _ in works]})
-    for work, seed, generator in works:
-        path = replicas / f"{seed}.safetensors"
-        save_generator(path, generator, network, size=game.summary.size, channels=game.summary.channels)
+    save_json(replicas / "seeds.json", {"seeds": [seed for seed, _, _ in finished]})
+    for seed, state, work in finished:
+        run.save(replicas / f"{seed}.safetensors", state)
         work.discard()
 
 
-def _play(config: TrainConfig, state: TrainState, game: TrainingRun, work: Workspace) -> None:
-    """Play to the end; the last checkpoint is that of the end, so that a finished training is not repeated."""
+def _train(config: TrainConfig, state: TrainState, run: TrainingRun, work: Workspace) -> None:
     with progress(f"replicate: steps of seed {config.seed}", config.steps, state.step) as line:
-        for played in game.play(config, state):
-            last = played.step == config.steps
-            if played.step % config.report_every == 0 or last:
-                line.update(played.step, f"d_loss {_read(played, config.seed)['d_loss']:.3f}")
-            if played.step % config.checkpoint_every == 0 or last:
-                save_checkpoint(work.checkpoint, state, config)
-
-
-def _read(played: Report, seed: int) -> dict[str, float]:
-    try:
-        return played.read()
-    except NonFiniteLossError as error:
-        raise UserError(f"the training with train.seed {seed} stopped: {error}") from None
+        for report in run.steps(config, state, work):
+            if report.step % config.report_every == 0 or report.step == config.steps:
+                try:
+                    losses = report.read()
+                except NonFiniteLossError as error:
+                    raise UserError(f"the training with train.seed {config.seed} stopped: {error}") from None
+                line.update(report.step, f"d_loss {losses['d_loss']:.3f}")

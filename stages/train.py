@@ -1,4 +1,4 @@
-"""The stage `train`: play the game, record it, and never lose more than what came after the last checkpoint."""
+"""The stage `train`: train, record it, and never lose more than what came after the last checkpoint."""
 
 import platform
 import shutil
@@ -10,11 +10,9 @@ import torch
 
 from gan_core.config import ComputeConfig, DoctorConfig, ExecutionConfig, NetworkConfig, TrainConfig
 from gan_core.generation.generate import generate
-from gan_core.generation.generator_file import save_generator
 from gan_core.generation.latents import z_bank
 from gan_core.runtime.distributed import rank
 from gan_core.runtime.tensor_files import write_atomically
-from gan_core.training.checkpoints import save_checkpoint
 from gan_core.training.instruments import Instruments
 from gan_core.training.state import TrainState
 from mlops.figures.grids import grid, png_bytes
@@ -42,7 +40,7 @@ def train(
     train: TrainConfig,
     doctor: DoctorConfig,
 ) -> None:
-    """Train to the end, or go on from where a stopped run with the same parameters and data left a checkpoint.
+    """Train to the end, resuming from the checkpoint of a stopped run with the same parameters, data and code.
 
     Args:
         prepared: what `prepare` wrote.
@@ -52,39 +50,39 @@ def train(
             parameters, data, device) and `speed.json`.
         compute: device and threads.
         execution: precision, processes and parts of a batch.
-        network: both players.
+        network: generator and discriminator.
         train: Algorithm 1's numbers.
-        doctor: from where on a failure is said, and whether it ends the training. A training that ends well does not
-            depend on it.
+        doctor: from where on readings are a failure, and whether that ends the training. The outputs of a training that
+            ends well do not depend on it.
 
     Raises:
         UserError: a loss is not finite, the doctor stops the training, a batch does not fit into memory, the same
-            training runs already, or `training` is there.
+            training runs already, or `training` exists.
     """
     if training.exists():
         raise UserError(f"{training} exists; remove it (`dvc repro` does so by itself)")
-    game = TrainingRun("train", prepared, compute, execution, network)
+    run = TrainingRun("train", prepared, compute, execution, network)
     if rank() > 0:
-        game.follow(train)
+        run.train_without_recording(train)
         return
-    print(f"train: {game.how.summary(game.images)}")
-    key = game.key(train)
+    print(f"train: {run.execution.summary(run.images)}")
+    key = run.key(train)
     with Workspace(key) as work:
-        state = game.state(train, work)
+        state = run.state(train, work)
         if state.step:
             print(f"train: going on from step {state.step} of {train.steps} ({work.checkpoint})")
         facts = {
             "key": key,
-            "data_md5": game.data_md5,
-            "parameters": game.parameters(train) | {"execution": asdict(execution)},
-            "device": _device_name(game.how.device),
-            "precision": "bf16" if game.how.arithmetic.bf16 else "fp32",
+            "data_md5": run.data_md5,
+            "parameters": run.parameters(train) | {"execution": asdict(execution)},
+            "device": _device_name(run.execution.device),
+            "precision": "bf16" if run.execution.arithmetic.bf16 else "fp32",
         }
         with LiveRun(facts, prepared) as live:
-            watch = TrainingMonitor(train, doctor, Instruments(train, state, game.images, game.unseen), live)
-            speed = _play_and_record(train, state, game, work, watch)
+            monitor = TrainingMonitor(train, doctor, Instruments(train, state, run.images, run.unseen), live)
+            speed = _train_and_record(train, state, run, work, monitor)
         generator.parent.mkdir(parents=True, exist_ok=True)
-        save_generator(generator, state.ema_generator, network, size=game.summary.size, channels=game.summary.channels)
+        run.save(generator, state)
         save_json(training / TRAINING, facts)
         save_json(training / SPEED, speed)
         shutil.copy(work.history, training / HISTORY)
@@ -92,10 +90,10 @@ def train(
         work.discard()
 
 
-def _play_and_record(
-    config: TrainConfig, state: TrainState, game: TrainingRun, work: Workspace, watch: TrainingMonitor
+def _train_and_record(
+    config: TrainConfig, state: TrainState, run: TrainingRun, work: Workspace, monitor: TrainingMonitor
 ) -> dict[str, float]:
-    """Play to the end; return how long it took and how fast it was, since the start or the last resume."""
+    """Train to the end; return seconds, images per second and steps, since the start or the last resume."""
     bank = z_bank(state.network, seed=config.seed, count=GRID_IMAGES)
     first, started = state.step, time.monotonic()
     with (
@@ -103,20 +101,18 @@ def _play_and_record(
         progress("train: steps", config.steps, first) as line,
     ):
         for past in load_history(work.history):
-            watch.see(past)
+            monitor.diagnose(past)
         if first == 0:
-            _record_grid(state, bank, work, watch.live)
-        for played in game.play(config, state):
-            step, last = played.step, played.step == config.steps
-            if step % config.report_every == 0 or last:
-                row = watch.read(played, state)
+            _record_grid(state, bank, work, monitor.live)
+        for report in run.steps(config, state, work):
+            last = report.step == config.steps
+            if report.step % config.report_every == 0 or last:
+                row = monitor.read(report, state)
                 rows.writerow(row)
-                line.update(step, "  ".join(f"{name} {row[name]:.3f}" for name in SHOWN))
-            if step % config.sample_every == 0 or last:
-                _record_grid(state, bank, work, watch.live)
-            if step % config.checkpoint_every == 0 and not last:
-                save_checkpoint(work.checkpoint, state, config)
-    watch.close()
+                line.update(report.step, "  ".join(f"{name} {row[name]:.3f}" for name in SHOWN))
+            if report.step % config.sample_every == 0 or last:
+                _record_grid(state, bank, work, monitor.live)
+    monitor.close()
     seconds = time.monotonic() - started
     images_seen = (config.steps - first) * config.batch_size * config.discriminator_steps
     return {"seconds": seconds, "images_per_second": images_seen / seconds, "steps": config.steps}

@@ -4,7 +4,6 @@ Nothing is unpacked under a name that an archive chose. Names are checked all th
 `source` of each image. Sizes are checked because a few kilobytes can claim to be petabytes.
 """
 
-import csv
 import os
 import re
 import stat
@@ -15,12 +14,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO, BinaryIO, NoReturn, cast
+from typing import IO, NoReturn, cast
 
 from mlops.images.decompression import readable, seekable
-from mlops.images.image_tar import COLUMNS
 from mlops.project.errors import UserError
-from mlops.project.progress import progress
 
 LARGEST_FILE = 256 << 20
 """Bytes of the largest file that is read: far beyond an image, well below the memory of a laptop."""
@@ -66,32 +63,6 @@ def open_entries(source: Path, *, scratch: Path) -> Iterator[list[Entry]]:
             bound = _bound(source)
             with seekable(source, scratch=scratch, bound=bound) as file, tarfile.open(fileobj=file, mode="r:") as tar:
                 yield _checked(source, _tar_entries(source, tar), bound=bound)
-
-
-def pack(entries: list[Entry], target: Path, index: Path) -> None:
-    """Write entries into an uncompressed tar that depends on nothing but their names, bytes and order.
-
-    Args:
-        entries: to pack.
-        target: the tar.
-        index: a CSV file with a row for each entry: its name, and where its bytes lie in the tar.
-    """
-    with (
-        target.open("wb") as file,
-        tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar,
-        index.open("w", encoding="utf-8", newline="") as listed,
-        progress("fetch: files", len(entries)) as line,
-    ):
-        rows = csv.writer(listed, lineterminator="\n")
-        rows.writerow(COLUMNS)
-        for done, entry in enumerate(entries, start=1):
-            header = tarfile.TarInfo(entry.name)  # mode 0644, no owner, time 0
-            header.size = entry.size
-            with entry.open() as content:
-                tar.addfile(header, cast(BinaryIO, content))
-            blocks = -(-entry.size // tarfile.BLOCKSIZE)
-            rows.writerow((entry.name, file.tell() - blocks * tarfile.BLOCKSIZE, entry.size))
-            line.update(done)
 
 
 def _folder_entries(source: Path) -> Iterator[Entry]:

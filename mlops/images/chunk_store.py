@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import os
 import struct
 import zlib
 from collections import Counter
@@ -15,7 +16,6 @@ import pandas as pd
 import pyarrow as pa
 
 from mlops.images.decoding import SPLITS, Decoded, Row
-from mlops.images.image_file import ImageFile
 from mlops.project.prepared_data import Split, images_path
 
 ROWS = "rows"
@@ -101,3 +101,38 @@ def _batches(file: IO[bytes]) -> Iterator[tuple[pa.RecordBatch, int]]:
         if not content or len(content) != length or zlib.crc32(content) != checksum:
             return  # a crashed machine may leave zeros, whose checksum is zero
         yield pa.ipc.read_record_batch(pa.py_buffer(content), _SCHEMA), file.tell()
+
+
+class ImageFile:
+    """An .npy file of images that grows, so that memory holds some of them, however many come.
+
+    NumPy pads headers so that the first dimension can be corrected in place; until the block ends, it says 0. A full
+    disk shows as OSError here; in a memory map it would be a bus error.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, int, int], *, keep: int = 0) -> None:
+        self._shape = shape
+        self._count = keep
+        self._file = path.open("r+b" if keep else "wb")
+        self._write_header()
+        self._file.seek(keep * math.prod(shape), os.SEEK_CUR)
+        self._file.truncate()
+
+    def append(self, pixels: bytes) -> None:
+        """Write some images, bytes of (N, C, H, W); they are in the file when this returns."""
+        self._file.write(pixels)
+        self._file.flush()
+        self._count += len(pixels) // math.prod(self._shape)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with self._file:
+            if kind is None:
+                self._write_header(self._count)
+
+    def _write_header(self, count: int = 0) -> None:
+        self._file.seek(0)
+        header = {"descr": "|u1", "fortran_order": False, "shape": (count, *self._shape)}
+        np.lib.format.write_array_header_1_0(self._file, header)

@@ -5,9 +5,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mlops.images.pixels import pixels
 from mlops.images.readers import Chunk, Original
 from mlops.project.prepared_data import Split
@@ -51,11 +48,12 @@ class Recipe:
 class Decoded:
     """What is known of a chunk's images, and the pixels (N, C, H, W) of those that were not refused.
 
-    `columns` has one tuple for each field of `Row`: they are pickled and read again in a tenth of the time of rows.
+    `columns` has one tuple for each field of `Row`. Both go from process to process: columns are pickled and read again
+    in a tenth of the time of rows, and bytes are copied half as often as arrays.
     """
 
     columns: tuple[tuple[str | int | None, ...], ...]
-    pixels: dict[Split, NDArray[np.uint8]]
+    pixels: dict[Split, bytes]
 
 
 def numbered(chunks: Iterator[Chunk], first: int) -> Iterator[tuple[int, Chunk]]:
@@ -77,19 +75,17 @@ def decoded(task: tuple[int, Chunk], recipe: Recipe) -> Decoded:
     """
     first, chunk = task
     rows: list[Row] = []
-    found: dict[Split, list[bytes]] = {split: [] for split in SPLITS}
+    parts: dict[Split, list[bytes]] = {split: [] for split in SPLITS}
     for number, original in enumerate(chunk.originals(), first):
         if original.image is None:
             rows.append(Row(original.source, None, original.class_name, None, None, None, original.refused))
             continue
         content = pixels(original.image, size=recipe.size, channels=recipe.channels, fit=recipe.fit).tobytes()
         split = _split(original, number, content, recipe)
-        found[split].append(content)
+        parts[split].append(content)
         sha256 = hashlib.sha256(content).hexdigest()
         rows.append(Row(original.source, split, original.class_name, *original.image.size, sha256, None))
-    shape = (-1, recipe.channels, recipe.size, recipe.size)
-    images = {split: np.frombuffer(b"".join(parts), np.uint8).reshape(shape) for split, parts in found.items()}
-    return Decoded(tuple(zip(*rows, strict=True)), images)
+    return Decoded(tuple(zip(*rows, strict=True)), {split: b"".join(images) for split, images in parts.items()})
 
 
 def _split(original: Original, number: int, content: bytes, recipe: Recipe) -> Split:

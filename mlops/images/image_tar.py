@@ -1,9 +1,10 @@
-"""The tar of images that `fetch` packs, and the list of what lies where in it."""
+"""The tar of images that `fetch` packs and `prepare` reads, and the list of what lies where in it."""
 
+import csv
 import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 import numpy as np
 
@@ -12,32 +13,55 @@ from mlops.project.prepared_data import Split
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from mlops.images.archives import Entry
+
 IMAGES_TAR = "images.tar"
 """The name under which the images of a user's folder are kept in `raw`."""
-
-
 IMAGES_LIST = "images.csv"
 """What lies where in this tar: a row for each file, with its name, and offset and size of its bytes."""
-
-
 COLUMNS = ("name", "offset", "size")
-
-
 CHUNK_BYTES = 4 << 20
 """Encoded images that are decoded at one go: a moment's work, whether they are many small ones or one photograph."""
-
+HELD_OUT = ("test", "val", "valid", "validation")
 Member = tuple[str, int, int]
 """A row of the list, see `COLUMNS`. Named tuples would cost six times as much."""
 Place = tuple[Split | None, str | None]
 """Official split and class."""
-HELD_OUT = ("test", "val", "valid", "validation")
+
+
+def pack(entries: list["Entry"], target: Path, index: Path) -> None:
+    """Write entries into an uncompressed tar that depends on nothing but their names, bytes and order.
+
+    Args:
+        entries: to pack.
+        target: the tar.
+        index: a CSV file with `COLUMNS` and a row for each entry.
+    """
+    from mlops.project.progress import progress  # only here, as in `listed`: what decodes imports neither
+
+    with (
+        target.open("wb") as file,
+        tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar,
+        index.open("w", encoding="utf-8", newline="") as text,
+        progress("fetch: files", len(entries)) as line,
+    ):
+        rows = csv.writer(text, lineterminator="\n")
+        rows.writerow(COLUMNS)
+        for done, entry in enumerate(entries, start=1):
+            header = tarfile.TarInfo(entry.name)  # mode 0644, no owner, time 0
+            header.size = entry.size
+            with entry.open() as content:
+                tar.addfile(header, cast(BinaryIO, content))
+            blocks = -(-entry.size // tarfile.BLOCKSIZE)
+            rows.writerow((entry.name, file.tell() - blocks * tarfile.BLOCKSIZE, entry.size))
+            line.update(done)
 
 
 def listed(path: Path, bytes_of_tar: int) -> "pa.Table":
     """Return the list of what is in the tar, one row for each file, in its order.
 
     Args:
-        path: of the list, as `mlops.images.archives.pack` writes it.
+        path: of the list, as `pack` writes it.
         bytes_of_tar: its size.
 
     Returns:
@@ -46,23 +70,23 @@ def listed(path: Path, bytes_of_tar: int) -> "pa.Table":
     Raises:
         ValueError: it is no such list, or not of this tar.
     """
-    # Only here: the processes that decode need none of it.
-    from pyarrow import csv, int64, string
+    from pyarrow import csv as tables
+    from pyarrow import int64, string
 
-    kinds = csv.ConvertOptions(column_types=dict(zip(COLUMNS, (string(), int64(), int64()), strict=True)))
-    table = csv.read_csv(path, convert_options=kinds)
+    kinds = tables.ConvertOptions(column_types=dict(zip(COLUMNS, (string(), int64(), int64()), strict=True)))
+    table = tables.read_csv(path, convert_options=kinds)
     if tuple(table.column_names) != COLUMNS:
         raise ValueError(f"{path.name} has the columns {', '.join(table.column_names)}")
     offsets, sizes = (table[name].to_numpy() for name in COLUMNS[1:])
     # Before each file and behind the last is a header or a block that ends the tar, and then less than a record or two.
     free = np.diff(offsets, prepend=0, append=bytes_of_tar) - np.append(0, sizes)
     if not ((sizes >= 0).all() and (free >= tarfile.BLOCKSIZE).all() and free[-1] < 2 * tarfile.RECORDSIZE):
-        raise ValueError(f"{path.name} does not tell what lies where in the {bytes_of_tar:,} bytes of the tar")
+        raise ValueError(f"{path.name} is not the list of a tar of {bytes_of_tar:,} bytes")
     return table
 
 
 def folder_of(name: str) -> str:
-    """Return the folder of a member; empty where it is in none."""
+    """Return the folder of a member; empty if it is in none."""
     return name.rpartition("/")[0]
 
 

@@ -4,13 +4,13 @@ import ast
 import hashlib
 import json
 from functools import cache
-from pathlib import Path
+from importlib.util import resolve_name
+from pathlib import Path, PurePosixPath
 
 from mlops.project.result_files import save_json
 
 ROOT = Path(__file__).resolve().parents[2]
 """The folder of this code, which may be a copy of the project."""
-PACKAGES = ("gan_core", "mlops", "stages", "experiments")
 IGNORED = ("gan_core/config.py", "mlops/project/", "mlops/tracking/", "experiments/densities/config.py")
 """Files and rooms whose code shapes no number: they check, place, fetch or report."""
 WARNS_ONLY = {"train": "gan_core/doctor.py"}
@@ -20,24 +20,28 @@ WARNS_ONLY = {"train": "gan_core/doctor.py"}
 def code_files(entry: str, without: str | None = None) -> dict[str, str]:
     """Return the files that a file imports, directly or not, itself included, each with a digest of its code.
 
+    Imports count wherever they stand, also in a function, but for those of type checkers. A digest is of the text that
+    `ast.unparse` makes of the parsed code: that changes less from one Python version to the next than `ast.dump` does.
+
     Args:
         entry: path of a Python file, relative to the project.
         without: path of a file that is left out.
 
     Returns:
-        sha256 by relative path, sorted by path; files in `IGNORED` are neither listed nor followed.
+        sha256 by relative path, sorted by path; files without code are not listed, and files in `IGNORED` are neither
+        listed nor followed.
 
     Raises:
         FileNotFoundError: there is no such file.
     """
-    found: dict[str, str] = {}
-    waiting = [entry]
+    digests: dict[str, str] = {}
+    waiting = [entry, *_packages(PurePosixPath(entry).parent)]
     while waiting:
         path = waiting.pop()
-        if path not in found and path != without and not path.startswith(IGNORED):
-            found[path], imported = _parsed(ROOT / path)
+        if path not in digests and path != without and not path.startswith(IGNORED):
+            digests[path], imported = _parsed(ROOT / path)
             waiting += imported
-    return dict(sorted(found.items()))
+    return {path: digest for path, digest in sorted(digests.items()) if digest}
 
 
 def code_sha256(entry: str, without: str | None = None) -> str:
@@ -63,32 +67,54 @@ def write_digests(package: str, folder: Path) -> None:
 
 @cache
 def _parsed(path: Path) -> tuple[str, tuple[str, ...]]:
-    """Return the digest of a file's code, and the files of this project that it imports anywhere."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    imported = tuple(file for name in _imports(tree) if (file := _file_of(name)))
-    return hashlib.sha256(ast.unparse(_WithoutDocstrings().visit(tree)).encode()).hexdigest(), imported
+    """Return the digest of a file's code, empty without any, and the files of this project that it imports."""
+    code = _Code(package=".".join(path.relative_to(ROOT).parent.parts))
+    text = ast.unparse(code.visit(ast.parse(path.read_bytes())))
+    files = {file: None for name in code.imported for file in _files_of(name)}
+    return hashlib.sha256(text.encode()).hexdigest() if text else "", tuple(files)
 
 
-def _imports(tree: ast.Module) -> list[str]:
-    names = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return names
+def _files_of(name: str) -> tuple[str, ...]:
+    """Return what an import runs of this project: a module and its packages; `name` may be a name inside a module."""
+    path = PurePosixPath(*name.split("."))
+    files = (module.with_suffix(".py").as_posix() for module in (path, path.parent) if module.name)
+    return (*_packages(path), *(file for file in files if (ROOT / file).is_file()))
 
 
-def _file_of(module: str) -> str | None:
-    """Return the file of a module of this project; None for other modules, folders, and names inside a module."""
-    path = module.replace(".", "/") + ".py"
-    return path if path.startswith(PACKAGES) and (ROOT / path).is_file() else None
+def _packages(folder: PurePosixPath) -> list[str]:
+    """Return the `__init__.py` of a folder and of those around it."""
+    files = [(parent / "__init__.py").as_posix() for parent in (folder, *folder.parents)]
+    return [file for file in files if (ROOT / file).is_file()]
 
 
-class _WithoutDocstrings(ast.NodeTransformer):
-    """Drops every expression that is a string alone: docstrings of modules, classes, functions and constants."""
+class _Code(ast.NodeTransformer):
+    """Drops what does nothing when it runs (strings that stand alone, `pass`, imports for types); notes imports."""
 
-    def visit_Expr(self, node: ast.Expr) -> ast.AST:  # the name that ast calls
-        """Replace a string by `pass`, so that no body becomes empty."""
+    def __init__(self, package: str) -> None:
+        self._package = package
+        self.imported: list[str] = []
+        """Full names of modules, and of names inside them."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:  # the names that ast calls
+        """Drop docstrings of modules, classes, functions and constants."""
         is_text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-        return ast.copy_location(ast.Pass(), node) if is_text else node
+        return None if is_text else node
+
+    def visit_Pass(self, _: ast.Pass) -> None:
+        """Drop it, because a docstring can stand in its place."""
+
+    def visit_If(self, node: ast.If) -> ast.AST | None:
+        """Drop what type checkers alone read."""
+        types_only = isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        return None if types_only and not node.orelse else self.generic_visit(node)
+
+    def visit_Import(self, node: ast.Import) -> ast.AST:
+        """Note the modules."""
+        self.imported += [alias.name for alias in node.names]
+        return node
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST:
+        """Note the names, any of which may be a module."""
+        module = resolve_name("." * node.level + (node.module or ""), self._package)
+        self.imported += [f"{module}.{alias.name}" for alias in node.names]
+        return node

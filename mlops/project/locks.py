@@ -1,4 +1,4 @@
-"""A folder that one process at a time may hold."""
+"""A folder that one process at a time may lock."""
 
 import fcntl
 import os
@@ -11,18 +11,18 @@ from mlops.project.errors import UserError
 
 @contextmanager
 def locked(folder: Path, work: str, remedy: str) -> Iterator[None]:
-    """Hold a folder, made where it is missing: one process at a time; a killed one lets go of it, an orphan does not.
+    """Lock a folder, made if it is missing, as long as the block or the process lasts.
 
     Args:
-        folder: to hold.
-        work: what its holder does, for others to read.
-        remedy: what happens to the work when the holder is ended.
+        folder: to lock.
+        work: what this process does, for the message to others: a verb and its object.
+        remedy: what happens to the work if this process is ended.
 
     Yields:
         Nothing.
 
     Raises:
-        UserError: another process holds it.
+        UserError: another process has locked it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("a+") as lock:

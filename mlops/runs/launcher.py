@@ -1,4 +1,4 @@
-"""Starts a stage as several ranks by torchrun's launcher, and says in one line what became of them."""
+"""Starts a stage as several ranks by torchrun's launcher, and prints in one line how they ended."""
 
 import logging
 import os
@@ -21,11 +21,11 @@ from mlops.runs.worker import GRACE, LOST, MEETING
 from mlops.runs.workspace import CHECKPOINT
 
 ENDED = (128 + signal.SIGTERM, -signal.SIGTERM)
-"""How ranks end that are told to, because another one has failed."""
+"""Exit status of ranks that the launcher ends, because another one has failed."""
 
 
 def launch(name: str, paths: tuple[str, ...], values: Params) -> None:
-    """Run a stage as `execution.processes` ranks on this machine, which meet nowhere but on it.
+    """Run a stage as `execution.processes` ranks, reachable on this machine alone.
 
     Args:
         name: of the stage.
@@ -34,11 +34,11 @@ def launch(name: str, paths: tuple[str, ...], values: Params) -> None:
 
     Raises:
         UserError: there are fewer GPUs than ranks, or a rank ended with this error.
-        SystemExit: a rank died, or this process was told to end; the ranks have ended.
+        SystemExit: a rank died, or this process received a signal; the ranks have ended.
     """
     count = values.execution.processes
     _check_gpus(count, values.compute.device)
-    logging.disable()  # torch's launcher would tell the same in other words
+    logging.disable()  # torch's launcher would log the same in other words
     with TemporaryDirectory(prefix="ranks-") as folder:
         loopback = "lo0" if sys.platform == "darwin" else "lo"
         own = {MEETING: f"file://{folder}/meeting", "GLOO_SOCKET_IFNAME": loopback, "NCCL_SOCKET_IFNAME": loopback}
@@ -53,10 +53,10 @@ def launch(name: str, paths: tuple[str, ...], values: Params) -> None:
 
 
 def _check_gpus(count: int, device: str) -> None:
-    found = cuda.device_count()
-    if device != "cpu" and 0 < found < count:
+    gpus = cuda.device_count()
+    if device != "cpu" and 0 < gpus < count:
         raise UserError(
-            f"execution.processes is {count}, but torch finds {found} GPU(s) here, and each process needs its own; "
+            f"execution.processes is {count}, but torch finds {gpus} GPU(s) here, and each process needs its own; "
             "lower it, or set compute.device to cpu"
         )
 
@@ -79,7 +79,7 @@ def _config(count: int, folder: str) -> LaunchConfig:
 
 
 def _end(failures: dict[int, ProcessFailure], count: int) -> NoReturn:
-    """End as the rank did that failed first; a rank that lost another, or was told to end, did not."""
+    """End as the rank did that failed first: not one that lost another, and not one that the launcher ended."""
     rank, failure = min(failures.items(), key=lambda item: (item[1].exitcode == LOST, item[1].exitcode in ENDED))
     if failure.exitcode == LOST:
         sys.exit(failure.message)
@@ -89,12 +89,12 @@ def _end(failures: dict[int, ProcessFailure], count: int) -> NoReturn:
         sys.exit(f"rank {rank} of {count} broke (exit {failure.exitcode}); its traceback is above")
     step = _last_step(failures[0].pid) if 0 in failures else None
     remedy = "run again" if step is None else f"run again: training goes on from step {step}"
-    # Not as an `error:`, which only the user can mend: a flow tries again what died.
+    # Not an `error:`, which only the user can mend: a flow retries what died.
     sys.exit(f"rank {rank} of {count} died (signal {abs(failure.exitcode) % 128}); {remedy}")
 
 
 def _last_step(process: int) -> int | None:
-    """Return the step of the last checkpoint of the training that a process held last; None where it has none."""
+    """Return the step of the last checkpoint of the training that a process locked last; None without any."""
     locks = [lock for lock in (project_root() / ".checkpoints").glob("*/lock") if lock.read_text() == str(process)]
     newest = max(locks, key=lambda lock: lock.stat().st_mtime, default=Path())
     checkpoint = newest.with_name(CHECKPOINT) if locks else None

@@ -1,4 +1,4 @@
-"""What a training shows while it runs."""
+"""What a training logs and prints while it runs."""
 
 import sys
 
@@ -16,7 +16,7 @@ COLUMNS = ("step", "images_seen", "d_loss", "g_loss", *NAMES)
 
 
 class TrainingMonitor:
-    """Reads the instruments, tells MLflow, and lets the doctor speak where there is something to say."""
+    """Reads the instruments, logs to MLflow, and prints what the doctor finds."""
 
     def __init__(self, config: TrainConfig, doctor: DoctorConfig, instruments: Instruments, live: LiveRun) -> None:
         self.live = live
@@ -24,12 +24,12 @@ class TrainingMonitor:
         self._stop = doctor.stop
         self._doctor = Doctor(doctor, config.steps)
 
-    def read(self, played: Report, state: TrainState) -> dict[str, float]:
+    def read(self, report: Report, state: TrainState) -> dict[str, float]:
         """Return the row of a step.
 
         Args:
-            played: what the step did.
-            state: both players after it.
+            report: of the step.
+            state: after it.
 
         Returns:
             A number for each of `COLUMNS`.
@@ -39,32 +39,39 @@ class TrainingMonitor:
         """
         self.live.flush()  # before the device is waited for: it has work in the meantime
         try:
-            losses = played.read()
+            losses = report.read()
         except NonFiniteLossError as error:
-            found = non_finite(error.step)
-            self._tell(found)
-            raise UserError(f"training stopped: {found.sentence}") from None
-        seen = played.step * self._config.batch_size * self._config.discriminator_steps
+            diagnosis = non_finite(error.step)
+            self._tag(diagnosis)
+            raise UserError(f"training stopped: {diagnosis.sentence}") from None
+        seen = report.step * self._config.batch_size * self._config.discriminator_steps
         row = losses | {"images_seen": seen} | self._instruments.read(state)
         self.live.log_row(row)
-        self.see(row)
+        self.diagnose(row)
         return row
 
-    def see(self, row: dict[str, float]) -> None:
-        """Show the doctor a row, and say what is new."""
-        found = self._doctor.read(row)
-        if found is not None:
-            self._tell(found)
-            if self._stop and found.verdict in BREAKING:
-                raise UserError(
-                    f"training stopped by the doctor (doctor.stop in params.yaml is true): {found.sentence}"
-                )
-            print(f"warning: {found.sentence}", file=sys.stderr, flush=True)
+    def diagnose(self, row: dict[str, float]) -> None:
+        """Add a row to what the doctor judges; warn of a new diagnosis, or end the training if `doctor.stop` is set.
+
+        Args:
+            row: with `COLUMNS`.
+
+        Raises:
+            UserError: the diagnosis ends the training.
+        """
+        diagnosis = self._doctor.read(row)
+        if diagnosis is None:
+            return
+        self._tag(diagnosis)
+        if self._stop and diagnosis.verdict in BREAKING:
+            raise UserError(f"training stopped, because doctor.stop in params.yaml is true: {diagnosis.sentence}")
+        print(f"warning: {diagnosis.sentence}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        """Say the verdict of the whole training."""
-        self._tell(self._doctor.verdict())
-        print(f"doctor: {self._doctor.verdict().sentence}")
+        """Log and print the diagnosis of the whole training."""
+        diagnosis = self._doctor.verdict()
+        self._tag(diagnosis)
+        print(f"doctor: {diagnosis.sentence}")
 
-    def _tell(self, found: Diagnosis) -> None:
-        self.live.log_tags(doctor_tags(found.verdict, found.sentence) | {NOTE: found.sentence})
+    def _tag(self, diagnosis: Diagnosis) -> None:
+        self.live.log_tags(doctor_tags(diagnosis.verdict, diagnosis.sentence) | {NOTE: diagnosis.sentence})

@@ -1,4 +1,4 @@
-"""One rank: a process of a stage that torchrun started, by `mlops.runs.launcher` or by hand on each of several nodes."""
+"""One rank: a process of a stage, started by torchrun from `mlops.runs.launcher` or by hand on several nodes."""
 
 import json
 import os
@@ -20,15 +20,15 @@ from mlops.project.errors import UserError
 from mlops.project.params import PARAMS, Params, check_together
 
 MEETING = "EQUILIBRIUM_MEETING"
-"""Variable that says where ranks of one machine meet; without it they meet as torchrun says."""
+"""Environment variable: where ranks of one machine meet; without it torchrun's own settings hold."""
 LOST = 75
-"""Exit status of a rank that ends because another is gone: sysexits.h's `try again`."""
+"""Exit status of a rank that ends because another is gone: EX_TEMPFAIL, `try again`, of sysexits.h."""
 GRACE = 10
-"""Seconds that a rank has to end after it is told to, also where it waits for one that is gone."""
+"""Seconds that a rank has to end after a signal, also if it waits for one that is gone."""
 
 
-def play_rank(stage: Callable[[Params], None], values: Params) -> None:
-    """Run a stage as one of several ranks; rank 0 alone is heard, unless another has an error.
+def run_rank(stage: Callable[[Params], None], values: Params) -> None:
+    """Run a stage as one of several ranks, of which rank 0 alone prints, and end the process.
 
     Args:
         stage: what every rank runs, with the parameters of a rank.
@@ -40,19 +40,19 @@ def play_rank(stage: Callable[[Params], None], values: Params) -> None:
         values = _with_processes(values, world)
         with ExitStack() as quiet:
             if rank:
-                nobody = quiet.enter_context(Path(os.devnull).open("w"))
-                quiet.enter_context(redirect_stdout(nobody))
-                quiet.enter_context(redirect_stderr(nobody))
+                nowhere = quiet.enter_context(Path(os.devnull).open("w"))
+                quiet.enter_context(redirect_stdout(nowhere))
+                quiet.enter_context(redirect_stderr(nowhere))
             if world > 1:
                 join_group(pick_device(values.compute), os.environ.get(MEETING, "env://"))
             stage(values)
         if world > 1:
             leave_group()
     except UserError as error:
-        _tell(str(error))
+        _report(str(error))
         _exit(1)
     except LostRankError as error:
-        _tell(f"rank {rank} of {world} lost another: {str(error).split('. ')[0]}")  # gloo goes on with advice
+        _report(f"rank {rank} of {world} lost another: {str(error).split('. ')[0]}")  # gloo goes on with advice
         _exit(LOST)
     except (SystemExit, KeyboardInterrupt) as error:
         _exit(130 if isinstance(error, KeyboardInterrupt) else int(error.code or 0))
@@ -62,14 +62,14 @@ def play_rank(stage: Callable[[Params], None], values: Params) -> None:
 
 
 def _with_processes(values: Params, world: int) -> Params:
-    """Return the parameters with as many processes as there are ranks: by hand, torchrun is told, not params.yaml."""
-    found = replace(values, execution=replace(values.execution, processes=world))
-    check_together(PARAMS, found)
-    return found
+    """Return the parameters with as many processes as there are ranks, which torchrun may get by hand."""
+    values = replace(values, execution=replace(values.execution, processes=world))
+    check_together(PARAMS, values)
+    return values
 
 
-def _tell(message: str) -> None:
-    """Leave a message to the launcher, which says it once, however many ranks have met the error."""
+def _report(message: str) -> None:
+    """Write a message for the launcher, which prints it once, however many ranks have met the error."""
     path = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if path:
         Path(path).write_text(json.dumps({"message": message, "timestamp": int(time.time())}))
@@ -78,31 +78,31 @@ def _tell(message: str) -> None:
 
 
 def _exit(status: int) -> NoReturn:
-    """End now: closing what other ranks have left would wait for them."""
+    """End now: closing a group that other ranks have left would wait for them."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
 
 
 def _end_in_time(rank: int) -> None:
-    """See to it that this process ends soon after its launcher, and after it is told to.
+    """Make this process end soon after its launcher, or after a signal.
 
-    A handler of Python's waits while torch waits for another rank, so a thread looks after both. Ranks without a run to
-    close just end.
+    Python calls no signal handler while torch waits for another rank, so a thread watches for both. Ranks that have no
+    run of MLflow to close end at once.
     """
     if rank:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    told, write = os.pipe()
+    signals, write = os.pipe()
     os.set_blocking(write, False)
     signal.set_wakeup_fd(write)
-    threading.Thread(target=_watch, args=(os.getppid(), told), daemon=True).start()
+    threading.Thread(target=_watch, args=(os.getppid(), signals), daemon=True).start()
 
 
-def _watch(launcher: int, told: int) -> None:
-    while not select.select([told], [], [], 1.0)[0]:
+def _watch(launcher: int, signals: int) -> None:
+    while not select.select([signals], [], [], 1.0)[0]:
         if os.getppid() != launcher:
             os.kill(os.getpid(), signal.SIGTERM)
-    status = 128 + os.read(told, 1)[0]
+    status = 128 + os.read(signals, 1)[0]
     time.sleep(GRACE)
     os._exit(status)

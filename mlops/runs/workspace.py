@@ -1,4 +1,4 @@
-"""Where a training keeps what it needs to go on: outside DVC's outputs, which DVC deletes before it runs a stage."""
+"""Where a training keeps what it resumes from: outside DVC's outputs, which DVC deletes before it runs a stage."""
 
 import csv
 import hashlib
@@ -21,7 +21,7 @@ def training_key(parameters: dict[str, Any], data_md5: str, made_by: dict[str, s
     Args:
         parameters: the sections that the stage reads.
         data_md5: of the prepared data.
-        made_by: code, torch and kind of device: a checkpoint goes on only under the same.
+        made_by: code, torch and kind of device: a training is resumed only under the same.
 
     Returns:
         The key.
@@ -31,7 +31,7 @@ def training_key(parameters: dict[str, Any], data_md5: str, made_by: dict[str, s
 
 
 class Workspace:
-    """`.checkpoints/KEY/`, held by one process at a time; a killed process lets go of it, an orphan does not."""
+    """`.checkpoints/KEY/`, locked by one process at a time, as long as it runs."""
 
     def __init__(self, key: str) -> None:
         self.folder = project_root() / ".checkpoints" / key

@@ -58,7 +58,7 @@ def test_the_doctor_ends_a_training_on_collapse_if_told_to_and_nothing_is_lost(
     train_tiny: Callable[..., Path], root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     changes = {"seed": 12, "checkpoint_every": 2}
-    with pytest.raises(UserError, match=r"stopped by the doctor \(doctor.stop .*\): mode collapse, seen since step 8"):
+    with pytest.raises(UserError, match=r"doctor\.stop .*step 8"):
         train_tiny("stopped", doctor={"stop": True, "min_variety": 1e9}, **changes)
     assert any((root / ".checkpoints").rglob("state.safetensors"))
     train_tiny("whole", doctor={"min_variety": 1e9}, **changes)

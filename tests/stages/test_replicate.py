@@ -59,7 +59,7 @@ def test_a_stopped_one_goes_on_to_the_same_bytes(again: Retrain, root: Path, mon
         if saved == [6, 12, 18, 24, 6, 12]:  # in the middle of the second
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("stages.replicate.save_checkpoint", save)
+    monkeypatch.setattr("mlops.runs.run.save_checkpoint", save)
     with pytest.raises(KeyboardInterrupt):
         again("stopped", 2)
     assert not (root / "stopped").exists()

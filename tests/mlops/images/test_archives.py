@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mlops.images import archives
-from mlops.images.archives import Entry, open_entries, pack
+from mlops.images.archives import Entry, open_entries
+from mlops.images.image_tar import pack
 from mlops.project.errors import UserError
 
 FILES = {"b/2.png": b"two", "a.png": b"one", "b/10.png": b"ten" * 1000}

@@ -87,8 +87,7 @@ def test_rows_say_where_the_pixels_are_and_refused_files_have_none() -> None:
     del rows[20]
     for split, pixels in found.pixels.items():
         expected = b"".join(content for row, content in zip(rows, contents, strict=True) if row.split == split)
-        assert pixels.tobytes() == expected
-        assert pixels.shape[1:] == (1, 8, 8)
+        assert pixels == expected
     assert [row.sha256 for row in rows] == [hashlib.sha256(content).hexdigest() for content in contents]
     assert {(row.width, row.height, row.refused) for row in rows} == {(8, 8, None)}
 

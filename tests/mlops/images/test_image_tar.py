@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mlops.images import image_tar as packed
-from mlops.images.archives import Entry, pack
-from mlops.images.image_tar import cut, folder_of, layout, listed
+from mlops.images.archives import Entry
+from mlops.images.image_tar import cut, folder_of, layout, listed, pack
 
 Place = tuple[str | None, str | None]
 
@@ -43,9 +43,7 @@ def test_a_tar_that_was_cut_is_an_error(tmp_path: Path) -> None:
     end = 30 * (512 + 1024) - 424  # of the last file's bytes
     assert listed(index, len(content)).num_rows == 30
     for length in (0, 1000, end - 1, end):
-        with pytest.raises(
-            ValueError, match=r"images.csv does not tell what lies where in the [\d,]+ bytes of the tar"
-        ):
+        with pytest.raises(ValueError, match=f"images.csv .*{length:,} bytes"):
             listed(index, length)
 
 

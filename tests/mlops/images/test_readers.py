@@ -9,7 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from mlops.images.archives import Entry, pack
+from mlops.images.archives import Entry
+from mlops.images.image_tar import pack
 from mlops.images.published import CIFAR_TEST, CIFAR_TRAIN, TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS
 from mlops.images.readers import Original, Originals, read
 from mlops.project.errors import UserError

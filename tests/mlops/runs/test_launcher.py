@@ -20,7 +20,7 @@ import yaml
 from gan_core.runtime.tensor_files import load_tensors
 from mlops.tracking.runs import connect
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.slow
 PATHS = "generator.safetensors", "training"
 Start = Callable[..., subprocess.Popen[str]]

@@ -27,7 +27,7 @@ def config(committed: Params) -> TrainConfig:
 
 
 @pytest.fixture
-def game(root: Path, prepared: Path) -> Callable[..., TrainingRun]:
+def training_run(root: Path, prepared: Path) -> Callable[..., TrainingRun]:
     def make(*execution: Any, threads: int = 1, stage: str = "train") -> TrainingRun:
         return TrainingRun(
             stage, prepared, ComputeConfig("cpu", threads), ExecutionConfig(*(execution or ("auto", 1, 1))), NETWORK
@@ -37,16 +37,16 @@ def game(root: Path, prepared: Path) -> Callable[..., TrainingRun]:
 
 
 def test_the_key_names_what_moves_bits_and_not_how_many_share_the_work(
-    game: Callable[..., TrainingRun], config: TrainConfig
+    training_run: Callable[..., TrainingRun], config: TrainConfig
 ) -> None:
     keys = {
-        "plain": game().key(config),
-        "fp32": game("fp32", 1, 1).key(config),
-        "processes": game("auto", 4, 1).key(config),
-        "bf16": game("bf16", 1, 1).key(config),
-        "parts": game("auto", 1, 2).key(config),
-        "seed": game().key(replace(config, seed=9)),
-        "again": game(stage="replicate").key(config),
+        "plain": training_run().key(config),
+        "fp32": training_run("fp32", 1, 1).key(config),
+        "processes": training_run("auto", 4, 1).key(config),
+        "bf16": training_run("bf16", 1, 1).key(config),
+        "parts": training_run("auto", 1, 2).key(config),
+        "seed": training_run().key(replace(config, seed=9)),
+        "again": training_run(stage="replicate").key(config),
     }
     assert keys["plain"] == keys["fp32"] == keys["processes"]
     assert len(set(keys.values())) == 5
@@ -54,7 +54,11 @@ def test_the_key_names_what_moves_bits_and_not_how_many_share_the_work(
 
 @pytest.mark.parametrize(("room", "remedy"), [(8, "execution.micro_batches to 2"), (3, "train.batch_size to 2")])
 def test_a_batch_that_does_not_fit_is_told_what_would(
-    room: int, remedy: str, game: Callable[..., TrainingRun], config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+    room: int,
+    remedy: str,
+    training_run: Callable[..., TrainingRun],
+    config: TrainConfig,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def in_little_memory(config: TrainConfig, state: TrainState, batches: Batches, step: int) -> torch.Tensor:
         if config.batch_size // state.arithmetic.micro_batches > room:
@@ -63,7 +67,7 @@ def test_a_batch_that_does_not_fit_is_told_what_would(
 
     monkeypatch.setattr(gan_core.training.execution, "train_step", in_little_memory)
     with Workspace("memory") as work, pytest.raises(UserError) as caught:
-        for _ in game().play(config, game().state(config, work)):
+        for _ in training_run().steps(config, training_run().state(config, work)):
             pass
     fits = 8 if room == 8 else 2
     assert f"a batch of 16 images does not fit into the memory of the GPU; one of {fits} does" in str(caught.value)
@@ -71,7 +75,7 @@ def test_a_batch_that_does_not_fit_is_told_what_would(
 
 
 def test_not_even_one_image_fits(
-    game: Callable[..., TrainingRun], config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+    training_run: Callable[..., TrainingRun], config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def in_no_memory(*_: Any) -> Iterator[Any]:
         raise torch.OutOfMemoryError
@@ -80,24 +84,24 @@ def test_not_even_one_image_fits(
     monkeypatch.setattr(mlops.runs.run, "train", in_no_memory)
     monkeypatch.setattr(mlops.runs.run, "fitting_parts", lambda *_: None)
     with Workspace("memory") as work, pytest.raises(UserError, match="neither does a single one; make the networks"):
-        next(game().play(config, game().state(config, work)))
+        next(training_run().steps(config, training_run().state(config, work)))
 
 
-def test_images_are_mapped_and_not_read(game: Callable[..., TrainingRun]) -> None:
-    found = game()
+def test_images_are_mapped_and_not_read(training_run: Callable[..., TrainingRun]) -> None:
+    found = training_run()
     places = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if ".npy" in line}
     assert {Path(place).name for place in places} >= {"images_train.npy", "images_validation.npy"}
     assert found.images.shape == (found.summary.train, 1, 8, 8)
 
 
 def test_the_images_that_are_trained_on_are_those_of_the_folder(
-    game: Callable[..., TrainingRun], prepared: Path, config: TrainConfig
+    training_run: Callable[..., TrainingRun], prepared: Path, config: TrainConfig
 ) -> None:
     from mlops.project.prepared_data import load_images
 
-    assert torch.equal(game().images, torch.tensor(load_images(prepared, "train")))
-    assert torch.equal(game().unseen, torch.tensor(load_images(prepared, "validation")))
+    assert torch.equal(training_run().images, torch.tensor(load_images(prepared, "train")))
+    assert torch.equal(training_run().unseen, torch.tensor(load_images(prepared, "validation")))
     with Workspace("same") as work:
-        ours, plain = game().state(config, work), game().state(config, work)
-    read = [report.read() for report in game().play(config, ours)]
+        ours, plain = training_run().state(config, work), training_run().state(config, work)
+    read = [report.read() for report in training_run().steps(config, ours)]
     assert read == [report.read() for report in train(config, plain, torch.tensor(load_images(prepared, "train")))]

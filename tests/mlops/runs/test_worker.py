@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PROGRAM = """
 import signal, sys
 from gan_core.runtime.distributed import LostRankError
 from mlops.project import params
 from mlops.project.errors import UserError
-from mlops.runs.worker import play_rank
+from mlops.runs.worker import run_rank
 
 def stage(values):
     print(f"plays among {values.execution.processes}")
     END
 
-play_rank(stage, params.load())
+run_rank(stage, params.load())
 """
 
 
