@@ -21,7 +21,7 @@ settings.register_profile("equilibrium", derandomize=True, deadline=None, max_ex
 settings.load_profile("equilibrium")
 
 
-CLONES = {"project", "finished", "experiment", "deployed", "champion", "stubbed", "mnist"}
+CLONES = {"project", "finished", "experiment", "deployed", "pictured", "stubbed", "mnist"}
 """Fixtures whose tests run in clones of the project, and mostly wait for other processes."""
 
 
@@ -79,12 +79,12 @@ def experiment(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> t
 
 
 @pytest.fixture(scope="session")
-def champion(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def pictured(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """Return a project whose champion learned a folder of images, under parameters that git does not have.
 
     Among a thousand images of two classes are some that are odd, and `UNREADABLE`.
     """
-    project = clone(tmp_path_factory.mktemp("champion") / "project")
+    project = clone(tmp_path_factory.mktemp("pictured") / "project")
     draw(project.root / "pictures")
     assert project.run(sys.executable, "-m", "commands.preset", "images-32", "pictures").returncode == 0
     project.set(

@@ -21,8 +21,11 @@ TINY: dict[str, dict[str, Any]] = {
     "network": {"family": "mlp", "z_dim": 8, "generator_width": 16, "discriminator_width": 16},
     "train": {"steps": 60, "batch_size": 16, "report_every": 10, "sample_every": 30, "checkpoint_every": 20},
 }
-LONGER = {"seed": 1, "steps": 1500, "report_every": 1, "sample_every": 500, "checkpoint_every": 100}
-"""What the second training of a project has in the section `train`; long enough to be killed."""
+LONGER = {"seed": 1, "steps": 1500, "report_every": 7, "sample_every": 500, "checkpoint_every": 100}
+"""What the second training of a project has in the section `train`.
+
+It is long enough to be killed, and its checkpoints lie between its reports.
+"""
 DENSITY_PARAMS = Path("experiments/densities/params.yaml")
 MLFLOW_PLACES = (
     ("experiments", "artifact_location"),

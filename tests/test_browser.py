@@ -164,7 +164,7 @@ def test_a_version_shows_its_card_with_pictures(
     open_page: Callable[..., Page], tracking: Tracking, versions: dict[str, str]
 ) -> None:
     page = open_page(f"{tracking.address}/#/models/gan-generator/versions/3?{VIEW}")
-    expect(page.get_by_text(re.compile(r"^Version 3.* fid_digits \d+\.?\d* \[\d+"))).to_be_visible()
+    expect(page.get_by_text(re.compile(r"^Version 3\b.* fid_digits\b.* \d+\.?\d* \[\d+"))).to_be_visible()
     for heading in ("Scores", "Load, generate, serve, compare", "Trained on", "Passport"):
         expect(page.get_by_role("heading", name=heading)).to_be_visible()
     expect(page.get_by_role("row", name=re.compile(r"recall_digits\s+higher\s+\S+ \[\S+, \S+\]"))).to_be_visible()

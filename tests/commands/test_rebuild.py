@@ -138,6 +138,12 @@ def runs(store: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return [run.info.run_id for run in client.search_runs(experiments)]
 
 
+@pytest.fixture(scope="module")
+def champion(pictured: Project) -> Project:
+    """Return a project whose champion learned pictures of its own, under parameters that git does not have."""
+    return pictured
+
+
 @pytest.fixture
 def second(champion: Project, tmp_path: Path) -> Project:
     """Return a clean clone of it, with a copy of the pictures."""
