@@ -2,7 +2,7 @@
 
 It copies the pictures that the pipelines wrote and takes two screenshots with Debian's `chromium`: MLflow's comparison
 of the two newest versions, and the longest flow run in Prefect. First register two versions (change a number,
-`make run`, change it back, `make run`) and run `dvc repro experiments/densities/dvc.yaml`; a picture whose source is missing stays.
+`make run`, change it back, `make run`) and run `dvc repro experiments/densities/dvc.yaml`; what was not made stays.
 `power.png` is drawn by `python -m benchmarks.gate`, `prepare.png` and `scale.png` by the benchmarks of these names.
 """
 
