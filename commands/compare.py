@@ -11,16 +11,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import get_args
 
+from mlops.cards.scored_model import load_model, score_table, verdict_table
 from mlops.project import params
 from mlops.project.errors import UserError
-from mlops.scoring.comparison import (
-    compare_models,
-    explanation,
-    load_model,
-    score_table,
-    sentences,
-    verdict_table,
-)
+from mlops.scoring.comparison import compare, explanation, sentence
 from mlops.scoring.evaluation import LOWER_IS_BETTER, Noise
 
 
@@ -42,17 +36,18 @@ def main(arguments: Sequence[str]) -> None:
             target = Path(folder) / str(number)
             target.mkdir()
             models.append(load_model(configured.model_name, wanted, target))
-        comparison = compare_models(models, metric, noise=noise, rate=configured.false_promotion_rate)
+        first, rate = models[0].evaluation, configured.false_promotion_rate
+        comparisons = [compare(first, model.evaluation, metric, noise, rate) for model in models[1:]]
         if given.html:
             from mlops.cards.comparison_page import page  # only here: a table needs no matplotlib
 
             given.html.parent.mkdir(parents=True, exist_ok=True)
-            given.html.write_text(page(comparison), encoding="utf-8")
+            given.html.write_text(page(models, comparisons), encoding="utf-8")
     width = shutil.get_terminal_size((120, 24)).columns
-    print("\n".join(sentences(comparison)))
-    print(f"\n{score_table(comparison).to_string(line_width=width)}")
-    print(f"\nagainst {models[0].title}:\n{verdict_table(comparison).to_string(line_width=width)}")
-    print(f"\n{explanation(comparison)}")
+    print("\n".join(sentence(pair) for pair in comparisons))
+    print(f"\n{score_table(models, comparisons).to_string(line_width=width)}")
+    print(f"\nagainst {first.name}:\n{verdict_table(comparisons).to_string(line_width=width)}")
+    print(f"\n{explanation(comparisons)}")
     if given.html:
         print(f"\nintervals and pictures: {given.html}")
 

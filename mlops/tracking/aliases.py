@@ -3,7 +3,7 @@
 from mlflow import MlflowClient
 
 from mlops.project.errors import UserError
-from mlops.promotion.history import State, replay, said_of
+from mlops.promotion.history import State, replay, version_tags
 from mlops.promotion.ledger import LEDGER, Ledger
 from mlops.tracking.versions import CHAMPION, PASSPORT_TAG, WEIGHTS_TAG, number_of, versions
 
@@ -36,7 +36,7 @@ def sync_aliases(client: MlflowClient, name: str, ledger: Ledger) -> list[str]:
     standing = {alias: str(number) for alias, number in models[0].aliases.items()}
     moved = _mirror_aliases(client, name, standing, state, found)
     for number, tags in found.items():
-        wanted = said_of(tags.get(WEIGHTS_TAG), tags.get(PASSPORT_TAG), ledger.entries, name)
+        wanted = version_tags(tags.get(WEIGHTS_TAG), tags.get(PASSPORT_TAG), ledger.entries, name)
         for tag in SYNCED:
             if tag in wanted and wanted[tag] != tags.get(tag):
                 client.set_model_version_tag(name, number, tag, wanted[tag])

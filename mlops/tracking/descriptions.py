@@ -9,33 +9,12 @@ from mlflow.exceptions import MlflowException
 
 from mlops.tracking import versions as registry
 
-OPPONENT_TAG = "compared.with"
-"""Tag of a version: the champion that it was last compared with."""
 VERDICT_TAG = "verdict"
-"""Tag of a version: how that comparison ended, in a few words."""
+"""Tag of a version: how it compares with the champion, in a few words."""
 CARD_TAG = "card.sha256"
 """Tag of a version and of a model: sha256 of the description that we wrote; another one is a person's."""
 MODEL_CARD = "card/model.md"
 """Artifact of a version's run: what the registered model's description says while that version is champion."""
-
-
-def opponent(client: MlflowClient, name: str, number: str, reigning: str | None) -> str | None:
-    """Return the version that another is compared with, and note it: the champion or, for itself, the one before it.
-
-    Args:
-        client: of the tracking store.
-        name: of the registered model.
-        number: of the version that is compared.
-        reigning: the champion's number, before this version could become it.
-
-    Returns:
-        A number, if there is or was a champion other than this version.
-    """
-    noted = client.get_model_version(name, number).tags.get(OPPONENT_TAG)
-    if reigning in (None, number):
-        return noted
-    tag_version(client, name, number, {OPPONENT_TAG: reigning})
-    return reigning
 
 
 def tag_version(client: MlflowClient, name: str, number: str, tags: dict[str, str]) -> None:

@@ -193,7 +193,7 @@ def fetch_evaluation(client: MlflowClient, found: Found, names: Iterable[str], t
         The folder below it with the files.
 
     Raises:
-        UserError: the run lacks one of them.
+        UserError: the run lacks one of them, or they cannot be downloaded.
     """
     there = {Path(file.path).name for file in client.list_artifacts(found.run_id, "evaluation")}
     missing = [name for name in names if name not in there]
@@ -202,4 +202,7 @@ def fetch_evaluation(client: MlflowClient, found: Found, names: Iterable[str], t
             f"run {found.run_name} ({found.run_id}) has no {', '.join(missing)}: it was not scored, or by an older "
             "version of this project; run dvc repro with its params.yaml, which registers it with scores and intervals"
         )
-    return Path(client.download_artifacts(found.run_id, "evaluation", str(target)))
+    try:
+        return Path(client.download_artifacts(found.run_id, "evaluation", str(target)))
+    except (MlflowException, OSError) as error:
+        raise UserError(f"run {found.run_name} ({found.run_id}): its files cannot be downloaded: {error}") from None
