@@ -27,7 +27,7 @@ from gan_core.runtime.randomness import stream
 from mlops.figures.curves import BLUE, GREEN, GREY, ORANGE, png_of
 from mlops.project import params
 from mlops.project.progress import progress
-from mlops.scoring.evaluation import read_evaluation
+from mlops.scoring.evaluation_files import read_evaluation
 from mlops.scoring.scorer import Scorer
 
 PAIRS = 200
@@ -153,9 +153,8 @@ def main() -> None:
         table.add_row(f"{improvement:.0%}", *(f"{share:.1%}" for share in by_banks.values()))
     console.print(table)
     PICTURE.write_bytes(draw(found, scorer.count, rate))
-    evidence = read_evaluation("the pipeline's model", paths["evaluation"])
-    (column,) = (name for name in evidence.banks.columns if name.startswith("fid"))
-    trainings = evidence.banks.pivot(index="training", columns="bank", values=column).to_numpy()
+    banks = read_evaluation("the pipeline's model", paths["evaluation"]).banks
+    trainings = banks.pivot(index="training", columns="bank", values="fid").to_numpy()
     if len(trainings) >= 2 * GROUP:
         console.print(by_seeds(trainings, rate))
         between, within = trainings.mean(axis=1).std(ddof=1), trainings.std(axis=1, ddof=1).mean()

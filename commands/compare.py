@@ -7,9 +7,10 @@ from typing import get_args
 
 import click
 
+from mlops.cards.scored_model import load_model, score_table, verdict_table
 from mlops.project import params
 from mlops.project.errors import command_line
-from mlops.scoring.comparison import compare_models, explanation, load_model, score_table, sentences, verdict_table
+from mlops.scoring.comparison import compare, explanation, sentence
 from mlops.scoring.evaluation import LOWER_IS_BETTER, Noise
 
 METRICS = list(LOWER_IS_BETTER)
@@ -45,17 +46,18 @@ def main(first: str, others: tuple[str, ...], metric: str | None, noise: Noise |
             target.mkdir()
             models.append(load_model(configured.model_name, model, target))
         metric, noise, rate = metric or configured.metric, noise or configured.noise, configured.false_promotion_rate
-        comparison = compare_models(models, metric, noise=noise, rate=rate)
+        first_evaluation = models[0].evaluation
+        comparisons = [compare(first_evaluation, other.evaluation, metric, noise, rate) for other in models[1:]]
         if html:
             from mlops.cards.comparison_page import page  # only here: a table needs no matplotlib
 
             html.parent.mkdir(parents=True, exist_ok=True)
-            html.write_text(page(comparison), encoding="utf-8")
+            html.write_text(page(models, comparisons), encoding="utf-8")
     width = shutil.get_terminal_size((120, 24)).columns
-    print("\n".join(sentences(comparison)))
-    print(f"\n{score_table(comparison).to_string(line_width=width)}")
-    print(f"\nagainst {models[0].title}:\n{verdict_table(comparison).to_string(line_width=width)}")
-    print(f"\n{explanation(comparison)}")
+    print("\n".join(sentence(pair) for pair in comparisons))
+    print(f"\n{score_table(models, comparisons).to_string(line_width=width)}")
+    print(f"\nagainst {first_evaluation.name}:\n{verdict_table(comparisons).to_string(line_width=width)}")
+    print(f"\n{explanation(comparisons)}")
     if html:
         print(f"\nintervals and pictures: {html}")
 

@@ -46,7 +46,7 @@ def publish(paths: dict[str, str]) -> None:
     """
     scores = _load(Path(paths["evaluation"]) / "scores.json")
     place = _load(Path(paths["registration"]))
-    rows = [{"score": name, "value": f"{value:.4g}"} for name, value in scores.items() if isinstance(value, float)]
+    rows = [_row(name, score) for name, score in scores.items() if isinstance(score, dict)]
     create_table_artifact(key="gan-scores", table=rows, description=f"{place['model']} version {place['version']}")
     address = os.environ.get("MLFLOW_TRACKING_URI", "")
     server = address if address.startswith("http") else "http://127.0.0.1:5000"
@@ -65,6 +65,14 @@ def publish(paths: dict[str, str]) -> None:
         markdown=embedded(Path(paths["evaluation"]) / "comparison.png", "generated beside real images"),
         description="generated beside real test images",
     )
+
+
+def _row(name: str, score: dict[str, Any]) -> dict[str, str]:
+    """Return a row of the table of scores; all rows have the same columns."""
+    columns = ("mean", "low", "high", "real", "noise", "to_real", "to_noise")
+    seeds = score.get("seeds")
+    shown = {column: f"{score[column]:.4g}" if column in score else "" for column in columns}
+    return {"score": name} | shown | {"over seeds": f"{seeds['low']:.4g} to {seeds['high']:.4g}" if seeds else ""}
 
 
 def _load(path: Path) -> dict[str, Any]:

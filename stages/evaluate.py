@@ -2,7 +2,6 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,15 +15,14 @@ from gan_core.generation.generate import generate
 from gan_core.generation.generator_file import load_generator
 from gan_core.generation.latents import between, z_bank
 from gan_core.metrics.neighbours import Neighbours, closeness
-from gan_core.metrics.parzen import SAMPLES, VALIDATION, ParzenScore, parzen
 from gan_core.runtime.distributed import all_gather, rank
 from mlops.figures.grids import grid, png_bytes, side_by_side, stacked
 from mlops.project.params import EvaluateConfig
 from mlops.project.prepared_data import load_images
 from mlops.project.progress import progress
-from mlops.project.result_files import BANKS, COMPARISON, INTERPOLATION, NEIGHBOURS, PASSPORT, SCORES, save_json
-from mlops.scoring.evaluation import Evaluation, suffix
-from mlops.scoring.passport import passport_sha256
+from mlops.project.result_files import COMPARISON, INTERPOLATION, NEIGHBOURS
+from mlops.scoring.evaluation import Evaluation, summarise
+from mlops.scoring.evaluation_files import write_evaluation
 from mlops.scoring.scorer import Scorer
 
 COLUMNS = 10
@@ -44,11 +42,10 @@ def evaluate(
 ) -> None:
     """Write the scores of generated images beside those of as many real test images and of noise.
 
-    All are measured against the training images. Generated images come from a fixed bank of z, are drawn again bit for
-    bit, and are seen by the extractor once for all scores. A score bears its extractor's name: `fid_digits`; `fid`
-    alone is that of Inception. Each is a mean with an interval over `evaluate.banks` sets of images, `fid_digits_low`
-    to `fid_digits_high`: the luck of z. Where `replicate` has trained under other seeds, the mean over trainings and its
-    interval stand apart, `fid_digits_replicas`, `fid_digits_retrained_low` and `fid_digits_retrained_high`.
+    All are measured against the training images. Generated images come from fixed banks of z, the same bit for bit
+    each time, and their features are extracted once for all scores. A score bears its extractor's name: `fid_digits`;
+    `fid` alone is that of Inception. Each is a mean with a 95 % interval (`low`, `high`) over `evaluate.banks` sets of
+    images: the sampling noise. If `replicate` has trained under other seeds, `seeds` has the same over trainings.
 
     Args:
         prepared: what `prepare` wrote.
@@ -69,22 +66,21 @@ def evaluate(
     """
     scorer = Scorer(prepared, extractor, compute, evaluate)
     trainings = [generator, *sorted(replicas.glob("*.safetensors"), key=lambda path: int(path.stem))]
-    table, pixels, neighbours = _measure(scorer, trainings)
+    banks, pixels, neighbours = _measure(scorer, trainings)
     if rank() > 0:
         return
-    papers = scorer.passport()
-    table = table.rename(columns={name: f"{name}{suffix(papers)}" for name in table.columns[2:]})
-    evidence = Evaluation("the generator", {}, papers, table)
-    named: dict[str, Any] = _summary(evidence) | _beside(scorer, evidence)
-    named |= {"images": scorer.count, "banks": evaluate.banks, "trainings": len(trainings)}
-    named |= {"few_images": int(scorer.few), "passport": passport_sha256(papers)}
-    if evaluate.parzen:
-        named |= _parzen(prepared, generator, evaluate.seed, scorer.device)
-    save_json(evaluation / SCORES, named)
-    save_json(evaluation / PASSPORT, papers)
-    table.to_csv(evaluation / BANKS, index=False, lineterminator="\n")
+    measured = Evaluation(
+        "the generator",
+        summarise(banks, scorer.real(), scorer.noise_fid()),
+        scorer.passport(),
+        banks,
+        images=scorer.count,
+        few_images=scorer.few,
+        parzen=asdict(scorer.parzen(generator)) if evaluate.parzen else None,
+    )
+    write_evaluation(measured, evaluation)
     _draw(evaluation, prepared, generator, pixels, neighbours, evaluate.seed)
-    _print_table(named, evidence)
+    _print_table(measured)
 
 
 def _measure(scorer: Scorer, trainings: list[Path]) -> tuple[pd.DataFrame, Tensor, Neighbours]:
@@ -93,8 +89,8 @@ def _measure(scorer: Scorer, trainings: list[Path]) -> tuple[pd.DataFrame, Tenso
     firsts: list[tuple[Tensor, Neighbours]] = []
     with progress("evaluate: banks", len(trainings) * len(scorer.own_banks())) as line:
         for training, path in enumerate(trainings):
-            for bank, found, pixels, neighbours in scorer.banks(path):
-                rows.append({"training": training, "bank": bank} | found)
+            for bank, metrics, pixels, neighbours in scorer.banks(path):
+                rows.append({"training": training, "bank": bank} | metrics)
                 if not firsts:
                     firsts = [(pixels, neighbours)]
                 line.update(len(rows))
@@ -107,45 +103,6 @@ def _of_all_ranks(table: pd.DataFrame) -> pd.DataFrame:
     every = pd.DataFrame(rows, columns=table.columns).astype({"training": int, "bank": int})
     places = ["training", "bank"]
     return every.sort_values(places).drop_duplicates(places, ignore_index=True)
-
-
-def _summary(evidence: Evaluation) -> dict[str, float]:
-    """Return the mean of every metric with its interval over banks and, where there are any, over trainings."""
-    named: dict[str, float] = {}
-    for column in evidence.banks.columns[2:]:
-        metric = column.removesuffix(suffix(evidence.passport))
-        found = evidence.interval(metric, "sampling")
-        named |= {column: found.mean, f"{column}_low": found.low, f"{column}_high": found.high}
-        if evidence.banks.training.nunique() > 1:
-            found = evidence.interval(metric, "seeds")
-            again = f"{column}_replicas"
-            named |= {again: found.mean, f"{again}_low": found.low, f"{again}_high": found.high}
-    return named
-
-
-def _beside(scorer: Scorer, evidence: Evaluation) -> dict[str, float]:
-    """Return the scores of real images, the FID of noise, and the generator's FID relative to both."""
-    ending = suffix(evidence.passport)
-    real, noise = scorer.real(), scorer.noise_fid()
-    named = {f"{metric}{ending}_of_real": value for metric, value in real.items()}
-    mean = float(np.mean(evidence.values("fid", "sampling")))
-    ratios = {f"fid{ending}_to_real": mean / real["fid"], f"fid{ending}_to_noise": mean / noise}
-    return named | ratios | {f"fid{ending}_of_noise": noise}
-
-
-def _parzen(prepared: Path, generator: Path, seed: int, device: torch.device) -> dict[str, float]:
-    """Return the log-likelihood of all test images by the protocol of the 2014 paper; the bank of z is that of FID."""
-    network, config = load_generator(generator)
-    samples = generate(network.to(device), z_bank(config, seed=seed, count=SAMPLES)).to(device)
-    validation = torch.tensor(load_images(prepared, "validation")[:VALIDATION], device=device)
-    if len(validation) < VALIDATION:
-        print(
-            f"warning: {len(validation)} validation images choose the window's width; the 2014 paper had {VALIDATION:,}"
-        )
-    test = torch.tensor(load_images(prepared, "test"), device=device)
-    found: ParzenScore = parzen(samples=samples, validation=validation, test=test)
-    print(f"log-likelihood under a Parzen window: {found.mean:.1f} ± {found.standard_error:.1f} nats")
-    return {f"parzen_{name}": value for name, value in asdict(found).items()}
 
 
 def _draw(evaluation: Path, prepared: Path, generator: Path, pixels: Tensor, neighbours: Neighbours, seed: int) -> None:
@@ -165,14 +122,20 @@ def _draw(evaluation: Path, prepared: Path, generator: Path, pixels: Tensor, nei
     (evaluation / INTERPOLATION).write_bytes(png_bytes(grid(generate(network, ways).numpy(), COLUMNS)))
 
 
-def _print_table(named: dict[str, Any], evidence: Evaluation) -> None:
-    title = f"scores against the training images, extractor {evidence.passport['extractor']['name']}"
+def _print_table(measured: Evaluation) -> None:
+    title = f"scores against the training images, extractor {measured.passport['extractor']['name']}"
     table = Table(title=title, title_justify="left")
     for name in ("score", "generated", "95 % over z", "95 % over seeds", "real"):
         table.add_column(name, justify="left" if name == "score" else "right")
-    for column in evidence.banks.columns[2:]:
-        again = f"{column}_replicas"
-        seeds = f"{named[f'{again}_low']:.3f} to {named[f'{again}_high']:.3f}" if again in named else "not measured"
-        interval_shown = f"{named[f'{column}_low']:.3f} to {named[f'{column}_high']:.3f}"
-        table.add_row(column, f"{named[column]:.3f}", interval_shown, seeds, f"{named[f'{column}_of_real']:.3f}")
-    Console(width=110).print(table)
+    for metric, score in measured.scores.items():
+        intervals = [
+            "not measured" if interval is None else f"{interval.low:.3f} to {interval.high:.3f}"
+            for interval in (score.over_banks, score.over_seeds)
+        ]
+        table.add_row(measured.public_name(metric), f"{score.over_banks.mean:.3f}", *intervals, f"{score.real:.3f}")
+    console = Console(width=110)
+    console.print(table)
+    if parzen := measured.parzen:
+        console.print(
+            f"log-likelihood under a Parzen window: {parzen['mean']:.1f} ± {parzen['standard_error']:.1f} nats"
+        )

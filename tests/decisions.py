@@ -1,7 +1,6 @@
 """Candidates as the gate, the ledger and the registry see them, made without a training."""
 
 import hashlib
-import re
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,9 @@ import pandas as pd
 from mlflow import MlflowClient
 
 from mlops.project.params import RegisterConfig
+from mlops.promotion.gate import Decision, challenge, decide
 from mlops.promotion.history import ModelId
-from mlops.scoring.evaluation import Evaluation, suffix
+from mlops.scoring.evaluation import Evaluation, summarise
 from mlops.scoring.passport import passport_sha256
 from tests.project import ROOT
 
@@ -37,23 +37,25 @@ def found(
     name: str = "the candidate",
     scores: dict[str, float] | None = None,
 ) -> Evaluation:
-    """Return what `evaluate` would have found: measurements around a FID, and scores within the bounds of `RULES`.
+    """Return an evaluation: measurements around a FID, and scores within the bounds of `RULES` but for those given.
 
-    Scores are given without their extractor's name.
+    These are `fid_to_real`, `fid_to_noise`, `near_copies` and `near_copies_of_real`.
     """
-    ending = suffix(passport) if "extractor" in passport else "_digits"
+    given = {"fid_to_real": 1.5, "fid_to_noise": 0.01, "near_copies": 0.25, "near_copies_of_real": 0.2} | (scores or {})
     rng = np.random.default_rng(int(fid * 1e6))
     rows = [(training, bank, fid + rng.normal() * 0.01) for training in range(trainings) for bank in range(6)]
-    banks = pd.DataFrame(rows, columns=["training", "bank", f"fid{ending}"]).assign(**{f"kid{ending}": 0.5})
-    good = {
-        "fid": fid,
-        "fid_to_real": 1.5,
-        "fid_to_noise": 0.01,
-        "near_copies": 0.25,
-        "near_copies_of_real": 0.2,
-    } | (scores or {})
-    named = {re.sub("^fid|^near_copies", rf"\g<0>{ending}", score): value for score, value in good.items()}
-    return Evaluation(name, named | {"passport": passport_sha256(passport)}, passport, banks)
+    banks = pd.DataFrame(rows, columns=["training", "bank", "fid"])
+    banks = banks.assign(kid=0.5, near_copies=given["near_copies"])
+    own = float(np.mean(banks.fid[:6]))
+    real = {"fid": own / given["fid_to_real"], "kid": 0.1, "near_copies": given["near_copies_of_real"]}
+    summary = summarise(banks, real, own / given["fid_to_noise"])
+    return Evaluation(name, summary, passport, banks, images=436, few_images=False)
+
+
+def decision(candidate: Evaluation, champion: Evaluation | None, rules: RegisterConfig = RULES) -> Decision:
+    """Return what the gate decides on a candidate before a champion, if there is one."""
+    met = None if champion is None else challenge(who(champion.name), champion, candidate, rules)
+    return decide(candidate, met, rules)
 
 
 def who(name: str, passport: dict[str, Any] = PASSPORT) -> ModelId:

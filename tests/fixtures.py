@@ -13,7 +13,7 @@ from mlops.project.identity import file_digest
 from mlops.project.params import Params
 
 if TYPE_CHECKING:  # MLflow, pandas and torch take seconds, so fixtures import what needs them
-    from mlops.scoring.comparison import Model
+    from mlops.cards.scored_model import ScoredModel
 
 ROOT = Path(__file__).parents[1]
 PASSPORT: dict[str, Any] = {
@@ -112,45 +112,32 @@ def registered(tmp_path_factory: pytest.TempPathFactory, tracking_uri: str) -> d
 
 
 @pytest.fixture
-def made_model(tmp_path: Path) -> "Callable[..., Model]":
+def made_model(tmp_path: Path) -> "Callable[..., ScoredModel]":
     """Return a function that makes up a scored model, whose banks of z spread by `spread` around its mean FID."""
     import pandas as pd
     from PIL import Image
 
-    from gan_core.metrics.intervals import interval
-    from mlops.project.result_files import BANKS, SCORES, save_json
-    from mlops.project.result_files import PASSPORT as PAPER
-    from mlops.scoring.comparison import PICTURES, Model
-    from mlops.scoring.evaluation import Evaluation
-    from mlops.scoring.passport import passport_sha256
+    from mlops.cards.scored_model import PICTURES, ScoredModel
+    from mlops.scoring.evaluation import Evaluation, summarise
+    from mlops.scoring.evaluation_files import write_evaluation
     from mlops.tracking.versions import TrackedModel
 
-    def made(number: int, fid: float, spread: float = 0.1, trainings: int = 1, passport: Any = None) -> Model:
-        papers = deepcopy(PASSPORT) if passport is None else passport
-        luck = np.random.default_rng(number)
+    def made(number: int, fid: float, spread: float = 0.1, trainings: int = 1, passport: Any = None) -> ScoredModel:
+        rng = np.random.default_rng(number)
         rows = [
-            {"training": training, "bank": bank, "fid_digits": fid + spread * luck.normal(), "is_digits": 7.5}
+            {"training": training, "bank": bank, "fid": fid + spread * rng.normal(), "is": 7.5}
             for training in range(trainings)
             for bank in range(8)
         ]
-        banks = pd.DataFrame(rows)
-        scores: dict[str, Any] = {"images": 436, "banks": 8, "trainings": trainings, "few_images": 0}
-        scores |= {"passport": passport_sha256(papers), "fid_digits_of_noise": 212.7251}
-        measured = {"": banks[banks.training == 0], "_replicas": banks.groupby("training").mean()}
-        for name, real in (("fid_digits", 2.0951), ("is_digits", 8.3562)):
-            for ending in ("", "_replicas") if trainings > 1 else ("",):
-                found, column = interval(list(measured[ending][name])), f"{name}{ending}"
-                scores |= {column: found.mean, f"{column}_low": found.low, f"{column}_high": found.high}
-            scores[f"{name}_of_real"] = real
+        banks, passport = pd.DataFrame(rows), deepcopy(PASSPORT) if passport is None else passport
+        scores = summarise(banks, {"fid": 2.0951, "is": 8.3562}, 212.7251)
+        evaluation = Evaluation(f"version {number}", scores, passport, banks, images=436, few_images=False)
         folder = tmp_path / f"model-{number}" / "evaluation"
         folder.mkdir(parents=True)
-        save_json(folder / SCORES, scores)
-        save_json(folder / PAPER, papers)
-        banks.to_csv(folder / BANKS, index=False)
+        write_evaluation(evaluation, folder)
         for picture in PICTURES:
             Image.new("L", (60, 30), number).save(folder / picture)
         run_id, tags = "a" * 31 + str(number), {"doctor.verdict": "healthy"}
-        tracked = TrackedModel(run_id, f"run-{number}", str(number), (), tags, {})
-        return Model(tracked, Evaluation(f"version {number}", scores, papers, banks), folder)
+        return ScoredModel(TrackedModel(run_id, f"run-{number}", str(number), (), tags, {}), evaluation, folder)
 
     return made

@@ -147,8 +147,11 @@ def test_dvc_shows_metrics_plots_and_experiments(finished: Project, experiment: 
     (shown,) = [entry for entry in json.loads(place.dvc("exp", "show", "--json")) if entry["rev"] == "workspace"]
     assert shown["data"]["params"]["params.yaml"]["data"]["train"]["steps"] == LONGER["steps"]
     metrics = json.loads(place.dvc("metrics", "diff", "--json"))
-    change = metrics["reports/evaluation/scores.json"]["fid_digits"]
-    assert change["old"] == json.loads((finished.root / "reports/evaluation/scores.json").read_text())["fid_digits"]
+    change = metrics["reports/evaluation/scores.json"]["fid_digits.mean"]
+    assert (
+        change["old"]
+        == json.loads((finished.root / "reports/evaluation/scores.json").read_text())["fid_digits"]["mean"]
+    )
     assert change["new"] != change["old"]
     place.dvc("plots", "show")
     page = (place.root / "dvc_plots" / "index.html").read_text()
@@ -199,7 +202,8 @@ def train_tiny_mnist(preset: str, place: Project) -> None:
 def test_mnist_from_a_folder(preset: str, mnist: dict[str, Project]) -> None:
     place = mnist[preset]
     scores = json.loads((place.root / "reports/evaluation/scores.json").read_text())
-    assert scores["fid_mnist_of_real"] < min(scores["fid_mnist"], scores["fid_mnist_of_noise"])
+    fid = scores["fid_mnist"]
+    assert fid["real"] < min(fid["mean"], fid["noise"])
     accuracy = json.loads((place.root / "models/extractor/metrics.json").read_text())["test_accuracy"]
     assert accuracy > 0.9
     summary = json.loads((place.root / "data/prepared/summary.json").read_text())

@@ -5,28 +5,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from mlops.cards.scored_model import PICTURES
+from mlops.cards.templates import render
 from mlops.project.prepared_data import Summary
 from mlops.project.result_files import COMPARISON
-from mlops.scoring.comparison import PICTURES, shown_interval
-from mlops.scoring.evaluation import LOWER_IS_BETTER, Evaluation, Noise, suffix
+from mlops.scoring.comparison import shown_interval
+from mlops.scoring.evaluation import LOWER_IS_BETTER, Evaluation
 
 LIMIT = 5000
 """Characters that MLflow's database has room for in a description."""
-LOAD = """import mlflow
-import pandas as pd
-
-model = mlflow.pyfunc.load_model("models:/{name}/{version}")
-png = model.predict(pd.DataFrame({{"seed": [0], "count": [1]}})).png[0]  # the bytes of a PNG file
-"""
-SHELL = """python -m commands.generate 100 generated/hundred --model models:/{name}/{version}
-mlflow models serve -m models:/{name}@champion --env-manager local -p 5001
-python -m commands.compare champion {version} --html comparison.html
-"""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """All that a card says: of a version, its data (`summary`), its training (`training.json`) and the doctor.
+    """All that a card shows: of a version, its data (`summary`), its training (`training.json`) and the doctor.
 
     `verdict` is one sentence on the version against the champion; `reason` is markdown that says more of it.
     """
@@ -37,61 +29,40 @@ class Facts:
     commit: str
     summary: Summary
     training: dict[str, Any]
-    evidence: Evaluation
+    evaluation: Evaluation
     doctor: str
     verdict: str
     reason: str
 
 
-def card(facts: Facts, picture: Callable[[str], str]) -> str:
+def card(facts: Facts, address: Callable[[str], str], *, whole: bool = True) -> str:
     """Return the card of a version, the most important first; its first line can stand alone in a list of versions.
 
     Args:
-        facts: to be said.
-        picture: returns the address of one of `PICTURES`.
+        facts: what the card shows.
+        address: returns the address of one of `PICTURES`.
+        whole: or without data, training, passport and most pictures, short enough to leave the list of versions of a
+            registered model in sight.
 
     Returns:
         Markdown.
     """
-    shown = [f"**{title}**\n\n![{title}]({picture(name)})" for name, title in PICTURES.items()]
-    passport = ["## Passport", "Scores are compared only under the same passport:", _passport(facts.evidence)]
-    return "\n\n".join([*_judgement(facts), *shown, *_use(facts), "## Trained on", _trained_on(facts), *passport])
-
-
-def model_card(facts: Facts, picture: Callable[[str], str]) -> str:
-    """Return the card of a registered model: of one version, short enough to leave its list of versions in sight.
-
-    Args:
-        facts: of the version.
-        picture: returns the address of one of `PICTURES`.
-
-    Returns:
-        Markdown.
-    """
-    rest = f"The page of version {facts.version} has the whole card: data, training, passport and more pictures."
-    return "\n\n".join([*_judgement(facts), f"![{PICTURES[COMPARISON]}]({picture(COMPARISON)})", *_use(facts), rest])
-
-
-def _judgement(facts: Facts) -> list[str]:
-    return [
-        plain(facts.verdict),
-        *_warning(facts.evidence.scores),
-        *([facts.reason] if facts.reason else []),
-        _what(facts),
-        f"**The doctor:** {plain(facts.doctor)}",
-        "## Scores",
-        _scores(facts.evidence),
-        _reading(facts.evidence),
-    ]
-
-
-def _use(facts: Facts) -> list[str]:
-    return [
-        "## Load, generate, serve, compare",
-        "Set `MLFLOW_TRACKING_URI` to the address of the MLflow that shows this card.",
-        f"```python\n{LOAD.format(name=facts.model, version=facts.version)}```",
-        f"```\n{SHELL.format(name=facts.model, version=facts.version)}```",
-    ]
+    text = render(
+        "model_card.md.jinja",
+        facts=facts,
+        evaluation=facts.evaluation,
+        summary=facts.summary,
+        parameters=facts.training["parameters"],
+        score_rows=_scores(facts.evaluation),
+        training_rows=_trained_on(facts),
+        passport_rows=_passport(facts.evaluation),
+        pictures=PICTURES if whole else {COMPARISON: PICTURES[COMPARISON]},
+        whole=whole,
+        address=address,
+        plain=plain,
+        table=table,
+    )
+    return text.strip()
 
 
 def shortened(text: str, rest: str, limit: int = LIMIT) -> str:
@@ -119,35 +90,15 @@ def plain(text: str) -> str:
     return shown.replace("](", "]\\(").replace("][", "]\\[")
 
 
-def _warning(scores: dict[str, Any]) -> list[str]:
-    if not scores["few_images"]:
-        return []
-    few = f"{scores['images']:,} images are fewer than twice the dimension of the features"
-    return [f"**WARNING, FEW IMAGES:** {few}, so FID is biased upwards and noisy."]
-
-
-def _what(facts: Facts) -> str:
-    summary, parameters = facts.summary, facts.training["parameters"]
-    network, train = parameters["network"]["family"], parameters["train"]
-    shape = f"{summary.channels} x {summary.size} x {summary.size}"
-    return (
-        f"Version {facts.version} of {plain(facts.model)} generates images of {shape} (channels, pixels) like those of "
-        f"{plain(summary.name)}: the averaged {plain(network)} generator after {train['steps']:,} steps with the "
-        f"{plain(train['loss'])} loss."
-    )
-
-
-def _scores(evidence: Evaluation) -> str:
-    ending, scores = suffix(evidence.passport), evidence.scores
-    again = scores["trainings"] > 1
-    rows = [["score", "better", "95 % over z", *(["95 % over seeds"] if again else []), "real test images"]]
-    for metric, lower in LOWER_IS_BETTER.items():
-        column = f"{metric}{ending}"
-        if column in scores:
-            noises: list[Noise] = ["sampling", "seeds"] if again else ["sampling"]
-            shown = [shown_interval(scores, column, noise) for noise in noises]
-            rows.append([plain(column), "lower" if lower else "higher", *shown, f"{scores[f'{column}_of_real']:.4g}"])
-    return table(rows)
+def _scores(evaluation: Evaluation) -> list[list[str]]:
+    replicated = evaluation.trainings > 1
+    rows = [["score", "better", "95 % over z", *(["95 % over seeds"] if replicated else []), "real test images"]]
+    for metric, score in evaluation.scores.items():
+        intervals = [score.over_banks, score.over_seeds] if replicated else [score.over_banks]
+        better = "lower" if LOWER_IS_BETTER[metric] else "higher"
+        shown = [shown_interval(interval) for interval in intervals]
+        rows.append([plain(evaluation.public_name(metric)), better, *shown, f"{score.real:.4g}"])
+    return rows
 
 
 def table(rows: list[list[str]]) -> str:
@@ -156,16 +107,7 @@ def table(rows: list[list[str]]) -> str:
     return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
 
 
-def _reading(evidence: Evaluation) -> str:
-    scores, fid = evidence.scores, f"fid{suffix(evidence.passport)}"
-    seeds = "" if scores["trainings"] > 1 else " It was trained once: what another seed would change was not measured."
-    return (
-        f"Means with intervals over {scores['banks']} banks of z of {scores['images']:,} images, against the training "
-        f"images. {plain(fid)} of uniform noise is {scores[f'{fid}_of_noise']:.4g}.{seeds}"
-    )
-
-
-def _trained_on(facts: Facts) -> str:
+def _trained_on(facts: Facts) -> list[list[str]]:
     summary, training = facts.summary, facts.training
     counts = f"{summary.train:,} for training, {summary.validation:,} for validation, {summary.test:,} for testing"
     classes = "no classes" if summary.classes is None else f"{len(summary.classes)} classes"
@@ -178,12 +120,12 @@ def _trained_on(facts: Facts) -> str:
     rows.append(["key", plain(training["key"])])
     rows.append(["commit", plain(facts.commit or "not under git")])
     rows.append(["run", plain(facts.run_id)])
-    return table(rows)
+    return rows
 
 
-def _passport(evidence: Evaluation) -> str:
-    rows = [["", ""], ["sha256", evidence.scores["passport"]]]
-    return table(rows + [[plain(name), written(value)] for name, value in evidence.passport.items()])
+def _passport(evaluation: Evaluation) -> list[list[str]]:
+    rows = [["", ""], ["sha256", evaluation.passport_sha256]]
+    return rows + [[plain(name), written(value)] for name, value in evaluation.passport.items()]
 
 
 def written(value: Any) -> str:

@@ -1,19 +1,21 @@
-"""What MLflow's pages say of a version: its card, and its comparison with the champion."""
+"""What MLflow's pages show of a version: its card, and its comparison with the champion."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from PIL import Image
 
-from mlops.cards.model_card import Facts, card, model_card, plain, shortened
+from mlops.cards.model_card import Facts, card, plain, shortened
+from mlops.cards.scored_model import PICTURES, ScoredModel
 from mlops.figures.grids import png_bytes
 from mlops.project.errors import UserError
 from mlops.project.params import RegisterConfig
 from mlops.project.prepared_data import Summary
-from mlops.scoring.comparison import PICTURES, Model, compare_models, explanation, load_model, sentences
-from mlops.scoring.evaluation import read_evaluation
+from mlops.promotion.gate import Challenge
+from mlops.scoring.comparison import Comparison, explanation, sentence, summary
+from mlops.scoring.evaluation import Evaluation
 from mlops.tracking import descriptions as pages
 from mlops.tracking import versions as registry
 from mlops.tracking.run_writer import RunWriter
@@ -23,14 +25,24 @@ PAGE_WIDTH = 900
 """Pixels: MLflow's page shows a picture as wide as it is, and a laptop's window is not wider."""
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """A sentence on a version against the champion, what explains it as markdown, and the verdict in a few words."""
+
+    sentence: str
+    reason: str
+    short: str
+
+
 def describe(
     writer: RunWriter,
     version: str,
-    reigning: str | None,
+    challenge: Challenge | None,
+    evaluation: Evaluation,
+    folder: Path,
     *,
-    summary: Summary,
+    data: Summary,
     training: dict[str, Any],
-    evaluation: Path,
     doctor: dict[str, Any],
     register: RegisterConfig,
 ) -> None:
@@ -42,70 +54,73 @@ def describe(
     Args:
         writer: of the version's run.
         version: its number.
-        reigning: the champion's number before this version could become it, if there was one.
-        summary: of the prepared data.
+        challenge: how it compares with the champion, if there was another one.
+        evaluation: of the version.
+        folder: that `evaluate` wrote, with the pictures.
+        data: summary of the prepared data.
         training: content of `training.json`.
-        evaluation: the folder that `evaluate` wrote.
         doctor: content of `diagnosis.json`.
-        register: name of the model, and how it is compared.
+        register: name of the model, and the metric that decides.
     """
     client, name = writer.client, register.model_name
-    found = registry.find_model(client, name, version)
-    model = _unaliased(Model(found, read_evaluation(f"version {version}", evaluation), evaluation))
-    against = pages.opponent(client, name, version, reigning)
-    verdict, reason, short = _judge(writer, model, against, register)
-    pages.tag_version(client, name, version, {pages.VERDICT_TAG: short})
+    record = registry.find_model(client, name, version)
+    model = ScoredModel(record, replace(evaluation, name=f"version {version}"), folder)
+    verdict = _verdict(writer, model, challenge, register)
+    pages.tag_version(client, name, version, {pages.VERDICT_TAG: verdict.short})
     facts = Facts(
         model=name,
         version=version,
         run_id=writer.id,
-        commit=found.tags.get("git.commit", ""),
-        summary=summary,
+        commit=record.tags.get("git.commit", ""),
+        summary=data,
         training=training,
-        evidence=model.evidence,
+        evaluation=model.evaluation,
         doctor=doctor["sentence"],
-        verdict=verdict,
-        reason=reason,
+        verdict=verdict.sentence,
+        reason=verdict.reason,
     )
-    _write(writer, facts, evaluation)
+    _write_cards(writer, facts, folder)
 
 
-def _unaliased(model: Model) -> Model:
-    """Return a model that is called by its number alone: aliases move, and what is written here stays."""
-    return replace(model, found=replace(model.found, aliases=()))
+def _verdict(writer: RunWriter, model: ScoredModel, challenge: Challenge | None, register: RegisterConfig) -> Verdict:
+    """Return what to write of a comparison; as a page it goes into the model's run."""
+    known = summary(model.evaluation, register.metric)
+    if challenge is None:
+        return Verdict(f"{known}; there was no champion to compare it with.", "", "no champion to compare with")
+    client, name = writer.client, register.model_name
+    scored = replace(challenge.champion, passport=model.evaluation.passport_sha256)
+    number = registry.number_of(scored, registry.versions(client, name))
+    champion = f"version {number}" if number else f"the champion with weights {challenge.champion.weights[:12]}"
+    if challenge.comparison is None:
+        short = f"not comparable with {number or champion}"
+        return Verdict(f"{known}; not compared with {champion}.", plain(challenge.reason), short)
+    comparison = challenge.comparison.renamed(champion, model.evaluation.name)
+    outcome = comparison.outcome.verdict
+    short = f"{outcome} {'from' if outcome == 'cannot tell' else 'than'} {number or champion}"
+    where = f"`{PAGE}` of the run has all scores and pictures side by side."
+    try:
+        _write_page(writer, model, comparison, name, number)
+    except UserError as error:
+        where = plain(f"There is no {PAGE}, for the pictures of {champion} are missing: {error}")
+    return Verdict(sentence(comparison), f"{plain(explanation([comparison]))} {where}", short)
 
 
-def _judge(writer: RunWriter, model: Model, against: str | None, register: RegisterConfig) -> tuple[str, str, str]:
-    """Return a sentence on the model against a version, why, and the verdict in a few words.
+def _write_page(writer: RunWriter, model: ScoredModel, comparison: Comparison, name: str, number: str | None) -> None:
+    """Write the page of a comparison into the model's run; pictures of the champion come from MLflow."""
+    from mlops.cards.comparison_page import page  # only here: without a champion nothing needs matplotlib
 
-    The whole comparison goes into the model's run.
-    """
-    known = model.summary(register.metric)
-    if against is None:
-        return f"{known}; there was no champion to compare it with.", "", "no champion to compare with"
+    if number is None:
+        raise UserError(f"it is no version of {name} in this MLflow; set MLFLOW_TRACKING_URI to the server that has it")
+    champion = replace(registry.find_model(writer.client, name, number), aliases=())
     with TemporaryDirectory() as folder:
-        try:
-            models = [_unaliased(load_model(register.model_name, against, Path(folder))), model]
-            rate = register.false_promotion_rate
-            comparison = compare_models(models, register.metric, noise=register.noise, rate=rate)
-        except UserError as error:
-            lines = [f"- {plain(line)}" if line.startswith(" ") else plain(line) for line in str(error).splitlines()]
-            return (
-                f"{known}; not compared with version {against}.",
-                "\n\n".join(lines),
-                f"not comparable with {against}",
-            )
-        from mlops.cards.comparison_page import page  # only here: without a champion nothing needs matplotlib
-
-        writer.write_file(page(comparison).encode(), PAGE)
-    (verdict,), short = sentences(comparison), comparison.outcomes[0][register.metric].verdict
-    reason = f"{plain(explanation(comparison))} `{PAGE}` of the run has all scores and pictures side by side."
-    return verdict, reason, f"{short} {'from' if short == 'cannot tell' else 'than'} {against}"
+        pictures = registry.fetch_evaluation(writer.client, champion, PICTURES, Path(folder))
+        models = [ScoredModel(champion, comparison.first, pictures), model]
+        writer.write_file(page(models, [comparison]).encode(), PAGE)
 
 
-def _write(writer: RunWriter, facts: Facts, evaluation: Path) -> None:
+def _write_cards(writer: RunWriter, facts: Facts, folder: Path) -> None:
     for picture in PICTURES:
-        writer.write_file(_narrow(evaluation / picture), f"card/{picture}")
+        writer.write_file(_narrow(folder / picture), f"card/{picture}")
     writer.write_file(card(facts, lambda picture: picture).encode(), "card/card.md")
 
     def address(picture: str) -> str:
@@ -114,7 +129,7 @@ def _write(writer: RunWriter, facts: Facts, evaluation: Path) -> None:
 
     text = shortened(card(facts, address), f"`card/card.md` of run {facts.run_id}")
     pages.describe_version(writer.client, facts.model, facts.version, text)
-    of_model = shortened(model_card(facts, address), "its page")
+    of_model = shortened(card(facts, address, whole=False), "its page")
     writer.write_file(of_model.encode(), pages.MODEL_CARD)
     if registry.champion(writer.client, facts.model) is None:
         pages.describe_model(writer.client, facts.model, of_model)

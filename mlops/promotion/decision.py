@@ -1,114 +1,148 @@
-"""From evidence to an entry of the ledger, and back: the gate remembers what it saw, so it needs no MLflow."""
+"""From an evaluation to an entry of the ledger, and back: the ledger keeps what the gate compares, without MLflow."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pandas as pd
 
 from mlops.project.params import RegisterConfig
-from mlops.promotion.gate import Decision, bounds, decide
-from mlops.promotion.history import Entry, ModelId, replay
+from mlops.promotion.gate import Challenge, Decision, bounds, challenge, decide
+from mlops.promotion.history import Entry, ModelId, opponent, replay
 from mlops.promotion.ledger import LEDGER, Ledger
-from mlops.scoring.evaluation import Evaluation, suffix
+from mlops.scoring.comparison import Comparison
+from mlops.scoring.evaluation import Evaluation
+from mlops.scoring.evaluation_files import parse_evaluation, public_banks, scores_json
+from mlops.scoring.passport import differences
 
-TESTED = ("fid", "kid")
-"""Metrics that `register.metric` may name; their measurements are kept, whichever was tested."""
+
+@dataclass(frozen=True)
+class Judgement:
+    """What was decided on a candidate, now or before, why, and how it compares with the champion, if there is one."""
+
+    action: str
+    reason: str
+    challenge: Challenge | None
 
 
-def judge(ledger: Ledger, who: ModelId, evidence: Evaluation, config: RegisterConfig, commit: str) -> tuple[str, str]:
+def judge(ledger: Ledger, model_id: ModelId, evaluation: Evaluation, config: RegisterConfig, commit: str) -> Judgement:
     """Decide on a candidate, once: the same candidate before the same champion under the same rules changes nothing.
 
     A champion scored under another passport, or on more trainings, stays champion, and later candidates are compared
     with its new scores. A former champion returns by hand only, or each run of the pipeline would undo a rollback.
 
     Args:
-        ledger: held; it gets an entry if something was decided.
-        who: the candidate.
-        evidence: its scores.
+        ledger: locked; it gets an entry if something was decided.
+        model_id: of the candidate.
+        evaluation: of the candidate.
         config: the rules, and the name of the registered model.
-        commit: of the code, for who wants to score the candidate again.
+        commit: of the code, with which the candidate can be scored again.
 
     Returns:
-        What was decided on the candidate, now or before, and the reason.
+        The decision and the comparison.
     """
     name, state = config.model_name, replay(ledger.entries, config.model_name)
-    mine = [entry for entry in ledger.entries if entry.model == name and entry.candidate.weights == who.weights]
-    if who.weights in {past.weights for past in state.former}:
+    met = _challenge(ledger.entries, model_id, evaluation, config)
+    mine = [entry for entry in ledger.entries if entry.model == name and entry.candidate.weights == model_id.weights]
+    if model_id.weights in {former.weights for former in state.former}:
         command = "python -m commands.promote rollback VERSION"
-        return "former champion", f"it was champion and was replaced; only a person brings it back: {command}"
-    if state.champion is not None and state.champion.weights == who.weights:
-        if not any(entry.candidate.passport == who.passport and _covers(entry, evidence) for entry in mine):
-            reason = (
-                "the champion has other scores now (passport, or trainings), with which later candidates are compared"
-            )
-            evidence_now = record(evidence, Decision("refused", reason, bounds(evidence, config)), config, commit)
-            ledger.append("scored again", name, who, reason, evidence_now)
-            return "scored again", reason
-        return mine[-1].action, mine[-1].reason
+        reason = f"it was champion and was replaced; only a person brings it back: {command}"
+        return Judgement("former champion", reason, met)
+    if state.champion is not None and state.champion.weights == model_id.weights:
+        if any(entry.candidate.passport == model_id.passport and _covers(entry, evaluation) for entry in mine):
+            return Judgement(mine[-1].action, mine[-1].reason, met)
+        reason = _scored_again(recall(ledger.entries, name, model_id, model_id.passport), evaluation)
+        decision = Decision("refused", reason, bounds(evaluation, config))
+        ledger.append("scored again", name, model_id, reason, record(evaluation, decision, config, commit))
+        return Judgement("scored again", reason, met)
     for entry in reversed(mine):
-        if _covers(entry, evidence) and _same_case(entry, who, ledger.entries, config):
-            return entry.action, entry.reason
-    decision = _decide(ledger.entries, state.champion, who, evidence, config)
-    ledger.append(decision.action, name, who, decision.reason, record(evidence, decision, config, commit))
-    return decision.action, decision.reason
+        if _covers(entry, evaluation) and _same_case(entry, model_id, ledger.entries, config):
+            return Judgement(entry.action, entry.reason, met)
+    decision = decide(evaluation, met, config)
+    ledger.append(decision.action, name, model_id, decision.reason, record(evaluation, decision, config, commit))
+    return Judgement(decision.action, decision.reason, met)
 
 
-def _covers(entry: Entry, evidence: Evaluation) -> bool:
-    """Return whether a decision knew as many trainings as were scored now: more of them change no passport."""
+def _challenge(
+    entries: Sequence[Entry], model_id: ModelId, evaluation: Evaluation, config: RegisterConfig
+) -> Challenge | None:
+    """Return how a candidate compares with the champion, whose scores come from the ledger."""
+    champion = opponent(entries, config.model_name, model_id)
+    if champion is None:
+        return None
+    scored = recall(entries, config.model_name, champion, model_id.passport)
+    if scored is None:
+        reason = "the ledger has no scores of the champion to compare with; score it (dvc repro) or promote by hand"
+        return Challenge(champion, None, reason)
+    return challenge(champion, scored, evaluation, config)
+
+
+def _scored_again(before: Evaluation | None, now: Evaluation) -> str:
+    """Return why a champion gets an entry with new scores."""
+    if before is None:
+        why = "the ledger had no scores of it"
+    elif differing := differences(before.passport, now.passport):
+        why = f"its passport changed (value before first): {'; '.join(differing)}"
+    else:
+        why = f"{now.trainings} trainings are scored, {before.trainings} were"
+    return f"the champion stays champion and has new scores, with which later candidates are compared: {why}"
+
+
+def _covers(entry: Entry, evaluation: Evaluation) -> bool:
+    """Return whether a decision rests on as many trainings as are scored now: more of them change no passport."""
     banks = entry.evidence["banks"] if entry.evidence else {}
-    return any(len(trainings) >= evidence.banks.training.nunique() for trainings in banks.values())
+    return any(len(trainings) >= evaluation.trainings for trainings in banks.values())
 
 
-def _same_case(entry: Entry, who: ModelId, entries: Sequence[Entry], config: RegisterConfig) -> bool:
+def _same_case(entry: Entry, model_id: ModelId, entries: Sequence[Entry], config: RegisterConfig) -> bool:
     """Return whether a decision would be made again: on these scores, under these rules, before this champion."""
     champion = replay(entries, config.model_name).champion
     again = {later.candidate.weights for later in entries[entry.number :] if later.action == "scored again"}
     if entry.evidence is None or (champion and champion.weights in again):
         return False
     case = (entry.candidate.passport, entry.evidence["register"], entry.champion_before)
-    return case == (who.passport, asdict(config), champion)
+    return case == (model_id.passport, asdict(config), champion)
 
 
-def _decide(
-    entries: Sequence[Entry], champion: ModelId | None, who: ModelId, evidence: Evaluation, config: RegisterConfig
-) -> Decision:
-    known = recall(entries, config.model_name, champion, who.passport) if champion else None
-    if champion and known is None:
-        reason = "the ledger has no scores of the champion to compare with; score it (dvc repro) or promote by hand"
-        return Decision("refused", reason, bounds(evidence, config))
-    return decide(evidence, known, config)
-
-
-def record(evidence: Evaluation, decision: Decision, config: RegisterConfig, commit: str) -> dict[str, Any]:
+def record(evaluation: Evaluation, decision: Decision, config: RegisterConfig, commit: str) -> dict[str, Any]:
     """Return the numbers that a decision rests on, as JSON, with all that a later decision needs."""
-    columns = [f"{metric}{suffix(evidence.passport)}" for metric in TESTED]
-    trainings = evidence.banks.groupby("training", sort=False)
+    banks = public_banks(evaluation)
+    trainings = banks.groupby("training", sort=False)
     return {
         "bounds": [asdict(bound) for bound in decision.bounds],
-        "test": asdict(decision.comparison) if decision.comparison else None,
+        "test": _test(decision.comparison) if decision.comparison else None,
         "register": asdict(config),
         "commit": commit,
-        "scores": evidence.scores,
-        "banks": {column: [list(map(float, values)) for _, values in trainings[column]] for column in columns},
-        "passport": evidence.passport,
+        "scores": scores_json(evaluation),
+        "banks": {name: [list(map(float, values)) for _, values in trainings[name]] for name in banks.columns[2:]},
+        "passport": evaluation.passport,
     }
 
 
-def recall(entries: Sequence[Entry], model: str, who: ModelId, passport: str) -> Evaluation | None:
-    """Return the scores of a model from the ledger.
+def _test(comparison: Comparison) -> dict[str, Any]:
+    means = {
+        role: asdict(interval)
+        for role, model in (("champion", comparison.first), ("candidate", comparison.other))
+        if (interval := model.scores[comparison.metric].interval(comparison.noise))
+    }
+    rules = {"metric": comparison.first.public_name(comparison.metric), "noise": comparison.noise}
+    return rules | {"rate": comparison.rate} | asdict(comparison.outcome) | means
+
+
+def recall(entries: Sequence[Entry], model: str, model_id: ModelId, passport: str) -> Evaluation | None:
+    """Return the evaluation of a model from the ledger.
 
     Args:
-        entries: of the ledger.
+        entries: of the ledger; those of before have the banks of FID and KID alone.
         model: name of the registered model.
-        who: whose scores.
+        model_id: of the model whose scores are wanted.
         passport: sha256 of the passport that is wanted.
 
     Returns:
-        The newest scores under that passport, else the newest under another, else None.
+        The newest under that passport, else the newest under another, else None.
     """
-    found = [entry for entry in entries if entry.model == model and entry.candidate.weights == who.weights]
-    kept = sorted((entry for entry in found if entry.evidence), key=lambda entry: entry.candidate.passport == passport)
+    about = [entry for entry in entries if entry.model == model and entry.candidate.weights == model_id.weights]
+    kept = sorted((entry for entry in about if entry.evidence), key=lambda entry: entry.candidate.passport == passport)
     if not kept or not (evidence := kept[-1].evidence):
         return None
     shape = next(iter(evidence["banks"].values()))
@@ -117,4 +151,4 @@ def recall(entries: Sequence[Entry], model: str, who: ModelId, passport: str) ->
     for column, trainings in evidence["banks"].items():
         banks[column] = [value for values in trainings for value in values]
     name = f"the champion (decision {kept[-1].number} of {LEDGER}, commit {evidence['commit'][:12] or 'unknown'})"
-    return Evaluation(name, evidence["scores"], evidence["passport"], banks)
+    return parse_evaluation(name, evidence["scores"], evidence["passport"], banks)

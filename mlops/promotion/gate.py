@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from gan_core.metrics.intervals import Interval, Verdict, interval
 from mlops.project.errors import UserError
 from mlops.project.params import RegisterConfig
-from mlops.scoring.evaluation import Evaluation, Noise, compare, suffix
+from mlops.promotion.history import ModelId
+from mlops.scoring.comparison import Comparison, compare, sentence
+from mlops.scoring.evaluation import Evaluation, Score
 from mlops.scoring.passport import PassportError, differences
 
 
@@ -22,21 +23,17 @@ class Bound:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """The test against the champion, and both means."""
+class Challenge:
+    """A champion, and how a candidate compares with it or, if it cannot be compared, the reason."""
 
-    metric: str
-    noise: Noise
-    rate: float
-    verdict: Verdict
-    p_value: float
-    champion: Interval
-    candidate: Interval
+    champion: ModelId
+    comparison: Comparison | None
+    reason: str = ""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether a candidate becomes champion, and why."""
+    """Whether a candidate becomes champion, and why; `comparison` is the test, if the decision rests on it."""
 
     action: Literal["promoted", "refused"]
     reason: str
@@ -46,12 +43,12 @@ class Decision:
 
 def bounds(candidate: Evaluation, config: RegisterConfig) -> tuple[Bound, ...]:
     """Return the absolute bounds: FID relative to real images and to noise, and near-copies beyond real ones."""
-    ending = suffix(candidate.passport)
-    excess = _score(candidate, f"near_copies{ending}") - _score(candidate, f"near_copies{ending}_of_real")
+    ratios, copies = _score(candidate, "fid").ratios(), _score(candidate, "near_copies")
+    fid, near_copies = (candidate.public_name(metric) for metric in ("fid", "near_copies"))
     values = {
-        "max_fid_ratio_to_real": (f"fid{ending}_to_real", _score(candidate, f"fid{ending}_to_real")),
-        "max_fid_ratio_to_noise": (f"fid{ending}_to_noise", _score(candidate, f"fid{ending}_to_noise")),
-        "max_excess_near_copies": (f"near_copies{ending} less that of real images", excess),
+        "max_fid_ratio_to_real": (f"{fid}_to_real", ratios["to_real"]),
+        "max_fid_ratio_to_noise": (f"{fid}_to_noise", ratios["to_noise"]),
+        "max_excess_near_copies": (f"{near_copies} less that of real images", copies.over_banks.mean - copies.real),
     }
     return tuple(
         Bound(name, score, value, getattr(config, name), bool(value <= getattr(config, name)))
@@ -59,69 +56,65 @@ def bounds(candidate: Evaluation, config: RegisterConfig) -> tuple[Bound, ...]:
     )
 
 
-def _score(evidence: Evaluation, name: str) -> float:
-    if name not in evidence.scores:
-        raise UserError(f"{evidence.name} has no score {name}, so it cannot be judged; measure it: dvc repro evaluate")
-    return float(evidence.scores[name])
+def _score(evaluation: Evaluation, metric: str) -> Score:
+    if metric not in evaluation.scores:
+        missing = evaluation.public_name(metric)
+        raise UserError(f"{evaluation.name} has no score {missing}, so it cannot be judged; run dvc repro evaluate")
+    return evaluation.scores[metric]
 
 
-def decide(candidate: Evaluation, champion: Evaluation | None, config: RegisterConfig) -> Decision:
+def challenge(champion: ModelId, scored: Evaluation, candidate: Evaluation, config: RegisterConfig) -> Challenge:
+    """Return how a candidate compares with the champion; scores under different passports are not compared.
+
+    Args:
+        champion: the model.
+        scored: its evaluation.
+        candidate: the other evaluation.
+        config: the metric, the noise and the rate of the test.
+
+    Returns:
+        The comparison or, if there can be none, the reason: it lists what differs.
+    """
+    try:
+        rules = config.metric, config.noise, config.false_promotion_rate
+        return Challenge(champion, compare(scored, candidate, *rules))
+    except PassportError:
+        differing = "; ".join(differences(scored.passport, candidate.passport))
+        reason = (
+            f"scored under another passport than {scored.name} (its value first): {differing}. Score {scored.name} "
+            "under the new one: dvc repro with its own data, network and train sections; or promote by hand"
+        )
+        return Challenge(champion, None, reason)
+    except UserError as error:
+        return Challenge(champion, None, str(error))
+
+
+def decide(candidate: Evaluation, challenge: Challenge | None, config: RegisterConfig) -> Decision:
     """Return whether a candidate becomes champion.
 
     Args:
-        candidate: what `evaluate` found about it.
-        champion: what it found about the champion; None where there is none.
-        config: the bounds, and what the test may cost.
+        candidate: what `evaluate` measured of it.
+        challenge: the candidate compared with the champion; None if there is no champion.
+        config: the bounds.
 
     Returns:
         `promoted` if all bounds hold and the candidate is better than the champion, if there is one; else `refused`.
-        Scores under another passport are not compared: the reason lists what differs.
 
     Raises:
         UserError: a score that is bounded was not measured.
     """
-    found = bounds(candidate, config)
+    limits = bounds(candidate, config)
     broken = [
         f"{bound.score} is {bound.value:.4g}, above {bound.limit:g} (register.{bound.name})"
-        for bound in found
+        for bound in limits
         if not bound.holds
     ]
     if broken:
-        return Decision("refused", "; ".join(broken), found)
-    if champion is None:
-        return Decision("promoted", "all bounds hold and there was no champion", found)
-    try:
-        comparison = _compared(champion, candidate, config)
-    except PassportError:
-        differing = "; ".join(differences(champion.passport, candidate.passport))
-        reason = (
-            f"scored under another passport than {champion.name} (its value first): {differing}. Score {champion.name} "
-            "under the new one: dvc repro with its own data, network and train sections; or promote by hand"
-        )
-        return Decision("refused", reason, found)
-    except UserError as error:
-        return Decision("refused", str(error), found)
-    action: Literal["promoted", "refused"] = "promoted" if comparison.verdict == "better" else "refused"
-    return Decision(action, _sentence(comparison, champion.name), found, comparison)
-
-
-def _compared(champion: Evaluation, candidate: Evaluation, config: RegisterConfig) -> Comparison:
-    rate = config.false_promotion_rate
-    outcome = compare(champion, candidate, config.metric, noise=config.noise, rate=rate)
-    means = (interval(model.values(config.metric, config.noise)) for model in (champion, candidate))
-    name = f"{config.metric}{suffix(candidate.passport)}"
-    return Comparison(name, config.noise, rate, outcome.verdict, outcome.p_value, *means)
-
-
-def _sentence(found: Comparison, champion: str) -> str:
-    words = {
-        "better": f"better than {champion}",
-        "worse": f"worse than {champion}",
-        "cannot tell": f"not better than {champion} by more than luck",
-    }
-    new, old = (f"{mean.mean:.4g} ({mean.low:.4g} to {mean.high:.4g})" for mean in (found.candidate, found.champion))
-    luck = "of z" if found.noise == "sampling" else "of seeds"
-    return (
-        f"{words[found.verdict]}: {found.metric} {new} against {old}, p = {found.p_value:.2g} for a rate of "
-        f"{found.rate:g} (luck {luck})"
-    )
+        return Decision("refused", "; ".join(broken), limits)
+    if challenge is None:
+        return Decision("promoted", "all bounds hold and there was no champion", limits)
+    if challenge.comparison is None:
+        return Decision("refused", challenge.reason, limits)
+    better = challenge.comparison.outcome.verdict == "better"
+    action: Literal["promoted", "refused"] = "promoted" if better else "refused"
+    return Decision(action, sentence(challenge.comparison), limits, challenge.comparison)

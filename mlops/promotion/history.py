@@ -1,6 +1,6 @@
 """Decisions on who is champion, and the state of the registry to which they lead."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -39,7 +39,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class State:
-    """Who is what after all decisions on a model.
+    """The roles of models after all decisions.
 
     `previous` is the champion that a rollback returns to; `challenger` is the newest candidate within the bounds that
     was never champion; `former` are all past champions, the latest first, each once.
@@ -51,7 +51,7 @@ class State:
     former: tuple[ModelId, ...]
 
 
-def replay(entries: Iterable[Entry], model: str) -> State:
+def replay(entries: Sequence[Entry], model: str) -> State:
     """Return the state to which decisions lead from an empty registry.
 
     Args:
@@ -61,35 +61,56 @@ def replay(entries: Iterable[Entry], model: str) -> State:
     Returns:
         Its state.
     """
-    succession: list[ModelId] = []
+    line: list[ModelId] = []
     former: dict[str, ModelId] = {}
     within: dict[str, ModelId] = {}
     for entry in entries:
         if entry.model != model:
             continue
-        who = entry.candidate
+        candidate = entry.candidate
         if entry.action in MAKE_CHAMPION:
-            for past in succession[-1:]:
+            for past in line[-1:]:
                 former = {past.weights: past} | {key: value for key, value in former.items() if key != past.weights}
-            succession = _succeed(succession, who, back=entry.action == "rolled back")
-            former.pop(who.weights, None)
+            line = _succeed(line, candidate, back=entry.action == "rolled back")
+            former.pop(candidate.weights, None)
         if entry.evidence is not None:
-            within.pop(who.weights, None)
-            within |= {who.weights: who} if all(bound["holds"] for bound in entry.evidence["bounds"]) else {}
-    previous, champion = [None, None, *succession][-2:]
+            within.pop(candidate.weights, None)
+            within |= (
+                {candidate.weights: candidate} if all(bound["holds"] for bound in entry.evidence["bounds"]) else {}
+            )
+    previous, champion = [None, None, *line][-2:]
     known = former.keys() | {champion.weights if champion else None}
-    challengers = [who for weights, who in within.items() if weights not in known]
+    challengers = [model_id for weights, model_id in within.items() if weights not in known]
     return State(champion, previous, challengers[-1] if challengers else None, tuple(former.values()))
 
 
-def _succeed(succession: list[ModelId], who: ModelId, *, back: bool) -> list[ModelId]:
-    """Return the line of champions with a new one; a rollback forgets those after the one that it returns to."""
-    places = [place for place, past in enumerate(succession[:-1]) if back and past.weights == who.weights]
-    return [*(succession[: places[-1]] if places else succession), who]
+def _succeed(line: list[ModelId], model_id: ModelId, *, back: bool) -> list[ModelId]:
+    """Return the line of champions with a new one; a rollback drops those after the one that it returns to."""
+    places = [place for place, past in enumerate(line[:-1]) if back and past.weights == model_id.weights]
+    return [*(line[: places[-1]] if places else line), model_id]
 
 
-def said_of(weights: str | None, passport: str | None, entries: Iterable[Entry], model: str) -> dict[str, str]:
-    """Return the tags by which a version of a model says its role and what was decided on it.
+def opponent(entries: Sequence[Entry], model: str, model_id: ModelId) -> ModelId | None:
+    """Return the champion with which a model is compared: for the champion itself, the one that it met before.
+
+    Args:
+        entries: in their order, of any models.
+        model: name of the registered model.
+        model_id: of the model.
+
+    Returns:
+        None if there is no other champion, or was none when the gate decided on the model.
+    """
+    champion = replay(entries, model).champion
+    if champion is None or champion.weights != model_id.weights:
+        return champion
+    decided = [entry for entry in entries if entry.model == model and entry.candidate.weights == model_id.weights]
+    met = [entry.champion_before for entry in decided if entry.evidence and entry.champion_before]
+    return next((past for past in reversed(met) if past.weights != model_id.weights), None)
+
+
+def version_tags(weights: str | None, passport: str | None, entries: Sequence[Entry], model: str) -> dict[str, str]:
+    """Return the tags by which a version of a model shows its role and what was decided on it.
 
     Args:
         weights: sha256 of the version's weights, which its role is about.
@@ -98,7 +119,7 @@ def said_of(weights: str | None, passport: str | None, entries: Iterable[Entry],
         model: name of the registered model.
 
     Returns:
-        The tags; none for a version that the ledger does not know.
+        The tags; none for a version that is not in the ledger.
     """
     about = [entry for entry in entries if entry.model == model]
     mine = [entry for entry in about if (entry.candidate.weights, entry.candidate.passport) == (weights, passport)]

@@ -1,19 +1,17 @@
-"""What `evaluate` found about one generator, and the one door through which two are compared."""
+"""What `evaluate` measures of a generator: scores with intervals, their passport, and the measurements behind them."""
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 
-from gan_core.metrics.intervals import Interval, Verdict, interval, p_value, verdict
+from gan_core.metrics.intervals import Interval, interval
 from mlops.project.errors import UserError
-from mlops.project.result_files import BANKS, PASSPORT, SCORES, load_json
-from mlops.scoring.passport import passport_sha256, require_same
+from mlops.scoring.passport import passport_sha256
 
 Noise = Literal["sampling", "seeds"]
-"""Whose luck a comparison looks through: that of z, for two generators; that of seeds, for two ways to train."""
+"""Whose noise a comparison accounts for: of the sampled z, for two generators; of seeds, for two ways to train."""
 
 LOWER_IS_BETTER = {
     "fid": True,
@@ -31,105 +29,120 @@ RANGE = {"fid": (0.0, math.inf), "kid": (-math.inf, math.inf), "is": (1.0, math.
 """Of a metric; that of a share is [0, 1]."""
 
 
-def suffix(passport: dict[str, Any]) -> str:
-    """Return what follows a metric's name under the extractor of a passport: `_digits`, or nothing for Inception."""
-    extractor = passport["extractor"]
-    return "" if extractor["kind"] == "inception-v3" else f"_{extractor['name']}"
+@dataclass(frozen=True)
+class Score:
+    """A metric of generated images: over banks of z and, if there are replicas, over trainings that differ in seed.
+
+    Beside it stands the metric of as many `real` test images and, for FID, of uniform `noise`.
+    """
+
+    over_banks: Interval
+    real: float
+    over_seeds: Interval | None = None
+    noise: float | None = None
+
+    def interval(self, noise: Noise) -> Interval | None:
+        """Return mean and 95 % interval under a kind of noise; None if it was not measured."""
+        return self.over_banks if noise == "sampling" else self.over_seeds
+
+    def ratios(self) -> dict[str, float]:
+        """Return the mean relative to real images and to noise, if noise was measured."""
+        mean = self.over_banks.mean
+        return {} if self.noise is None else {"to_real": mean / self.real, "to_noise": mean / self.noise}
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores, what they depend on, and the measurements that they summarise.
+    """Scores by metric, what they depend on, and the measurements that they summarise.
 
-    `name` is how errors call the model. `banks` has the columns `training` (0 is the model's own, the others differ
-    from it in their seed alone) and `bank` (of z), one for each metric, and a row for each training and bank.
+    `name` is how messages call the model. `banks` has the columns `training` (0 is the model's own, the others differ
+    from it in their seed alone) and `bank` (of z), one for each metric, and a row for each training and bank; each row
+    is of `images` images. `parzen` is the log-likelihood of the 2014 paper, if it was asked for.
     """
 
     name: str
-    scores: dict[str, Any]
+    scores: dict[str, Score]
     passport: dict[str, Any]
     banks: pd.DataFrame
+    images: int
+    few_images: bool
+    parzen: dict[str, float] | None = None
+
+    @property
+    def passport_sha256(self) -> str:
+        """The sha256 of the passport."""
+        return passport_sha256(self.passport)
+
+    @property
+    def trainings(self) -> int:
+        """The number of trainings that were measured, the model's own included."""
+        return int(self.banks.training.nunique())
+
+    @property
+    def banks_each(self) -> int:
+        """The number of banks of z of each training."""
+        return int(self.banks.bank.nunique())
+
+    def public_name(self, metric: str) -> str:
+        """Return what files, pages and MLflow call a metric: with its extractor's name."""
+        return f"{metric}{suffix(self.passport)}"
 
     def values(self, metric: str, noise: Noise) -> list[float]:
         """Return independent measurements of a metric.
 
         Args:
             metric: of `LOWER_IS_BETTER`.
-            noise: 'resampling' gives one value a bank of z, 'retraining' one a training, its mean over the banks.
+            noise: 'sampling' gives one value a bank of z, 'seeds' one a training, its mean over the banks.
 
         Returns:
             At least two values.
 
         Raises:
-            UserError: nothing was trained again.
+            UserError: there is one training only.
         """
-        column = f"{metric}{suffix(self.passport)}"
-        if noise == "sampling":
-            own = self.banks[self.banks.training == self.banks.training.iloc[0]]
-            return [float(value) for value in own[column]]
-        means = self.banks.groupby("training", sort=False)[column].mean()
-        if len(means) < 2:
+        if noise == "seeds" and self.trainings < 2:
             raise UserError(
-                f"{self.name} was trained once, so nobody knows how much another seed changes it; set replicate.seeds in "
-                "params.yaml to 4 or more and run dvc repro, or compare with the noise of resampling"
+                f"{self.name} was trained once, so its seed-to-seed variance is unknown; set replicate.seeds in "
+                "params.yaml to 4 or more and run dvc repro, or compare with the noise of sampling"
             )
-        return [float(value) for value in means]
-
-    def interval(self, metric: str, noise: Noise) -> Interval:
-        """Return the mean of a metric's `values`, and its interval within what the metric can be."""
-        found, (lowest, highest) = interval(self.values(metric, noise)), RANGE.get(metric, (0.0, 1.0))
-        return Interval(found.mean, max(found.low, lowest), min(found.high, highest))
+        return _values(self.banks, metric, noise)
 
 
-def read_evaluation(name: str, evaluation: Path) -> Evaluation:
-    """Return what `evaluate` wrote into a folder.
+def suffix(passport: dict[str, Any]) -> str:
+    """Return what follows a metric's name under the extractor of a passport: `_digits`, or nothing for Inception."""
+    extractor = passport["extractor"]
+    return "" if extractor["kind"] == "inception-v3" else f"_{extractor['name']}"
+
+
+def _values(banks: pd.DataFrame, metric: str, noise: Noise) -> list[float]:
+    own = banks[banks.training == banks.training.iloc[0]][metric]
+    means = banks.groupby("training", sort=False)[metric].mean()
+    return [float(value) for value in (own if noise == "sampling" else means)]
+
+
+def summarise(banks: pd.DataFrame, real: dict[str, float], noise_fid: float) -> dict[str, Score]:
+    """Return the score of every metric.
 
     Args:
-        name: how errors call the model.
-        evaluation: the folder.
+        banks: as `Evaluation` has them; at least two of each training.
+        real: each metric of real test images.
+        noise_fid: FID of uniform noise.
 
     Returns:
-        The evidence.
-
-    Raises:
-        UserError: the passport is not the one that the scores name.
+        Means with intervals within what each metric can be.
     """
-    banks = pd.read_csv(evaluation / BANKS)
-    scores, passport = load_json(evaluation / SCORES), load_json(evaluation / PASSPORT)
-    if scores["passport"] != passport_sha256(passport):
-        raise UserError(
-            f"{evaluation / PASSPORT} is not the passport of {SCORES} beside it: one of them was changed; restore "
-            f"both: dvc checkout --force {evaluation}"
+
+    def within(metric: str, noise: Noise) -> Interval:
+        measured, (lowest, highest) = interval(_values(banks, metric, noise)), RANGE.get(metric, (0.0, 1.0))
+        return Interval(measured.mean, max(measured.low, lowest), min(measured.high, highest))
+
+    replicated = banks.training.nunique() > 1
+    return {
+        metric: Score(
+            over_banks=within(metric, "sampling"),
+            real=value,
+            over_seeds=within(metric, "seeds") if replicated else None,
+            noise=noise_fid if metric == "fid" else None,
         )
-    return Evaluation(name, scores, passport, banks)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a challenger compares with a champion in one metric, and the p-value of 'better'."""
-
-    verdict: Verdict
-    p_value: float
-
-
-def compare(champion: Evaluation, challenger: Evaluation, metric: str, *, noise: Noise, rate: float) -> Outcome:
-    """Return how the challenger compares with the champion.
-
-    Args:
-        champion: the first model.
-        challenger: the second.
-        metric: of `LOWER_IS_BETTER`.
-        noise: what could have made the difference by luck.
-        rate: how often equal models may be called better, and how often worse.
-
-    Returns:
-        The verdict on the challenger.
-
-    Raises:
-        PassportError: the two were scored under different passports.
-        UserError: the noise of retraining is asked for where one of them was trained once.
-    """
-    require_same(champion.passport, challenger.passport, (champion.name, challenger.name))
-    values = [model.values(metric, noise) for model in (champion, challenger)]
-    lower = LOWER_IS_BETTER[metric]
-    return Outcome(verdict(*values, lower_is_better=lower, rate=rate), p_value(*values, lower_is_better=lower))
+        for metric, value in real.items()
+    }

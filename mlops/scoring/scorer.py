@@ -6,6 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from gan_core.config import ComputeConfig
@@ -14,6 +15,7 @@ from gan_core.generation.generator_file import load_generator
 from gan_core.generation.latents import z_bank
 from gan_core.metrics.features import Features, extract
 from gan_core.metrics.neighbours import COPY_NEIGHBOURS, COPY_RATIO, LOST_CLASS, NEIGHBOURHOOD, Neighbours
+from gan_core.metrics.parzen import SAMPLES, VALIDATION, ParzenScore, parzen
 from gan_core.metrics.scores import Settings, fid, scores, uniform_noise
 from gan_core.runtime.device import configure_torch, pick_device
 from gan_core.runtime.distributed import rank, world_size
@@ -22,7 +24,7 @@ from mlops.project.code_digest import code_sha256
 from mlops.project.errors import UserError
 from mlops.project.identity import dvc_md5
 from mlops.project.params import EvaluateConfig
-from mlops.project.prepared_data import load_summary
+from mlops.project.prepared_data import load_images, load_summary
 from mlops.scoring.extractor_files import describe_extractor, load_extractor, load_real
 
 LIBRARIES = ("torch", "torch-fidelity", "numpy", "scipy")
@@ -36,7 +38,7 @@ class Scorer:
 
     def __init__(self, prepared: Path, extractor: Path, compute: ComputeConfig, config: EvaluateConfig) -> None:
         configure_torch(compute)
-        self.device, self.config = pick_device(compute), config
+        self.device, self.config, self.prepared = pick_device(compute), config, prepared
         self.extractor, self.description = load_extractor(extractor, self.device), describe_extractor(extractor)
         self.reference, self._real = load_real(prepared, extractor, self.device)
         self.summary, self._data = load_summary(prepared), {"data_md5": dvc_md5(prepared), "threads": compute.threads}
@@ -75,7 +77,7 @@ class Scorer:
     def own_banks(self) -> list[int]:
         """Return the banks of z that this rank scores: all ranks together every bank, and each as many as the others.
 
-        So where ranks do not divide the banks, some score one that another scores too, in time that they have.
+        If the ranks do not divide the banks, some are scored twice, in time in which these ranks would wait.
         """
         each = -(-self.config.banks // world_size())
         return [(rank() + index * world_size()) % self.config.banks for index in range(each)]
@@ -87,7 +89,7 @@ class Scorer:
             generator: safetensors.
 
         Yields:
-            For each bank its number, the scores, the images (N, C, H, W) uint8, and the training images nearest to
+            For each bank its number, every metric, the images (N, C, H, W) uint8, and the training images nearest to
             them.
         """
         network, config = load_generator(generator)
@@ -95,8 +97,22 @@ class Scorer:
         for bank in self.own_banks():
             z = z_bank(config, seed=self.config.seed, count=self.count, first=bank * self.count)
             pixels = generate(network, z)
-            found, neighbours = scores(self.features(pixels), self.reference, self.settings)
-            yield bank, found, pixels, neighbours
+            measured, neighbours = scores(self.features(pixels), self.reference, self.settings)
+            yield bank, measured, pixels, neighbours
+
+    def parzen(self, generator: Path) -> ParzenScore:
+        """Return the log-likelihood of all test images by the 2014 paper's protocol, on the z of the first banks."""
+        network, config = load_generator(generator)
+        z = z_bank(config, seed=self.config.seed, count=SAMPLES)
+        samples = generate(network.to(self.device), z).to(self.device)
+        validation = torch.tensor(load_images(self.prepared, "validation")[:VALIDATION], device=self.device)
+        if len(validation) < VALIDATION:
+            print(
+                f"warning: {len(validation)} validation images choose the width of the Parzen window; the 2014 paper "
+                f"had {VALIDATION:,}"
+            )
+        test = torch.tensor(load_images(self.prepared, "test"), device=self.device)
+        return parzen(samples=samples, validation=validation, test=test)
 
     def features(self, pixels: Tensor) -> Features:
         """Return the features of images (N, C, H, W) uint8."""

@@ -3,7 +3,7 @@
 from mlflow import MlflowClient
 
 from mlops.project.errors import UserError
-from mlops.promotion.history import State, replay, said_of
+from mlops.promotion.history import State, replay, version_tags
 from mlops.promotion.ledger import LEDGER, Ledger
 from mlops.tracking.versions import CHAMPION, PASSPORT_TAG, WEIGHTS_TAG, number_of, versions
 
@@ -28,7 +28,7 @@ def sync_aliases(client: MlflowClient, name: str, ledger: Ledger) -> list[str]:
     present = {alias: str(number) for alias, number in models[0].aliases.items()}
     moved = _move_aliases(client, name, present, state, tags)
     for number, old in tags.items():
-        new = said_of(old.get(WEIGHTS_TAG), old.get(PASSPORT_TAG), ledger.entries, name)
+        new = version_tags(old.get(WEIGHTS_TAG), old.get(PASSPORT_TAG), ledger.entries, name)
         for tag in SYNCED:
             if tag in new and new[tag] != old.get(tag):
                 client.set_model_version_tag(name, number, tag, new[tag])

@@ -9,26 +9,12 @@ from mlflow.exceptions import MlflowException
 
 from mlops.tracking.versions import champion
 
-OPPONENT_TAG = "compared.with"
-"""Tag of a version: the champion that it was last compared with."""
 VERDICT_TAG = "verdict"
-"""Tag of a version: the outcome of that comparison, in a few words."""
+"""Tag of a version: how it compares with the champion, in a few words."""
 CARD_TAG = "card.sha256"
 """Tag of a version and of a model: sha256 of the description that we wrote; another one is a person's."""
 MODEL_CARD = "card/model.md"
 """Artifact of a version's run: the description of the registered model while that version is champion."""
-
-
-def opponent(client: MlflowClient, name: str, number: str, reigning: str | None) -> str | None:
-    """Return the version to compare a version with, if there is one, and record it in a tag.
-
-    It is the champion before the decision on this version (`reigning`) or, if that is this version, the recorded one.
-    """
-    if reigning in (None, number):
-        recorded: str | None = client.get_model_version(name, number).tags.get(OPPONENT_TAG)
-        return recorded
-    tag_version(client, name, number, {OPPONENT_TAG: reigning})
-    return reigning
 
 
 def tag_version(client: MlflowClient, name: str, number: str, tags: dict[str, str]) -> None:

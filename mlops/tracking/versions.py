@@ -137,11 +137,14 @@ def find_model(client: MlflowClient, name: str, model: str) -> TrackedModel:
 def fetch_evaluation(client: MlflowClient, model: TrackedModel, names: Iterable[str], target: Path) -> Path:
     """Download the files that `register` wrote into a run; return their folder, which is below `target`.
 
-    If the run lacks one of the names, that is a UserError.
+    If the run lacks one of the names, or they cannot be downloaded, that is a UserError.
     """
     if missing := sorted(set(names) - artifact_names(client, model.run_id, "evaluation")):
         raise UserError(
             f"run {model.run_name} ({model.run_id}) has no {', '.join(missing)}: it was not scored, or by an older "
             "version of this project; run dvc repro with its params.yaml, which registers it with scores and intervals"
         )
-    return Path(client.download_artifacts(model.run_id, "evaluation", str(target)))
+    try:
+        return Path(client.download_artifacts(model.run_id, "evaluation", str(target)))
+    except (MlflowException, OSError) as error:
+        raise UserError(f"run {model.run_name} ({model.run_id}): its files cannot be downloaded: {error}") from None

@@ -9,11 +9,12 @@ from mlflow import MlflowClient
 from ruamel.yaml import YAML
 
 from commands.compare import main
-from mlops.scoring.comparison import Model
+from mlops.cards.scored_model import ScoredModel
+from mlops.scoring.comparison import shown_interval
 from mlops.tracking.runs import connect
 from tests.project import ROOT
 
-MakeModel = Callable[..., Model]
+MakeModel = Callable[..., ScoredModel]
 
 
 @dataclass(frozen=True)
@@ -24,14 +25,14 @@ class Registry:
     experiment: str
     name: str
 
-    def run(self, model: Model) -> str:
+    def run(self, model: ScoredModel) -> str:
         """Log a scored run; return its id."""
-        run = self.client.create_run(self.experiment, run_name=f"run-of-{model.evidence.name[-1]}")
+        run = self.client.create_run(self.experiment, run_name=f"run-of-{model.evaluation.name[-1]}")
         self.client.set_tag(run.info.run_id, "doctor.verdict", "healthy")
         self.client.log_artifacts(run.info.run_id, str(model.folder), "evaluation")
         return str(run.info.run_id)
 
-    def version(self, model: Model) -> str:
+    def version(self, model: ScoredModel) -> str:
         """Register a scored run; return its id."""
         run_id = self.run(model)
         self.client.create_model_version(self.name, str(model.folder), run_id)
@@ -64,7 +65,7 @@ def test_a_version_an_alias_and_a_run_are_compared(
     registry.client.set_registered_model_alias(registry.name, "champion", "1")
     run("champion", "2", registry.run(models[2]), "--html", str(root / "new" / "page.html"))
     printed = capsys.readouterr().out
-    shown = [model.interval("fid", "sampling") for model in models]
+    shown = [shown_interval(model.evaluation.scores["fid"].over_banks) for model in models]
     assert f"Version 2 is better than version 1 (champion) in fid_digits: {shown[1]} against {shown[0]}." in printed
     assert "Run run-of-3 against version 1 (champion): cannot tell in fid_digits." in printed
     assert all(interval in printed.split("against version 1 (champion):\n")[0] for interval in shown)
@@ -100,7 +101,7 @@ def test_a_run_without_scores_is_refused(registry: Registry, made_model: MakeMod
 def test_scores_under_different_passports_are_refused(registry: Registry, made_model: MakeModel, root: Path) -> None:
     first = made_model(1, 3.0)
     registry.version(first)
-    registry.version(made_model(2, 2.0, passport=first.evidence.passport | {"device": "cuda", "threads": 2}))
+    registry.version(made_model(2, 2.0, passport=first.evaluation.passport | {"device": "cuda", "threads": 2}))
     with pytest.raises(SystemExit, match=r"device: cpu and cuda(.|\n)*threads: 1 and 2"):
         run("1", "2", "--html", str(root / "page.html"))
     assert not (root / "page.html").exists()

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from mlops.cards.model_card import LIMIT, Facts, card, model_card, plain, shortened
+from mlops.cards.model_card import LIMIT, Facts, card, plain, shortened
+from mlops.cards.scored_model import PICTURES, ScoredModel
 from mlops.project.prepared_data import Summary
-from mlops.scoring.comparison import PICTURES, Model
+from mlops.scoring.comparison import shown_interval
 
 TRAINING: dict[str, Any] = {
     "key": "f1ab63798643a2e2",
@@ -24,7 +25,7 @@ SUMMARY = Summary("digits", 8, 1, [str(digit) for digit in range(10)], 1206, 155
 
 
 @pytest.fixture
-def facts(made_model: Callable[..., Model]) -> Facts:
+def facts(made_model: Callable[..., ScoredModel]) -> Facts:
     return Facts(
         model="gan-generator",
         version="3",
@@ -32,7 +33,7 @@ def facts(made_model: Callable[..., Model]) -> Facts:
         commit="c" * 40,
         summary=SUMMARY,
         training=TRAINING,
-        evidence=made_model(3, 2.0, trainings=5).evidence,
+        evaluation=made_model(3, 2.0, trainings=5).evaluation,
         doctor="healthy at step 12,000: all is well.",
         verdict="Version 3 is better than version 1 in fid_digits.",
         reason="- because",
@@ -40,21 +41,29 @@ def facts(made_model: Callable[..., Model]) -> Facts:
 
 
 def test_every_number_of_the_scores_is_that_of_the_file(facts: Facts) -> None:
-    scores, text = facts.evidence.scores, card(facts, str)
-    for name in ("fid_digits", "is_digits"):
-        (row,) = [line for line in text.splitlines() if line.startswith(f"|{name}&")]
-        *shown, real = re.findall(r"\d+\.?\d*", row)
-        columns = [f"{name}{again}{end}" for again in ("", "_replicas") for end in ("", "_low", "_high")]
-        assert shown == [
-            f"{scores[column]:.{len(at.split('.')[1])}f}" for column, at in zip(columns, shown, strict=True)
-        ]
-        assert real == f"{scores[f'{name}_of_real']:.4g}"
-    assert f"uniform noise is {scores['fid_digits_of_noise']:.4g}." in text
-    assert f"over {scores['banks']} banks of z of {scores['images']} images" in text
+    evaluation, text = facts.evaluation, card(facts, str)
+    for metric, score in evaluation.scores.items():
+        (row,) = [line for line in text.splitlines() if line.startswith(f"|{metric}_digits&")]
+        _, _, *shown, real = row.strip("|").split("&emsp;|")
+        assert shown == [shown_interval(score.over_banks), shown_interval(score.over_seeds)]
+        assert real == f"{score.real:.4g}"
+    assert "212.7" in text
+    assert f"{evaluation.banks_each} banks of z of {evaluation.images} images" in text
 
 
 def test_the_first_line_is_the_verdict(facts: Facts) -> None:
-    assert card(facts, str).splitlines()[0] == model_card(facts, str).splitlines()[0] == facts.verdict
+    assert {card(facts, str, whole=whole).splitlines()[0] for whole in (True, False)} == {facts.verdict}
+
+
+def test_the_card_of_a_model_is_shorter(facts: Facts) -> None:
+    titles = [re.findall("^## (.+)", card(facts, str, whole=whole), re.MULTILINE) for whole in (True, False)]
+    assert titles[0] == [*titles[1], "Trained on", "Passport"]
+    assert re.findall(r"!\[[^]]+\]\(([^)]+)\)", card(facts, str, whole=False)) == ["comparison.png"]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_paragraphs_are_one_empty_line_apart(facts: Facts, whole: bool) -> None:
+    assert "\n\n\n" not in card(facts, str, whole=whole)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +85,7 @@ def test_the_first_line_is_the_verdict(facts: Facts) -> None:
 def test_the_card_says(expected: str, facts: Facts) -> None:
     text = card(facts, str)
     assert expected in text
-    assert facts.evidence.scores["passport"] in text
+    assert facts.evaluation.passport_sha256 in text
 
 
 def test_the_pictures_are_where_the_caller_says(facts: Facts) -> None:
@@ -86,14 +95,13 @@ def test_the_pictures_are_where_the_caller_says(facts: Facts) -> None:
 
 def test_few_images_are_marked_before_all_else(facts: Facts) -> None:
     assert "FEW IMAGES" not in card(facts, str)
-    few = replace(facts, evidence=replace(facts.evidence, scores=facts.evidence.scores | {"few_images": 1}))
-    assert card(few, str).split("\n\n")[1].startswith("**WARNING, FEW IMAGES:** 436 images are fewer")
+    few = replace(facts, evaluation=replace(facts.evaluation, few_images=True))
+    assert re.match(r"\*\*WARNING, FEW IMAGES:\*\* 436 ", card(few, str).split("\n\n")[1])
 
 
-def test_one_training_is_no_interval_over_seeds(facts: Facts, made_model: Callable[..., Model]) -> None:
-    text = card(replace(facts, evidence=made_model(4, 2.0).evidence), str)
-    assert "over seeds" not in text
-    assert "It was trained once" in text
+def test_one_training_is_no_interval_over_seeds(facts: Facts, made_model: Callable[..., ScoredModel]) -> None:
+    assert "over seeds" in card(facts, str)
+    assert "over seeds" not in card(replace(facts, evaluation=made_model(4, 2.0).evaluation), str)
 
 
 def test_the_card_fits_into_a_description(facts: Facts) -> None:

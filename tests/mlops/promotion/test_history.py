@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from mlops.promotion.history import MAKE_CHAMPION, Action, Entry, ModelId, State, replay, said_of
+from mlops.promotion.history import MAKE_CHAMPION, Action, Entry, ModelId, State, replay, version_tags
 from tests.decisions import who
 
 MODEL = "gan-a"
@@ -88,7 +88,7 @@ def test_a_version_says_its_role_and_the_last_decision_on_it() -> None:
     entries = decided(A, B, ("refused", "x"), ("refused", "y"), ("refused", "z", False), BACK_A)
 
     def tags(name: str) -> dict[str, str]:
-        return said_of(who(name).weights, who(name).passport, entries, MODEL)
+        return version_tags(who(name).weights, who(name).passport, entries, MODEL)
 
     roles = {name: tags(name)["role"] for name in "abxyz"}
     assert roles == {"a": "champion", "b": "former champion", "x": "refused", "y": "challenger", "z": "refused"}

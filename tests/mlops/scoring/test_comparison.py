@@ -1,61 +1,67 @@
 """Comparisons of models that are made up, so that every verdict is known beforehand."""
 
-from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from gan_core.metrics.intervals import Interval, p_value
 from mlops.project.errors import UserError
-from mlops.scoring.comparison import (
-    Comparison,
-    Model,
-    compare_models,
-    explanation,
-    score_table,
-    sentences,
-    shown_interval,
-    verdict_table,
-)
+from mlops.scoring.comparison import compare, explanation, sentence, shown_interval, summary
+from mlops.scoring.evaluation import LOWER_IS_BETTER
 from mlops.scoring.passport import PassportError
-
-MakeModel = Callable[..., Model]
-
-
-def compared(*models: Model, metric: str = "fid", noise: Any = "sampling") -> Comparison:
-    return compare_models(list(models), metric, noise=noise, rate=0.05)
+from tests.mlops.scoring.made import PASSPORT, evaluation
 
 
-def test_every_model_is_compared_with_the_first(made_model: MakeModel) -> None:
-    comparison = compared(made_model(1, 3.0), made_model(2, 2.0), made_model(3, 4.0), made_model(4, 3.0))
-    verdicts = verdict_table(comparison)
-    assert dict(verdicts.fid_digits) == {"version 2": "better", "version 3": "worse", "version 4": "cannot tell"}
-    assert set(verdicts.is_digits) == {"cannot tell"}
+@pytest.mark.parametrize("metric", LOWER_IS_BETTER)
+def test_lower_is_better_of_distances_alone(metric: str) -> None:
+    low, high = evaluation(1.0), evaluation(2.0, seed=1)
+    distance = metric in {"fid", "kid", "near_copies"}
+    for first, other, better in ((high, low, distance), (low, high, not distance)):
+        outcome = compare(first, other, metric, "sampling", 0.05).outcome
+        assert outcome.verdict == ("better" if better else "worse")
+        values = first.values(metric, "sampling"), other.values(metric, "sampling")
+        assert outcome.p_value == p_value(*values, lower_is_better=distance)
 
 
-def test_a_sentence_says_which_is_better_and_by_what(made_model: MakeModel) -> None:
-    models = made_model(1, 3.0), made_model(2, 2.0), made_model(3, 3.0)
-    better, open_question = sentences(compared(*models))
-    shown = [model.interval("fid", "sampling") for model in models]
-    assert better == f"Version 2 is better than version 1 in fid_digits: {shown[1]} against {shown[0]}."
-    expected = f"cannot tell in fid_digits. {shown[2]} against {shown[0]} is within the luck of z."
-    assert open_question == f"Version 3 against version 1: {expected}"
+def test_seed_to_seed_variance_hides_what_sampling_noise_shows() -> None:
+    first, other = evaluation(1.0, seed=4, trainings=5, spread=0.5), evaluation(1.0, seed=3, trainings=5, spread=0.5)
+    assert compare(first, other, "fid", "sampling", 0.05).outcome.verdict != "cannot tell"
+    assert compare(first, other, "fid", "seeds", 0.05).outcome.verdict == "cannot tell"
+    with pytest.raises(UserError, match=r"model 1 .*replicate\.seeds"):
+        compare(first, evaluation(1.0, seed=1), "fid", "seeds", 0.05)
 
 
-def test_a_sentence_names_what_is_better_and_worse_beside_the_deciding_metric(made_model: MakeModel) -> None:
-    first, second = made_model(1, 3.0), made_model(2, 3.5)
-    second.evidence.banks["is_digits"] = 8.0
-    (said,) = sentences(compared(first, second, metric="is"))
-    assert said.startswith("Version 2 is better than version 1 in is_digits")
-    assert said.endswith("Other scores: worse in fid_digits.")
+def test_every_metric_that_both_have_is_compared_the_deciding_one_first() -> None:
+    first, other = evaluation(3.0), evaluation(2.0, seed=1)
+    assert list(compare(first, other, "is", "sampling", 0.05).outcomes) == [
+        "is",
+        *(name for name in LOWER_IS_BETTER if name != "is"),
+    ]
+    older = replace(first, banks=first.banks[["training", "bank", "fid", "kid"]])
+    assert list(compare(older, other, "kid", "sampling", 0.05).outcomes) == ["kid", "fid"]
+    with pytest.raises(UserError, match=r"recall .*: fid, kid"):
+        compare(older, other, "recall", "sampling", 0.05)
 
 
-def test_the_table_shows_scores_with_intervals_and_the_doctor(made_model: MakeModel) -> None:
-    table = score_table(compared(made_model(1, 3.0), made_model(2, 2.0)))
-    assert list(table.index) == ["version 1", "version 2"]
-    assert list(table.columns) == ["alias", "doctor", "fid_digits", "is_digits"]
-    assert list(table.doctor) == ["healthy", "healthy"]
-    assert list(table.is_digits) == ["7.500 [7.500, 7.500]"] * 2
+def test_a_sentence_has_names_verdict_and_numbers() -> None:
+    same: dict[str, Any] = dict.fromkeys([*LOWER_IS_BETTER][1:], 0.5)
+    first, other = evaluation(3.0, **same), evaluation(2.0, seed=1, **same | {"recall": 0.4, "is": 9.0})
+    text = sentence(compare(first, other, "fid", "sampling", 0.05).renamed("version 1", "version 2"))
+    shown = [shown_interval(model.scores["fid"].over_banks) for model in (other, first)]
+    assert text.startswith(f"Version 2 is better than version 1 in fid_digits: {shown[0]} against {shown[1]}.")
+    assert text.endswith("better in is_digits; worse in recall_digits.")
+    unclear = sentence(compare(first, replace(first, name="other"), "fid", "sampling", 0.05))
+    assert "cannot tell in fid_digits" in unclear
+    assert "is_digits" not in unclear
+
+
+def test_a_summary_has_the_metric_of_real_images_beside_it() -> None:
+    model = evaluation(3.0)
+    assert summary(model, "fid") == (
+        f"Model 0 has fid_digits {shown_interval(model.scores['fid'].over_banks)}, real test images 0.5"
+    )
 
 
 @pytest.mark.parametrize(
@@ -69,85 +75,28 @@ def test_the_table_shows_scores_with_intervals_and_the_doctor(made_model: MakeMo
     ],
 )
 def test_an_interval_is_shown_with_two_digits_of_its_half_width(mean: float, half: float, expected: str) -> None:
-    assert shown_interval({"fid": mean, "fid_low": mean - half, "fid_high": mean + half}, "fid") == expected
+    assert shown_interval(Interval(mean, mean - half, mean + half)) == expected
 
 
-def test_the_luck_of_seeds_has_intervals_of_its_own_and_needs_them(made_model: MakeModel) -> None:
-    many, one = made_model(1, 3.0, trainings=5), made_model(2, 2.0)
-    assert one.interval("fid", "seeds") == "not measured"
-    with pytest.raises(UserError, match=r"version 2 was trained once.*replicate\.seeds"):
-        compared(many, one, noise="seeds")
-    comparison = compared(many, made_model(3, 2.0, trainings=5), noise="seeds")
-    assert comparison.outcomes[0]["fid"].verdict == "better"
-    table = score_table(comparison)
-    scores = many.evidence.scores
-    assert table.fid_digits["version 1"] == shown_interval(scores, "fid_digits_replicas")
-    assert "another training seed" not in explanation(comparison)
+@pytest.mark.parametrize("path", [("extractor", "name"), ("settings", "banks"), ("device",)])
+def test_other_passports_are_refused_and_the_field_is_named(path: tuple[str, ...]) -> None:
+    passport = deepcopy(PASSPORT)
+    section = passport
+    for name in path[:-1]:
+        section = section[name]
+    section[path[-1]] = "other"
+    field = ".".join(path)
+    with pytest.raises(PassportError, match=rf"model 0 and model 1 .*\n  {field}: .* and other"):
+        compare(evaluation(1.0), evaluation(1.0, seed=1, passport=passport), "fid", "sampling", 0.05)
 
 
-FIELDS = {
-    "extractor": ("extractor", "sha256"),
-    "resizer": ("resizer",),
-    "split": ("reference", "split"),
-    "number": ("compared", "generated"),
-    "data": ("reference", "dvc_md5"),
-    "settings": ("settings", "banks"),
-    "library": ("libraries", "torch"),
-    "device": ("device",),
-}
+def test_a_score_that_hardly_varies_in_one_model_is_compared_without_a_warning() -> None:
+    first = evaluation(3.0, recall=[0.9, 1.0] * 3)
+    other = evaluation(3.0, seed=1, recall=[0.1 + 0.2] * 5 + [0.3])
+    assert compare(first, other, "fid", "sampling", 0.05).outcomes["recall"].verdict == "worse"
 
 
-def changed(passport: dict[str, Any], *fields: tuple[str, ...]) -> dict[str, Any]:
-    """Return a passport in which some fields, by their path, say `other`."""
-    copy = deepcopy(passport)
-    for *above, last in fields:
-        part = copy
-        for name in above:
-            part = part[name]
-        part[last] = "other"
-    return copy
-
-
-@pytest.mark.parametrize("kind", FIELDS)
-def test_another_passport_is_refused_by_the_field_that_differs(kind: str, made_model: MakeModel) -> None:
-    first = made_model(1, 3.0)
-    second = made_model(2, 2.0, passport=changed(first.evidence.passport, FIELDS[kind]))
-    with pytest.raises(PassportError) as refused:
-        compared(first, second)
-    assert [line for line in str(refused.value).splitlines() if line.startswith("  ")] == [
-        f"  {'.'.join(FIELDS[kind])}: {value_of(first, FIELDS[kind])} and other"
-    ]
-
-
-def test_every_field_that_differs_is_named(made_model: MakeModel) -> None:
-    first = made_model(1, 3.0)
-    second = made_model(2, 2.0, passport=changed(first.evidence.passport, *FIELDS.values()))
-    with pytest.raises(PassportError) as refused:
-        compared(first, second)
-    assert all(f"  {'.'.join(path)}: " in str(refused.value) for path in FIELDS.values())
-
-
-def value_of(model: Model, path: tuple[str, ...]) -> Any:
-    value: Any = model.evidence.passport
-    for name in path:
-        value = value[name]
-    return value
-
-
-def test_a_metric_that_was_not_measured_is_named_with_those_that_were(made_model: MakeModel) -> None:
-    with pytest.raises(UserError, match=r"class_coverage was not measured for version 1; its scores are fid, is"):
-        compared(made_model(1, 3.0), made_model(2, 2.0), metric="class_coverage")
-
-
-def test_a_score_that_hardly_varies_in_one_model_is_compared_without_a_warning(made_model: MakeModel) -> None:
-    first, second = made_model(1, 3.0), made_model(2, 3.0)
-    first.evidence.banks["is_digits"] = [0.9, 1.0] * 4
-    second.evidence.banks["is_digits"] = [0.1 + 0.2] * 7 + [0.3]
-    assert compared(first, second).outcomes[0]["is"].verdict == "worse"
-
-
-def test_few_images_are_said_aloud(made_model: MakeModel) -> None:
-    first, second = made_model(1, 3.0), made_model(2, 2.0)
-    assert "FEW IMAGES" not in explanation(compared(first, second))
-    second.evidence.scores["few_images"] = 1
-    assert "FEW IMAGES" in explanation(compared(first, second))
+def test_few_images_are_in_the_explanation() -> None:
+    first, few = evaluation(3.0), evaluation(2.0, seed=1, few_images=True)
+    assert "FEW IMAGES" not in explanation([compare(first, first, "fid", "sampling", 0.05)])
+    assert "FEW IMAGES" in explanation([compare(first, few, "fid", "sampling", 0.05)])
