@@ -1,4 +1,4 @@
-"""`python -m commands.preset NAME [DATA]`: apply a named patch to `params.yaml`, where `git diff` shows it."""
+"""`python -m commands.preset NAME [DATA]`: apply a named patch to `params.yaml`; `git diff` shows it."""
 
 import re
 from io import StringIO

@@ -22,7 +22,13 @@ def _require(condition: bool, message: str) -> None:
 def _require_positive(config: object, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
-        _require(value > 0 and math.isfinite(value), f"{name} must be a positive number, got {value}")
+        _require(0 < value < math.inf, f"{name} must be a positive number, got {value}")
+
+
+def _require_not_negative(config: object, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        _require(0 <= value < math.inf, f"{name} must not be negative or infinite, got {value}")
 
 
 def _require_shares(config: object, *names: str) -> None:
@@ -120,21 +126,11 @@ class TrainConfig:
     checkpoint_every: int
 
     def __post_init__(self) -> None:
-        _require_positive(
-            self,
-            "steps",
-            "batch_size",
-            "discriminator_steps",
-            "generator_learning_rate",
-            "discriminator_learning_rate",
-            "report_every",
-            "sample_every",
-            "checkpoint_every",
-        )
+        _require_positive(self, "steps", "batch_size", "discriminator_steps")
+        _require_positive(self, "generator_learning_rate", "discriminator_learning_rate")
+        _require_positive(self, "report_every", "sample_every", "checkpoint_every")
         _require(self.ema_warmup > 1, f"ema_warmup must be above 1, got {self.ema_warmup}")
-        for name in ("r1_gamma", "r2_gamma", "seed"):
-            value = getattr(self, name)
-            _require(0 <= value < math.inf, f"{name} must not be negative or infinite, got {value}")
+        _require_not_negative(self, "r1_gamma", "r2_gamma", "seed")
         _require_shares(self, "beta1", "beta2", "ema_decay")
 
 
@@ -156,12 +152,9 @@ class ExtractorConfig:
 
     def __post_init__(self) -> None:
         _require_positive(self, "epochs", "batch_size", "learning_rate")
-        _require(self.seed >= 0, f"seed must not be negative, got {self.seed}")
-        digits = set("0123456789abcdef")
-        _require(
-            len(self.weights_sha256) == 64 and set(self.weights_sha256) <= digits,
-            "weights_sha256 must be 64 hexadecimal digits in lower case",
-        )
+        _require_not_negative(self, "seed")
+        is_sum = len(self.weights_sha256) == 64 and set(self.weights_sha256) <= set("0123456789abcdef")
+        _require(is_sum, "weights_sha256 must be 64 hexadecimal digits in lower case")
 
 
 @dataclass(frozen=True)

@@ -12,15 +12,7 @@ from gan_core.runtime.tensor_files import load_tensors, save_tensors
 
 
 def save_generator(path: Path, generator: nn.Module, network: NetworkConfig, *, size: int, channels: int) -> None:
-    """Write a generator with what is needed to build it again.
-
-    Args:
-        path: the file; its folder exists.
-        generator: its state is written, buffers included.
-        network: family, latent space and widths.
-        size: side of the images in pixels.
-        channels: 1 or 3.
-    """
+    """Write a generator's state, buffers included, and what is needed to build it again; `size` is in pixels."""
     metadata = {"network": asdict(network), "size": size, "channels": channels}
     save_tensors(path, dict(generator.state_dict()), metadata)
 

@@ -1,4 +1,4 @@
-"""Latents from named randomness, and generated images whose bits do not depend on how many are asked for."""
+"""Latents from named randomness: banks, truncation, and ways from one latent to another."""
 
 import math
 
@@ -34,7 +34,7 @@ def z_bank(config: NetworkConfig, *, seed: int, count: int, first: int = 0, trun
         The latents `first` to `first + count - 1` of the bank.
 
     Raises:
-        ValueError: truncation is asked for where z is uniform, or is not above 0.
+        ValueError: truncation is given for uniform z, or is not above 0.
     """
     if truncation is not None and config.z_distribution != "normal":
         raise ValueError("truncation is for normal latents; those of this generator are uniform on [-1, 1]")

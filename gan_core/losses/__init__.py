@@ -1,1 +1,1 @@
-"""What both players minimise, the penalties on D's gradient, and V(D, G) with its Jensen-Shannon estimate."""
+"""Adversarial objectives, penalties on D's gradient, and V(D, G) with its Jensen-Shannon estimate."""

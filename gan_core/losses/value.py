@@ -1,4 +1,4 @@
-"""V(D, G) of samples, and what it tells of the Jensen-Shannon divergence."""
+"""V(D, G) of samples, and its estimate of the Jensen-Shannon divergence."""
 
 import math
 
@@ -14,7 +14,7 @@ def value(*, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         fake_logits: (B,), those of generated samples; B may differ.
 
     Returns:
-        A scalar in nats, at most 0; -log 4 where D is 1/2 everywhere.
+        A scalar in nats, at most 0; -log 4 if D is 1/2 everywhere.
     """
     return logsigmoid(real_logits).mean() + logsigmoid(-fake_logits).mean()
 

@@ -67,20 +67,7 @@ def build_generator(config: NetworkConfig, *, size: int, channels: int, seed: in
 
 
 def build_discriminator(config: NetworkConfig, *, size: int, channels: int, seed: int) -> nn.Module:
-    """Return a discriminator on the CPU, its weights drawn from `seed`.
-
-    Args:
-        config: family and widths.
-        size: as that of `build_generator`; so are `channels` and `seed`.
-        channels: 1 or 3.
-        seed: of the initial weights, at least 0.
-
-    Returns:
-        A module that maps images (B, C, size, size) and an optional `torch.Generator` to logits (B,).
-
-    Raises:
-        ValueError: the size or the number of channels is not supported.
-    """
+    """Return a discriminator, built as a generator is: images, and an optional `torch.Generator`, to logits (B,)."""
     _check_shape(size, channels)
     _, discriminator = FAMILIES[type(config)]
     return initialised(discriminator(config, size, channels), stream(seed, "discriminator weights"))

@@ -77,10 +77,8 @@ class BatchNorm(nn.BatchNorm2d):
         return ((shifted - mean[:, None, None]) * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
 
     def _record(self, mean: Tensor, variance: Tensor) -> None:
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        assert self.num_batches_tracked is not None
-        assert self.momentum is not None
+        assert self.running_mean is not None and self.running_var is not None  # noqa: PT018
+        assert self.num_batches_tracked is not None and self.momentum is not None  # noqa: PT018
         self.running_mean.lerp_(mean, self.momentum)
         self.running_var.lerp_(variance, self.momentum)
         self.num_batches_tracked.add_(1)
@@ -88,14 +86,7 @@ class BatchNorm(nn.BatchNorm2d):
 
 @contextmanager
 def frozen_statistics(network: nn.Module) -> Iterator[None]:
-    """Keep the running statistics of batch normalisation as they are, so that a forward pass changes no bit.
-
-    Args:
-        network: inside the context it normalises by its batch, as in training, but does not record it.
-
-    Yields:
-        Nothing.
-    """
+    """Normalise by the batch, as in training, without recording it: inside, a forward pass changes no bit."""
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
         norm.track_running_stats = False

@@ -34,11 +34,10 @@ class MlpGenerator(nn.Module):
         """Start around the mean image: each output's bias becomes the inverse sigmoid of its pixel's mean.
 
         As in the authors' mnist.yaml (goodfeli/adversarial, `init_sigmoid_bias_from_marginals`). Means stay half a grey
-        level away from black and white, where the sigmoid would have no gradient. More than `MEAN_OF` images are
-        sampled at equal distances.
+        level away from black and white, where the sigmoid would have no gradient.
 
         Args:
-            images: (N, C, H, W) uint8, on any device.
+            images: (N, C, H, W) uint8, on any device; of more than `MEAN_OF` a part, at equal distances.
         """
         some = images[:: -(-len(images) // MEAN_OF)]
         # Part by part, because torch converts all that it sums at once.

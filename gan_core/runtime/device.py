@@ -1,4 +1,4 @@
-"""Where torch computes, how it is set up there, and in which arithmetic."""
+"""Where torch computes, and how it is set up there."""
 
 import ctypes
 import sys
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from gan_core.config import ComputeConfig, ExecutionConfig, NetworkConfig
+from gan_core.config import ComputeConfig
 
 
 @dataclass(frozen=True)
@@ -39,15 +39,8 @@ def pick_device(compute: ComputeConfig) -> torch.device:
 
 
 def configure_torch(compute: ComputeConfig) -> None:
-    """Set up torch in this process, once, before it computes: CPU threads, deterministic cuDNN, and memory on the CPU.
-
-    On the CPU the same inputs give the same bits under the same number of threads. What one step frees is kept for the
-    next one.
-
-    Args:
-        compute: device and threads.
-    """
-    torch.set_num_threads(compute.threads)
+    """Set up torch once, before this process computes: CPU threads, deterministic cuDNN, and memory kept on the CPU."""
+    torch.set_num_threads(compute.threads)  # the same number gives the same bits
     torch.backends.cudnn.deterministic = True
     if pick_device(compute).type == "cpu":
         _keep_freed_memory()
@@ -70,21 +63,3 @@ def has_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-
-
-def pick_arithmetic(execution: ExecutionConfig, network: NetworkConfig, device: torch.device) -> Arithmetic:
-    """Return the arithmetic of `execution`; `auto` takes bfloat16 for convolutions if the device has it.
-
-    Small matrix products lose more by the conversions than they gain.
-
-    Args:
-        execution: precision and parts of a batch.
-        network: its `convolutional` is read.
-        device: where the networks are.
-
-    Returns:
-        What `gan_core.training.loop` reads.
-    """
-    wanted = execution.precision == "bf16"
-    chosen = execution.precision == "auto" and network.convolutional and has_bf16(device)
-    return Arithmetic(bf16=wanted or chosen, micro_batches=execution.micro_batches)

@@ -59,11 +59,7 @@ def rank() -> int:
 
 @contextmanager
 def local_only() -> Iterator[None]:
-    """Compute what the other ranks do not: inside the context this rank is the only one and waits for no other.
-
-    Yields:
-        Nothing.
-    """
+    """Compute what the other ranks do not: inside the context this rank is the only one and waits for no other."""
     before = _local.set(True)
     try:
         yield

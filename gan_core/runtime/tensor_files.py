@@ -37,13 +37,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
-    """Write named tensors and JSON metadata as one safetensors file, atomically; the same content gives the same bytes.
-
-    Args:
-        path: the file; its folder exists.
-        tensors: any device, any shape.
-        metadata: serialisable as JSON; stored under one key.
-    """
+    """Write named tensors and JSON metadata as one safetensors file, atomically; equal content gives equal bytes."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_atomically(path, save(plain, {"equilibrium": json.dumps(metadata, sort_keys=True)}))
 

@@ -18,13 +18,7 @@ class CheckpointMismatchError(ValueError):
 
 
 def save_checkpoint(path: Path, state: TrainState, config: TrainConfig) -> None:
-    """Write all of a training's state, and the parameters that it was made under.
-
-    Args:
-        path: the file; its folder exists.
-        state: as it is when `train` has yielded a report.
-        config: a run that resumes from here must share it, and the network's.
-    """
+    """Write all of a training's state, between two steps, and the parameters that a resumed run must share."""
     tensors = {"first_non_finite_step": state.first_non_finite_step}
     for part in ("discriminator", "generator", "ema_generator"):
         tensors |= {f"{part}/{name}": tensor for name, tensor in getattr(state, part).state_dict().items()}

@@ -37,17 +37,7 @@ class CudaGraphStep:
         self._computed = 0
 
     def __call__(self, config: TrainConfig, state: TrainState, batches: Batches, step: int) -> Tensor:
-        """Compute one step; before the fourth, report how it and the following ones are executed.
-
-        Args:
-            config: as `train_step` takes it.
-            state: both networks, on CUDA.
-            batches: of this training.
-            step: number of the step.
-
-        Returns:
-            The losses (k + 1,) in nats: the discriminator's, then the generator's.
-        """
+        """Compute one step as `train_step` does, on CUDA; before the fourth, report how all following are executed."""
         if self._static is None:
             self._static = _StaticBatches(batches, step)
         if self._computed == WARM_UP:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from gan_core.config import ComputeConfig, ExecutionConfig, NetworkConfig, TrainConfig
-from gan_core.runtime.device import Arithmetic, pick_arithmetic, pick_device
+from gan_core.runtime.device import Arithmetic, has_bf16, pick_device
 from gan_core.runtime.distributed import world_size
 from gan_core.training.batches import Batches, StreamedBatches
 from gan_core.training.cuda_graph import CudaGraphStep
@@ -26,14 +26,7 @@ class Execution:
     arithmetic: Arithmetic
 
     def placed(self, images: Tensor) -> Tensor:
-        """Return images from where batches are drawn: the GPU's memory if they fit, else where they are.
-
-        Args:
-            images: (N, C, H, W) uint8, mapped from a file.
-
-        Returns:
-            The same images; on the CPU nothing is copied.
-        """
+        """Return images (N, C, H, W) uint8 in the GPU's memory if they fit, else where they are, mapped from a file."""
         if self.device.type == "cpu":
             return images
         free, _ = torch.cuda.mem_get_info(self.device)
@@ -45,14 +38,7 @@ class Execution:
         return kind(config, network, images, self.device)
 
     def step(self, report: Callable[[str], object]) -> Step:
-        """Return how a step is computed: as one CUDA graph, or, by several ranks and on the CPU, launch by launch.
-
-        Args:
-            report: is called with the way to compute steps, once a step was captured or could not be.
-
-        Returns:
-            What `train` calls for every step.
-        """
+        """Return how `train` computes a step; a CUDA graph calls `report` with the way, once it was captured or not."""
         return CudaGraphStep(report) if self.device.type == "cuda" and world_size() == 1 else train_step
 
     def summary(self, images: Tensor) -> str:
@@ -67,12 +53,14 @@ class Execution:
 
 
 def execution_of(compute: ComputeConfig, execution: ExecutionConfig, network: NetworkConfig) -> Execution:
-    """Return how to train on this machine.
+    """Return how to train on this machine; precision `auto` is bfloat16 for convolutions if the device has it.
+
+    Small matrix products lose more by the conversions than they gain.
 
     Args:
-        compute: device and threads.
+        compute: its `device` is read.
         execution: precision and parts of a batch.
-        network: `auto` reads whether it is convolutional.
+        network: its `convolutional` is read.
 
     Returns:
         Device, arithmetic and what follows.
@@ -81,7 +69,10 @@ def execution_of(compute: ComputeConfig, execution: ExecutionConfig, network: Ne
         ValueError: the device is `cuda`, but torch finds no GPU.
     """
     device = pick_device(compute)
-    return Execution(device, pick_arithmetic(execution, network, device))
+    bf16 = execution.precision == "bf16" or (
+        execution.precision == "auto" and network.convolutional and has_bf16(device)
+    )
+    return Execution(device, Arithmetic(bf16, execution.micro_batches))
 
 
 def fitting_parts(config: TrainConfig, state: TrainState, batches: Batches) -> int | None:

@@ -36,10 +36,10 @@ class Report:
     first_non_finite_step: Tensor
 
     def read(self) -> dict[str, float]:
-        """Return step and losses by name; this waits for the device.
+        """Return `step`, `d_loss` and `g_loss`; this waits for the device.
 
         Returns:
-            `step`, `d_loss` and `g_loss`.
+            Numbers by name, losses in nats.
 
         Raises:
             NonFiniteLossError: a loss of this step or of an earlier one was not finite.

@@ -106,16 +106,14 @@ def state_of(
         discriminator=discriminator,
         generator=generator,
         ema_generator=copy.deepcopy(generator).requires_grad_(False),
-        d_optimizer=_adam(config, discriminator, config.discriminator_learning_rate, device, arithmetic),
-        g_optimizer=_adam(config, generator, config.generator_learning_rate, device, arithmetic),
+        d_optimizer=_adam(config, discriminator, config.discriminator_learning_rate, arithmetic),
+        g_optimizer=_adam(config, generator, config.generator_learning_rate, arithmetic),
         first_non_finite_step=torch.zeros((), dtype=torch.int64, device=device),
     )
 
 
-def _adam(
-    config: TrainConfig, module: nn.Module, learning_rate: float, device: torch.device, arithmetic: Arithmetic
-) -> Adam:
-    betas = (config.beta1, config.beta2)
+def _adam(config: TrainConfig, module: nn.Module, learning_rate: float, arithmetic: Arithmetic) -> Adam:
+    betas, device = (config.beta1, config.beta2), next(module.parameters()).device
     if device.type == "cpu":  # fused, it would round differently in float32 too
         return Adam(module.parameters(), learning_rate, betas, fused=arithmetic.bf16)
     rate = torch.tensor(learning_rate, device=device)  # from which a captured step reads it

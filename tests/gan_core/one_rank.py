@@ -19,8 +19,8 @@ from gan_core.training.state import TrainState, initial_state
 from gan_core.training.steps import discriminator_step, generator_step
 from tests.gan_core.examples import CPU, IMAGES, NETWORKS, TRAIN, everything
 
-GAMES = (replace(TRAIN, loss="non_saturating"), replace(TRAIN, loss="relativistic", generator_z="shared"))
-CASES = list(product(NETWORKS, GAMES, (1, 2)))
+TRAININGS = (replace(TRAIN, loss="non_saturating"), replace(TRAIN, loss="relativistic", generator_z="shared"))
+CASES = list(product(NETWORKS, TRAININGS, (1, 2)))
 """Both families, unpaired and paired, with fresh and shared latents, with R1 and R2, whole and in parts."""
 HALF = TRAIN.steps // 2
 
@@ -30,24 +30,24 @@ def state_of_case(network: NetworkConfig, config: TrainConfig, parts: int) -> Tr
 
 
 def gradients(case: tuple[NetworkConfig, TrainConfig, int]) -> dict[str, Tensor]:
-    """Return the gradients and losses of both players' first steps, and the statistics that these left."""
+    """Return the gradients and losses of both first updates, and the statistics that these left."""
     network, config, parts = case
-    found: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     batches = Batches(config, network, IMAGES)
     updates = {
         "discriminator": (discriminator_step, batches.discriminator(1, 0)),
         "generator": (generator_step, batches.generator(1)),
     }
-    for player, (step, batch) in updates.items():
+    for network_name, (step, batch) in updates.items():
         state = state_of_case(network, config, parts)
-        found[f"{player} loss"] = all_reduce_mean(step(config, state, batch))
-        named = getattr(state, player).named_parameters()
-        found |= {f"{player} {name}": parameter.grad for name, parameter in named}
-        found |= {f"{player} {name}": buffer for name, buffer in getattr(state, player).named_buffers()}
-    return found
+        tensors[f"{network_name} loss"] = all_reduce_mean(step(config, state, batch))
+        module = getattr(state, network_name)
+        tensors |= {f"{network_name} {name}": parameter.grad for name, parameter in module.named_parameters()}
+        tensors |= {f"{network_name} {name}": buffer for name, buffer in module.named_buffers()}
+    return tensors
 
 
-def played(case: tuple[NetworkConfig, TrainConfig, int], folder: Path, checkpoint: str) -> dict[str, Tensor]:
+def trained(case: tuple[NetworkConfig, TrainConfig, int], folder: Path, checkpoint: str) -> dict[str, Tensor]:
     """Return everything after a training that leaves a checkpoint in the middle and is watched as it goes."""
     network, config, parts = case
     state = state_of_case(network, config, parts)
@@ -70,15 +70,15 @@ def resumed(case: tuple[NetworkConfig, TrainConfig, int], path: Path) -> dict[st
 
 
 def main(folder: Path) -> None:
-    """Play all cases and save what this rank holds."""
+    """Train all cases and save what this rank holds."""
     torch.set_num_threads(1)
     join_group(CPU, f"file://{folder}/meeting")
-    found = []
+    results = []
     for number, case in enumerate(CASES):
-        whole = played(case, folder, f"two-{number}.safetensors")
+        whole = trained(case, folder, f"two-{number}.safetensors")
         again = {name: resumed(case, folder / f"{name}-{number}.safetensors") for name in ("one", "two")}
-        found.append({"gradients": gradients(case), "whole": whole, **again})
-    torch.save(found, folder / f"rank-{rank()}.pt")
+        results.append({"gradients": gradients(case), "whole": whole, **again})
+    torch.save(results, folder / f"rank-{rank()}.pt")
     assert world_size() == 2
     leave_group()
 

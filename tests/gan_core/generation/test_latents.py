@@ -125,14 +125,14 @@ def test_truncated_latents_have_the_truncated_normal_distribution(bound: float) 
 
 @pytest.mark.parametrize("bound", [0.7, 3.0, 20.0])
 def test_tails_are_as_exact_as_the_rest(bound: float) -> None:
-    """1 - Phi(8) is below what float64 can tell from 0; the lower tail, whose Phi is near 0, says what is right."""
+    """1 - Phi(8) is below the resolution of float64 near 1; the lower tail, whose Phi is near 0, is the reference."""
     z = torch.linspace(-9, 9, 73, dtype=torch.float64)
     lower = z[z <= 0].numpy()
     quantiles = norm.cdf(-bound) + norm.cdf(lower) * (norm.cdf(bound) - norm.cdf(-bound))
     expected = norm.ppf(quantiles)
-    found = truncated(z, bound)
-    assert found[z <= 0].numpy() == pytest.approx(expected, rel=1e-9, abs=1e-15)
-    assert found[z >= 0].flip(0).numpy() == pytest.approx(-expected, rel=1e-9, abs=1e-15)
+    moved = truncated(z, bound)
+    assert moved[z <= 0].numpy() == pytest.approx(expected, rel=1e-9, abs=1e-15)
+    assert moved[z >= 0].flip(0).numpy() == pytest.approx(-expected, rel=1e-9, abs=1e-15)
 
 
 @pytest.mark.parametrize("bound", [12.0, math.inf])

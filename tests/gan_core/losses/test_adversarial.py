@@ -139,7 +139,7 @@ def test_relativistic_losses_see_only_differences(loss: Loss, pair: Pair, consta
 
 
 @given(pairs)
-def test_the_relativistic_players_exchange_roles(pair: Pair) -> None:
+def test_the_relativistic_losses_exchange_roles(pair: Pair) -> None:
     exchanged = (pair[1], pair[0])
     assert torch.equal(
         relativistic_generator_loss(**tensors(pair)), relativistic_discriminator_loss(**tensors(exchanged))
@@ -186,8 +186,8 @@ def test_logits_are_those_of_the_game_that_is_played(pair: Pair) -> None:
     real, fake = pair
     paired = [r - mean(fake) for r in real], [f - mean(real) for f in fake]
     for name, expected in (("minimax", pair), ("non_saturating", pair), ("relativistic", paired)):
-        found = game_logits(OBJECTIVES[name], **tensors(pair))  # type: ignore[index]  # a literal in a tuple
-        for logits, wanted in zip(found, expected, strict=True):
+        defined = game_logits(OBJECTIVES[name], **tensors(pair))  # type: ignore[index]  # a literal in a tuple
+        for logits, wanted in zip(defined, expected, strict=True):
             assert logits.tolist() == pytest.approx(wanted, rel=1e-12, abs=1e-12)
 
 

@@ -18,10 +18,10 @@ def test_tensors_and_metadata_survive_the_round_trip(tmp_path: Path) -> None:
     }
     metadata = {"b": [1, None, "ü"], "a": {"x": 0.1, "y": 1e-300}}
     save_tensors(tmp_path / "t", tensors, metadata)
-    found, found_metadata = load_tensors(tmp_path / "t")
-    assert found_metadata == metadata
-    assert same_bits(found, tensors)
-    assert {name: tensor.dtype for name, tensor in found.items()} == {n: tensor.dtype for n, tensor in tensors.items()}
+    loaded, loaded_metadata = load_tensors(tmp_path / "t")
+    assert loaded_metadata == metadata
+    assert same_bits(loaded, tensors)
+    assert {name: tensor.dtype for name, tensor in loaded.items()} == {n: tensor.dtype for n, tensor in tensors.items()}
     save_tensors(tmp_path / "u", tensors, dict(reversed(metadata.items())))
     assert (tmp_path / "u").read_bytes() == (tmp_path / "t").read_bytes()
 
@@ -34,7 +34,7 @@ def test_content_is_on_the_disk_before_it_takes_the_name(tmp_path: Path, monkeyp
 
     def recorded(descriptor: int) -> None:
         inode = os.fstat(descriptor).st_ino
-        (target,) = (found for found in (tmp_path, *tmp_path.iterdir()) if found.stat().st_ino == inode)
+        (target,) = (one for one in (tmp_path, *tmp_path.iterdir()) if one.stat().st_ino == inode)
         seen.append((target, target.read_bytes() if target.is_file() else b"folder", path.read_bytes()))
         sync(descriptor)
 

@@ -21,7 +21,7 @@ ONE_CPU = ComputeConfig("cpu", 1)
 def test_auto_is_bf16_for_convolutions_if_the_device_has_it(
     network: NetworkConfig, has_it: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gan_core.runtime.device.has_bf16", lambda _: has_it)
+    monkeypatch.setattr("gan_core.training.execution.has_bf16", lambda _: has_it)
     chosen = {
         precision: execution_of(ONE_CPU, ExecutionConfig(precision, 1, 1), network).arithmetic.bf16
         for precision in ("auto", "fp32", "bf16")

@@ -44,7 +44,7 @@ def grey(level: int) -> Tensor:
     return torch.full((10, *IMAGES.shape[1:]), level, dtype=torch.uint8)
 
 
-def played(config: Any, state: TrainState, images: Tensor = IMAGES) -> TrainState:
+def after_one_step(config: Any, state: TrainState, images: Tensor = IMAGES) -> TrainState:
     """Return the state after one step of learning nothing: learning rates are tiny."""
     next(train(replace(config, generator_learning_rate=1e-12, discriminator_learning_rate=1e-12), state, images))
     return state
@@ -52,7 +52,7 @@ def played(config: Any, state: TrainState, images: Tensor = IMAGES) -> TrainStat
 
 def reading(loss: Any, *, real: int, unseen: int, fake: float, scale: float = 3.0, shift: float = 0.0) -> Any:
     config = replace(TRAIN, loss=loss, steps=1, discriminator_steps=1, r1_gamma=0.0, r2_gamma=0.0)
-    state = played(config, state_of(config, MLP, Levels(scale, shift), Constant(fake)), grey(real))
+    state = after_one_step(config, state_of(config, MLP, Levels(scale, shift), Constant(fake)), grey(real))
     return Instruments(config, state, grey(real), grey(unseen)).read(state)
 
 
@@ -62,32 +62,32 @@ def sigmoid(logit: float) -> float:
 
 @losses
 def test_readings_are_their_formulas_where_all_images_of_a_kind_are_equal(loss: Any) -> None:
-    found = reading(loss, real=255, unseen=102, fake=-0.5, scale=3.0, shift=0.4)
+    readings = reading(loss, real=255, unseen=102, fake=-0.5, scale=3.0, shift=0.4)
     real, unseen, fake = 3.4, 3.0 * (102 / 127.5 - 1) + 0.4, -1.1
 
-    def game(kind: float) -> list[float]:
+    def standing(kind: float) -> list[float]:
         d_real, d_fake = (kind - fake, fake - kind) if loss == "relativistic" else (kind, fake)
         value = math.log(sigmoid(d_real)) + math.log(1 - sigmoid(d_fake))
         distance = (abs(sigmoid(d_real) - 0.5) + abs(sigmoid(d_fake) - 0.5)) / 2
         return [sigmoid(d_real), sigmoid(d_fake), value, min(max((value + LOG_4) / 2, 0), math.log(2)), distance]
 
-    seen, held = game(real), game(unseen)
+    seen, held = standing(real), standing(unseen)
     names = ["real_prob", "fake_prob", "value", "jsd", "distance"]
-    assert [found[name] for name in names] == pytest.approx(seen, rel=1e-5)
+    assert [readings[name] for name in names] == pytest.approx(seen, rel=1e-5)
     names = ["unseen_prob", "unseen_value", "unseen_jsd", "unseen_distance"]
-    assert [found[name] for name in names] == pytest.approx([held[0], *held[2:]], rel=1e-5)
-    assert found["overfitting"] == pytest.approx((real - unseen) / (real - fake), rel=1e-5)
+    assert [readings[name] for name in names] == pytest.approx([held[0], *held[2:]], rel=1e-5)
+    assert readings["overfitting"] == pytest.approx((real - unseen) / (real - fake), rel=1e-5)
     signal = {"minimax": sigmoid(fake), "non_saturating": 1 - sigmoid(fake), "relativistic": sigmoid(real - fake)}
-    assert found["g_signal"] == pytest.approx(signal[loss], rel=1e-5)
-    assert list(found) == list(NAMES)
+    assert readings["g_signal"] == pytest.approx(signal[loss], rel=1e-5)
+    assert list(readings) == list(NAMES)
 
 
 @losses
 def test_where_the_discriminator_cannot_tell_the_game_is_at_its_equilibrium(loss: Any) -> None:
-    found = reading(loss, real=255, unseen=0, fake=0.3, scale=0.0)
+    readings = reading(loss, real=255, unseen=0, fake=0.3, scale=0.0)
     expected = {"real_prob": 0.5, "fake_prob": 0.5, "unseen_prob": 0.5, "value": -LOG_4, "unseen_value": -LOG_4}
     expected |= dict.fromkeys(("jsd", "unseen_jsd", "distance", "unseen_distance"), 0.0)
-    assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-6)
+    assert {name: readings[name] for name in expected} == pytest.approx(expected, abs=1e-6)
 
 
 @losses
@@ -99,14 +99,14 @@ def test_overfitting_is_whether_unseen_images_pass_for_real_or_for_generated(
 
 
 @families
-def test_gradient_norms_are_of_what_the_players_descended_last(network: Any) -> None:
+def test_gradient_norms_are_of_what_the_networks_descended_last(network: Any) -> None:
     state = fresh(TRAIN, network)
     for _ in train(TRAIN, state, IMAGES):
-        found = Instruments(TRAIN, state, IMAGES, UNSEEN).read(state)
+        readings = Instruments(TRAIN, state, IMAGES, UNSEEN).read(state)
         for name, player in (("d_grad_norm", state.discriminator), ("g_grad_norm", state.generator)):
             gradients = [parameter.grad.flatten() for parameter in player.parameters() if parameter.grad is not None]
-            assert found[name] == pytest.approx(torch.cat(gradients).norm().item(), rel=1e-5)
-            assert found[name] > 0
+            assert readings[name] == pytest.approx(torch.cat(gradients).norm().item(), rel=1e-5)
+            assert readings[name] > 0
 
 
 @families
@@ -121,8 +121,8 @@ def test_the_update_ratio_is_the_length_of_the_last_step_over_that_of_the_weight
         after = weights()
         decayed = state.g_optimizer.param_groups[0]["lr"] / TRAIN.generator_learning_rate
         ratio = ((after - before).norm() / after.norm()).item() / decayed
-        found = Instruments(TRAIN, state, IMAGES, UNSEEN).read(state)["g_update_ratio"]
-        assert found == pytest.approx(ratio, rel=1e-3)
+        readings = Instruments(TRAIN, state, IMAGES, UNSEEN).read(state)["g_update_ratio"]
+        assert readings == pytest.approx(ratio, rel=1e-3)
         before = after
 
 
@@ -132,7 +132,7 @@ def test_without_a_gap_between_real_and_generated_there_is_no_overfitting(loss: 
 
 
 def test_variety_is_zero_for_one_image_and_one_for_what_varies_as_the_real_ones() -> None:
-    state = played(TRAIN, fresh(TRAIN, MLP))
+    state = after_one_step(TRAIN, fresh(TRAIN, MLP))
     state.generator = Constant(0.2)
     state.generator.level.grad = torch.zeros(())
     instruments = Instruments(TRAIN, state, IMAGES, UNSEEN)
@@ -155,7 +155,7 @@ def test_variety_is_zero_for_one_image_and_one_for_what_varies_as_the_real_ones(
 
 def test_the_bank_is_the_one_of_the_seed() -> None:
     drawn: list[Tensor] = []
-    state = played(TRAIN, fresh(TRAIN, MLP))
+    state = after_one_step(TRAIN, fresh(TRAIN, MLP))
     state.generator.register_forward_hook(lambda module, inputs, output: drawn.append(inputs[0]))
     for _ in range(2):
         Instruments(TRAIN, state, IMAGES, UNSEEN).read(state)
@@ -176,4 +176,4 @@ def test_looking_changes_no_bit_of_the_training(network: Any, loss: Any) -> None
         readings.append(instruments.read(watched))
         assert readings[-1] == instruments.read(watched)
     assert same_bits(everything(alone), everything(watched))
-    assert all(math.isfinite(value) for found in readings for value in found.values())
+    assert all(math.isfinite(value) for row in readings for value in row.values())

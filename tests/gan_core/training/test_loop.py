@@ -117,7 +117,7 @@ def test_sharing_saves_a_pass_through_the_generator(generator_z: Any, parts: int
 
 
 @sharing
-def test_running_statistics_are_recorded_by_the_player_that_moves(generator_z: Any) -> None:
+def test_running_statistics_are_recorded_by_the_network_that_moves(generator_z: Any) -> None:
     state = trained(replace(TRAIN, generator_z=generator_z), DCGAN, IMAGES)
     tracked = {
         player: {int(m.num_batches_tracked) for m in network.modules() if isinstance(m, nn.BatchNorm2d)}  # type: ignore[arg-type]
@@ -141,9 +141,9 @@ def a_constant_generator(state: TrainState) -> tuple[Tensor, Tensor]:
     return to_unit_range(ONE), state.generator(torch.zeros(1, MLP.z_dim))
 
 
-def leave_gradients(player: nn.Module) -> None:
-    """Give a player what an earlier step may have left; none of it may reach the next."""
-    for parameter in player.parameters():
+def leave_gradients(network: nn.Module) -> None:
+    """Set gradients as an earlier step may have left them; none of it may reach the next."""
+    for parameter in network.parameters():
         parameter.grad = torch.full_like(parameter, 100.0)
 
 
@@ -261,7 +261,7 @@ def test_no_two_draws_of_a_run_share_a_name(network: NetworkConfig, loss: Any, m
     assert len(drawn) == config.steps * (4 * config.discriminator_steps + (4 if loss == "relativistic" else 3))
 
 
-def test_the_game_is_played_on_points_as_on_images() -> None:
+def test_training_works_on_points_as_on_images() -> None:
     """Normal points, 3.6 away from where the generator starts: the same steps, whatever the shape of a sample."""
 
     class Points(nn.Sequential):
@@ -381,7 +381,7 @@ def test_the_optimizers_have_the_betas_of_the_configuration() -> None:
         assert optimizer.param_groups[0]["weight_decay"] == 0
 
 
-def test_both_players_and_the_average_start_from_the_seed() -> None:
+def test_both_networks_and_the_average_start_from_the_seed() -> None:
     state = fresh(TRAIN, DCGAN)
     assert same_bits(snapshot(state.generator), snapshot(state.ema_generator))
     parameters = list(state.generator.parameters())
@@ -467,13 +467,13 @@ def test_every_choice_changes_the_result() -> None:
         assert not same_bits(usual, everything(trained(replace(config, **{name: value}), MLP, IMAGES))), name
 
 
-def test_how_often_one_looks_changes_no_bit() -> None:
+def test_the_intervals_of_reports_change_no_bit() -> None:
     rarely = replace(TRAIN, report_every=5, sample_every=5, checkpoint_every=5)
     assert same_bits(everything(trained(TRAIN, MLP, IMAGES)), everything(trained(rarely, MLP, IMAGES)))
 
 
 @losses
-def test_the_game_is_learned_where_the_data_are_one_image(loss: Any) -> None:
+def test_one_image_is_learned(loss: Any) -> None:
     config = replace(TRAIN, loss=loss, steps=300, discriminator_steps=1, discriminator_learning_rate=1e-2, beta1=0.0)
     network = replace(MLP, generator_width=32, discriminator_width=32, dropout=0.0)
     one = random_pixels(1, seed=9) // 2 + 64

@@ -16,12 +16,12 @@ from tests.gan_core.examples import DCGAN, IMAGES, MLP, TRAIN, everything, famil
 SMOOTH = replace(MLP, dropout=0.0)  # whose masks would be drawn in another order
 
 
-def gradients(player: nn.Module) -> Tensor:
-    return torch.cat([parameter.grad.flatten() for parameter in player.parameters() if parameter.grad is not None])
+def gradients(network: nn.Module) -> Tensor:
+    return torch.cat([parameter.grad.flatten() for parameter in network.parameters() if parameter.grad is not None])
 
 
 def after_one_step(network: NetworkConfig, arithmetic: Arithmetic, loss: Any) -> tuple[list[Tensor], list[Tensor]]:
-    """Return the losses and the gradients of both players' first updates."""
+    """Return the losses and the gradients of both first updates."""
     # Adam's first step has the size of the rate whatever the gradient, so rounding must not move the discriminator far.
     config = replace(TRAIN, loss=loss, discriminator_learning_rate=1e-6)
     state, batches = initial_state(config, network, IMAGES, arithmetic), Batches(config, network, IMAGES)
@@ -36,8 +36,8 @@ def after_one_step(network: NetworkConfig, arithmetic: Arithmetic, loss: Any) ->
 def test_a_batch_in_parts_has_the_gradients_of_the_whole(loss: Any, parts: int) -> None:
     whole_losses, whole = after_one_step(SMOOTH, PLAIN, loss)
     part_losses, in_parts = after_one_step(SMOOTH, Arithmetic(False, parts), loss)
-    for expected, found in zip([*whole_losses, *whole], [*part_losses, *in_parts], strict=True):
-        assert torch.allclose(found, expected, rtol=1e-4, atol=1e-5 * expected.abs().max().item())
+    for expected, actual in zip([*whole_losses, *whole], [*part_losses, *in_parts], strict=True):
+        assert torch.allclose(actual, expected, rtol=1e-4, atol=1e-5 * expected.abs().max().item())
 
 
 @pytest.mark.parametrize("network", [SMOOTH, DCGAN], ids=["mlp", "dcgan"])
@@ -45,10 +45,10 @@ def test_bfloat16_moves_the_gradients_by_its_rounding_and_no_more(network: Netwo
     """One rounding is 2^-9 relative; near a kink of a unit it takes the other side, so few images move further."""
     _, plain = after_one_step(network, PLAIN, "relativistic")
     _, rounded = after_one_step(network, Arithmetic(True, 1), "relativistic")
-    for expected, found in zip(plain, rounded, strict=True):
-        assert not torch.equal(found, expected)
-        assert torch.nn.functional.cosine_similarity(found, expected, dim=0) > 0.9
-        assert found.norm().item() == pytest.approx(expected.norm().item(), rel=0.1)
+    for expected, actual in zip(plain, rounded, strict=True):
+        assert not torch.equal(actual, expected)
+        assert torch.nn.functional.cosine_similarity(actual, expected, dim=0) > 0.9
+        assert actual.norm().item() == pytest.approx(expected.norm().item(), rel=0.1)
 
 
 @families
