@@ -30,7 +30,7 @@ EXAMPLES = """\b
 Examples:
   python -m commands.generate 1000 generated/digits --seed 1
   python -m commands.generate 100 generated/third --model 3 --truncation 1.0
-  python -m commands.generate 100 generated/rival --model models:/gan-generator@challenger
+  python -m commands.generate 9 generated/first --model models:/gan-generator/1
 """
 
 

@@ -19,7 +19,7 @@ from mlops.tracking.runs import connect
 ByHand = Literal["promoted by hand", "rolled back"]
 EXAMPLES = """\b
 Examples:
-  python -m commands.promote promote 7 --reason "sharper, whatever FID says"
+  python -m commands.promote promote 7 --reason "people prefer its images"
   python -m commands.promote rollback --reason "artefacts"
   python -m commands.promote rollback 3 --reason "the best of all"
 """

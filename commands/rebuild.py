@@ -31,7 +31,7 @@ deleted once the weights are equal.
 Examples:
   python -m commands.rebuild
   python -m commands.rebuild 3
-  python -m commands.rebuild models:/gan-generator@previous-champion ../rebuilt
+  python -m commands.rebuild models:/gan-generator@previous-champion ../old
 """
 
 
@@ -115,7 +115,7 @@ def compare_inputs(version: Version, place: Path) -> None:
     """
     folders = record.data_folders(version.stages)
     then = record.code_and_numbers(version.stages, record.upstream(version.stages))
-    then.pop("data.path", None)  # where, not what
+    then.pop("data.path", None)  # it may differ for the same data
     now = record.code_and_numbers_at(place, then) | record.code_files(version.stages, place)
     now |= record.data_files({folder: dvc_md5(place / folder) for folder in folders}, place)
     differ = record.differences(load_json(version.lineage / record.FILES) | then, now)
