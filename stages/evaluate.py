@@ -52,17 +52,15 @@ def evaluate(
         extractor: what `extractor` wrote.
         generator: what `train` wrote.
         replicas: what `replicate` wrote.
-        evaluation: new; a folder with `scores.json` (with the sha256 of their passport), `passport.json` (everything
-            that the scores depend on), `banks.csv` (the scores of every training and bank), `comparison.png` (generated
-            beside real images), `neighbours.png` (the generated images closest to a training image, and it) and
-            `interpolation.png` (images between two z).
+        evaluation: new; a folder with `scores.json`, `passport.json` (all that the scores depend on), `banks.csv`
+            (the scores of every training and bank), `comparison.png` (generated beside real images), `neighbours.png`
+            (the generated images closest to a training image, and it) and `interpolation.png` (images between two z).
         compute: device and threads.
         execution: among how many processes the banks are shared; scores do not depend on it.
         evaluate: seed and number of the banks of z, number of images, how IS and KID average.
 
     Raises:
-        UserError: the extractor's weights are not those that were made, its features are of other images, or the test
-            images are too few to be scored.
+        UserError: extractor or features are not those of the images, or the test images are too few to be scored.
     """
     scorer = Scorer(prepared, extractor, compute, evaluate)
     trainings = [generator, *sorted(replicas.glob("*.safetensors"), key=lambda path: int(path.stem))]

@@ -44,6 +44,8 @@ from mlops.tracking.aliases import sync_aliases
 from mlops.tracking.descriptions import tag_version
 from mlops.tracking.runs import KEY_TAG, RunWriter, open_run
 
+SECTIONS = ("data", "prepare", "extractor", "evaluate")
+"""Of `params.yaml`, that a run shows beside those of its training."""
 EVALUATION_FILES = (SCORES, BANKS, PASSPORT, COMPARISON, NEIGHBOURS, INTERPOLATION)
 """Of `evaluate`, in the run: what every comparison reads, and what a person looks at."""
 
@@ -65,8 +67,8 @@ def register(
     """Bring MLflow in line with DVC's outputs and the ledger; doing it twice changes nothing.
 
     The training's run gets what it lacks (all of it, if MLflow was lost or DVC restored the outputs), and the
-    generator becomes a version of the registered model unless it is one. The gate compares it with the champion, once,
-    and decides whether it becomes `champion`: the decision goes to the ledger first, and from there to MLflow.
+    generator becomes a version of the registered model unless it is one. The gate compares it with the champion and
+    decides whether it takes its place: the decision goes to the ledger first, and from there to MLflow.
 
     Args:
         prepared: what `prepare` wrote.
@@ -75,48 +77,48 @@ def register(
         diagnosis: the folder that `diagnose` wrote.
         evaluation: the folder that `evaluate` wrote.
         registration: JSON: where in MLflow it all is, and what was decided.
-        data: logged.
-        prepare: logged.
-        extractor: logged.
-        evaluate: logged.
+        data: logged, as are the next three.
+        prepare: how images were prepared.
+        extractor: how the extractor was made.
+        evaluate: how quality was measured.
         register: name of the model, bounds for `champion`, and the test against the one that is.
 
     Raises:
-        UserError: the ledger is damaged, or MLflow has seen a decision that it lacks.
+        UserError: the ledger is damaged, or MLflow has a decision that it lacks.
     """
     facts, candidate = load_json(training / TRAINING), read_evaluation("the candidate", evaluation)
-    doctor, name = load_json(diagnosis / DIAGNOSIS), register.model_name
+    doctor = load_json(diagnosis / DIAGNOSIS)
     writer = open_run(facts, prepared, candidate.passport_sha256)
-    sections: dict[str, Any] = {"data": data, "prepare": prepare, "extractor": extractor, "evaluate": evaluate}
-    writer.write_params({section: asdict(config) for section, config in sections.items()})
+    writer.write_params(_by_section(data, prepare, extractor, evaluate))
     _fill(writer, training, candidate, evaluation)
     writer.write_diagnosis(doctor, diagnosis / INSTRUMENTS)
     model_id = ModelId(file_digest(generator), candidate.passport_sha256, facts["key"])
     tags = {"data.dvc_md5": facts["data_md5"]} | write_lineage(writer, prepared) | _score_tags(candidate)
-    version = _version(writer, generator, name, model_id, tags)
-    judgement = _judge(writer, model_id, candidate, register)
-    describe(
-        writer,
-        version,
-        judgement.challenge,
-        candidate,
-        evaluation,
-        data=load_summary(prepared),
-        training=facts,
-        doctor=doctor,
-        register=register,
-    )
-    place = {
+    version = _version(writer, generator, register.model_name, model_id, tags)
+    judgement, summary = _judge(writer, model_id, candidate, register), load_summary(prepared)
+    describe(writer, version, judgement.challenge, candidate, evaluation, summary, facts, doctor, register)
+    place = _place(writer, version, judgement, candidate, register)
+    save_json(registration, place)
+    _print_end(candidate, place, _champion(writer, register.model_name), doctor["verdict"], evaluation)
+
+
+def _by_section(*configs: Any) -> dict[str, Any]:
+    return dict(zip(SECTIONS, map(asdict, configs), strict=True))
+
+
+def _place(
+    writer: RunWriter, version: str, judgement: Judgement, candidate: Evaluation, config: RegisterConfig
+) -> dict[str, Any]:
+    """Return where in MLflow the model is, and what was decided on it."""
+    return {
         "run_id": writer.id,
         "experiment_id": writer.run.info.experiment_id,
-        "model": name,
+        "model": config.model_name,
         "version": version,
-        "within_bounds": all(bound.holds for bound in bounds(candidate, register)),
+        "within_bounds": all(bound.holds for bound in bounds(candidate, config)),
         "decision": judgement.action,
         "reason": judgement.reason,
     }
-    save_json(registration, place)
-    _print_end(candidate, place, _champion(writer, name), doctor["verdict"], evaluation)
 
 
 def _judge(writer: RunWriter, model_id: ModelId, candidate: Evaluation, config: RegisterConfig) -> Judgement:

@@ -40,7 +40,6 @@ def describe(
     challenge: Challenge | None,
     evaluation: Evaluation,
     folder: Path,
-    *,
     data: Summary,
     training: dict[str, Any],
     doctor: dict[str, Any],

@@ -17,7 +17,7 @@ def instruments_picture(rows: Rows, sentence: str) -> bytes:
 
     Args:
         rows: of history.csv.
-        sentence: what the doctor said; the title.
+        sentence: the doctor's; the title.
 
     Returns:
         Six panels over steps: probabilities, value, divergence, distance, gradients, and the generator's variety.
@@ -27,23 +27,25 @@ def instruments_picture(rows: Rows, sentence: str) -> bytes:
     (probabilities, values), (divergence, distance), (gradients, generator) = figure.subplots(3, 2, sharex=True)
 
     _curve(probabilities, rows, "real_prob", "D(x), training images", BLUE)
-    _curve(probabilities, rows, "unseen_prob", "D(x), images that D never saw", GREEN)
+    _curve(probabilities, rows, "unseen_prob", "D(x), images held out from D", GREEN)
     _curve(probabilities, rows, "fake_prob", "D(G(z))", ORANGE)
-    _finish(probabilities, "what the discriminator says", 0.5, "equilibrium: 1/2")
+    _finish(probabilities, "output of the discriminator", 0.5, "equilibrium: 1/2")
     probabilities.set_ylim(-0.02, 1.02)
 
     _curve(values, rows, "value", "V(D, G), training images", BLUE)
-    _curve(values, rows, "unseen_value", "V(D, G), images that D never saw", GREEN)
+    _curve(values, rows, "unseen_value", "V(D, G), images held out from D", GREEN)
     _finish(values, "value of the game, in nats", -math.log(4), "equilibrium: $-$log 4")
     values.set_ylim(-2.5, 0.1)
 
     _curve(divergence, rows, "jsd", "training images", BLUE)
-    _curve(divergence, rows, "unseen_jsd", "images that D never saw", GREEN)
-    _finish(divergence, "Jensen-Shannon divergence as D tells it, in nats", math.log(2), "p_g and p_data apart: log 2")
+    _curve(divergence, rows, "unseen_jsd", "images held out from D", GREEN)
+    _finish(
+        divergence, "Jensen-Shannon divergence estimated from D, in nats", math.log(2), "p_g and p_data apart: log 2"
+    )
     divergence.set_ylim(-0.02, 0.75)
 
     _curve(distance, rows, "distance", "training images", BLUE)
-    _curve(distance, rows, "unseen_distance", "images that D never saw", GREEN)
+    _curve(distance, rows, "unseen_distance", "images held out from D", GREEN)
     _finish(distance, "distance from equilibrium: E |D $-$ 1/2|")
     distance.set_ylim(-0.01, 0.52)
 

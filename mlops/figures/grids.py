@@ -29,7 +29,7 @@ def grid(pixels: NDArray[np.uint8], columns: int) -> Image.Image:
 
 
 def _enlarged(pixels: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
-    """Return images `factor` times as large, interpolated: the eye reads an 8-pixel digit better than its blocks."""
+    """Return images `factor` times as large, interpolated: an 8-pixel digit is easier to read than its blocks."""
     count, channels, height, width = pixels.shape
     planes = [Image.fromarray(plane) for plane in pixels.reshape(-1, height, width)]
     large = [np.asarray(plane.resize((width * factor, height * factor), Image.Resampling.BICUBIC)) for plane in planes]

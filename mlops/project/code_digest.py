@@ -88,7 +88,7 @@ def _file_of(module: str) -> str | None:
 class _WithoutDocstrings(ast.NodeTransformer):
     """Drops every expression that is a string alone: docstrings of modules, classes, functions and constants."""
 
-    def visit_Expr(self, node: ast.Expr) -> ast.AST:  # the name that ast calls
+    def visit_Expr(self, node: ast.Expr) -> ast.AST:  # noqa: N802  # the name that ast calls
         """Replace a string by `pass`, so that no body becomes empty."""
         is_text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
         return ast.copy_location(ast.Pass(), node) if is_text else node

@@ -1,7 +1,7 @@
-"""The ledger of decisions on who is champion: the truth that MLflow mirrors, versioned with the project.
+"""The ledger of decisions on who is champion: the truth that MLflow's aliases follow, versioned with the project.
 
 `ledger.jsonl` has one decision a line, each with the sha256 of the line before it, so that no line can be changed,
-lost or slipped in unseen.
+lost or added between unnoticed.
 """
 
 import errno
@@ -32,7 +32,7 @@ _ENTRY = TypeAdapter(Entry)
 
 
 class Ledger:
-    """The ledger while one process holds it; see `locked_ledger`."""
+    """The ledger while one process has it locked; see `locked_ledger`."""
 
     def __init__(self, path: Path, file: FileIO) -> None:
         self.path, self._file = path, file
@@ -58,7 +58,7 @@ class Ledger:
         Args:
             action: what was decided.
             model: name of the registered model.
-            candidate: who it is about.
+            candidate: the model that it is about.
             reason: one sentence.
             evidence: the numbers it rests on; None where a person decided.
 
@@ -116,10 +116,10 @@ class Ledger:
 
 @contextmanager
 def locked_ledger() -> Iterator[Ledger]:
-    """Hold the project's ledger: other processes wait until the block ends.
+    """Lock the project's ledger: other processes wait until the block ends.
 
     Yields:
-        The ledger; an empty one where there was none.
+        The ledger; an empty one if there was none.
 
     Raises:
         UserError: a line is damaged, or does not follow from the one before.
@@ -147,11 +147,9 @@ def _restore_lost(path: Path, file: FileIO, copy: Path) -> None:
 
 
 def _author() -> str:
-    """Return who decides: the name that git knows, else that of the account."""
+    """Return who decides: the name in git's configuration, else that of the account."""
     try:
-        found = subprocess.run(
-            ["git", "config", "user.name"], capture_output=True, text=True, check=False
-        ).stdout.strip()
-        return found or getpass.getuser()
+        git = subprocess.run(["git", "config", "user.name"], capture_output=True, text=True, check=False)
+        return git.stdout.strip() or getpass.getuser()
     except (OSError, KeyError):  # no git, or an account without a name, as in a container
         return f"user {os.getuid()}"

@@ -93,7 +93,7 @@ def sentence(comparison: Comparison) -> str:
         text += f"{numbers} is within the {NOISE[comparison.noise]}."
     else:
         text = f"{_capital(other.name)} is {comparison.outcome.verdict} than {first.name} in {column}: {numbers}."
-    text += f" p = {comparison.outcome.p_value:.2g} at a rate of {comparison.rate:g}."
+    text += f" One-sided p-value of better: {comparison.outcome.p_value:.2g}, at a rate of {comparison.rate:g}."
     rest = {name: outcome for name, outcome in comparison.outcomes.items() if name != metric}
     parts = []
     for wanted in ("better", "worse"):

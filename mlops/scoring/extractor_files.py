@@ -24,7 +24,7 @@ def features_path(folder: Path, split: Split) -> Path:
 
 
 def load_real(prepared: Path, folder: Path, device: torch.device) -> tuple[Reference, Features]:
-    """Return the training images as scores see them, and the features of the test images.
+    """Return the training images as the reference of all scores, and the features of the test images.
 
     Args:
         prepared: what `prepare` wrote.
@@ -37,10 +37,10 @@ def load_real(prepared: Path, folder: Path, device: torch.device) -> tuple[Refer
     Raises:
         UserError: the features are of other images.
     """
-    expected, found = describe_extractor(folder)["data_md5"], dvc_md5(prepared)
-    if found != expected:
+    expected, actual = describe_extractor(folder)["data_md5"], dvc_md5(prepared)
+    if actual != expected:
         raise UserError(
-            f"{folder} has features of images whose md5 is {expected}, but that of {prepared} is {found}; run "
+            f"{folder} has features of images whose md5 is {expected}, but that of {prepared} is {actual}; run "
             "dvc repro extractor"
         )
     train, _ = load_tensors(features_path(folder, "train"))
@@ -52,7 +52,7 @@ def load_real(prepared: Path, folder: Path, device: torch.device) -> tuple[Refer
 
 
 def describe_extractor(folder: Path) -> dict[str, Any]:
-    """Return name, kind, sha256 and batch size of the extractor in a folder, and the md5 of the data it has seen."""
+    """Return name, kind, sha256 and batch size of the extractor in a folder, and the md5 of the data that made it."""
     return load_json(folder / "extractor.json")
 
 
@@ -64,7 +64,7 @@ def load_extractor(folder: Path, device: torch.device) -> Extractor:
         device: where a classifier computes.
 
     Returns:
-        An extractor that torch-fidelity knows.
+        An extractor for torch-fidelity.
 
     Raises:
         UserError: the weights are not those that the description names.

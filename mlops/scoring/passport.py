@@ -1,4 +1,4 @@
-"""What a score depends on. Scores under different passports are never compared: the code refuses."""
+"""What a score depends on. Scores under different passports are never compared."""
 
 import hashlib
 import json
@@ -39,10 +39,9 @@ def require_same(first: dict[str, Any], second: dict[str, Any], names: tuple[str
     Raises:
         PassportError: they differ; the message names every field with both values.
     """
-    found = differences(first, second)
-    if found:
-        shown = "\n".join(f"  {line}" for line in found)
+    if lines := differences(first, second):
+        shown = "\n".join(f"  {line}" for line in lines)
         raise PassportError(
             f"the scores of {names[0]} and {names[1]} are of different passports and cannot be compared:\n{shown}\n"
-            "score both under the same params.yaml and data: dvc repro evaluate"
+            "score both under the same params.yaml, data and code: dvc repro evaluate"
         )

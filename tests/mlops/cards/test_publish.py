@@ -53,8 +53,8 @@ def publish(name: str, committed: Params) -> Publish:
             model_id = ModelId(champion.evaluation.name, champion.evaluation.passport_sha256, "")
             met = challenge(model_id, replace(champion.evaluation, name="the champion"), model.evaluation, register)
         writer = RunWriter(client, client.get_run(run_id))
-        facts: dict[str, Any] = {"data": SUMMARY, "training": TRAINING, "doctor": {"sentence": "healthy."}}
-        describe(writer, version, met, model.evaluation, model.folder, register=register, **facts)
+        facts = SUMMARY, TRAINING, {"sentence": "healthy."}, register
+        describe(writer, version, met, model.evaluation, model.folder, *facts)
         return version, run_id
 
     return described
