@@ -164,7 +164,7 @@ def test_a_bomb_is_refused_before_it_is_unpacked(
     assert len(content_of(source, tmp_path)) == 100
     monkeypatch.setattr(archives, "ALWAYS_ALLOWED", 100_000)
     monkeypatch.setattr(archives, "LARGEST_RATIO", 0)
-    with pytest.raises(UserError, match="archive.*100,000 bytes"):
+    with pytest.raises(UserError, match=r"archive.*100,000 bytes"):
         content_of(source, tmp_path)
 
 

@@ -126,9 +126,10 @@ def test_the_error_lists_every_mirror_with_its_reason_and_the_remedy(server: str
         download(urls, tmp_path / "file.bin", sha256=SHA256, remedy="use data.path", partials=tmp_path / "parts")
     title, bad, missing, dead, remedy = str(caught.value).splitlines()
     assert title == "file.bin could not be downloaded:"
-    found = hashlib.sha256(CONTENT[::-1]).hexdigest()
+    other = hashlib.sha256(CONTENT[::-1]).hexdigest()
     assert bad.startswith(f"  {urls[0]}: wrong checksum")
-    assert f"expected sha256 {SHA256}, got {found}" in bad
+    assert SHA256 in bad
+    assert other in bad
     assert missing == f"  {urls[1]}: HTTP 404 Not Found"
     assert dead.startswith(f"  {urls[2]}: ")
     assert "refused" in dead
