@@ -16,7 +16,7 @@ def diagnose(training: Path, diagnosis: Path, *, doctor: DoctorConfig) -> None:
         training: the folder that `train` wrote.
         diagnosis: new; a folder with `diagnosis.json` (verdict, the step since which it holds, a sentence, the
             evidence) and `instruments.png` (the readings through training).
-        doctor: from where on readings are a failure.
+        doctor: which readings are a failure.
     """
     rows = load_history(training / HISTORY)
     result = Doctor(doctor, steps=int(rows[-1]["step"])).read_all(rows)

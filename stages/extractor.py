@@ -29,7 +29,7 @@ _MEASURED: tuple[Split, Split] = ("train", "test")
 def extractor(prepared: Path, folder: Path, *, compute: ComputeConfig, extractor: ExtractorConfig) -> None:
     """Write a folder with the extractor's weights, its description, how good it is, and the features of real images.
 
-    They are extracted here, once, for DVC to keep as long as neither images nor extractor change.
+    Features are extracted here, once, and DVC keeps them as long as neither images nor extractor change.
 
     Args:
         prepared: what `prepare` wrote.
@@ -39,8 +39,8 @@ def extractor(prepared: Path, folder: Path, *, compute: ComputeConfig, extractor
         extractor: which network, how a classifier is trained, and how many images are extracted at once.
 
     Raises:
-        UserError: the data have no labels for a classifier; weights that are given are missing, of another sum, or of
-            a classifier of other images; Inception's cannot be downloaded.
+        UserError: the data have no labels for a classifier; given weights are missing, of another sha256, or of a
+            classifier of other images; Inception's cannot be downloaded.
     """
     configure_torch(compute)
     folder.mkdir(parents=True)
@@ -98,24 +98,24 @@ def _split(prepared: Path, split: Split, device: torch.device) -> tuple[torch.Te
 
 
 def _take_classifier(prepared: Path, weights: Path, source: Path, config: ExtractorConfig) -> str:
-    """Copy a classifier that this stage wrote elsewhere; return what its scores are called: the file's name."""
+    """Copy a classifier that this stage wrote elsewhere; return the name of its scores: that of the file."""
     remedy = "correct path and sum, or set extractor.weights to null to train one"
     _copy_verified(source, weights, config.weights_sha256, remedy)
     try:
         _, shape = load_tensors(weights)
-        found = [shape["size"], shape["channels"], shape["classes"]]
+        size, channels, _ = shape["size"], shape["channels"], shape["classes"]
     except (SafetensorError, KeyError, TypeError):
         raise UserError(
             f"params.yaml: extractor.weights: {source} is no classifier of this project; {remedy}"
         ) from None
     summary = load_summary(prepared)
-    if found[:2] != [summary.size, summary.channels]:
+    if (size, channels) != (summary.size, summary.channels):
         raise UserError(
-            f"params.yaml: extractor.weights: {source} is for images of {found[0]} pixels and {found[1]} channels, the "
-            f"data have {summary.size} and {summary.channels}; {remedy}"
+            f"params.yaml: extractor.weights: {source} is for images of {size} pixels and {channels} channels, "
+            f"the data have {summary.size} and {summary.channels}; {remedy}"
         )
     if not re.fullmatch("[a-z0-9_]+", source.stem):
-        raise UserError(f"{source}: scores are called by its name, so call it by small letters, digits and _ alone")
+        raise UserError(f"{source}: scores bear its name; rename it to small letters, digits and _ alone")
     return source.stem
 
 
@@ -136,7 +136,7 @@ def _copy_verified(source: Path, weights: Path, sha256: str, remedy: str) -> Non
     target = project_root() / source.expanduser()
     if not target.is_file():
         raise UserError(f"params.yaml: extractor.weights: {target} does not exist; {remedy}")
-    found = file_digest(target)
-    if found != sha256:
-        raise UserError(f"{target} has sha256 {found}, but params.yaml: extractor.weights_sha256 is {sha256}; {remedy}")
+    actual = file_digest(target)
+    if actual != sha256:
+        raise UserError(f"{target} has sha256 {actual}, but params.yaml: extractor.weights_sha256 {sha256}; {remedy}")
     weights.write_bytes(target.read_bytes())

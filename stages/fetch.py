@@ -1,4 +1,4 @@
-"""The stage `fetch`: the original bytes, verified, in one place."""
+"""The stage `fetch`: the original files of the data, verified."""
 
 import importlib.util
 import shutil
@@ -18,9 +18,9 @@ from mlops.project.params import DataConfig
 def fetch(raw: Path, *, data: DataConfig) -> None:
     """Write the original files of a data set: bundled, downloaded, or from a local copy.
 
-    What others publish is stored unpacked under its published names, each file with the published sha256. A user's
-    own images become one uncompressed `images.tar`, byte for byte the same whenever names and contents are, and
-    `images.csv`, which says what lies where in it.
+    A published data set is stored unpacked under its published names, each file with the published sha256. A user's own
+    images become one uncompressed `images.tar`, whose bytes depend on names and contents alone, and `images.csv`, the
+    list of what lies where in it.
 
     Args:
         raw: new; a folder.
@@ -43,7 +43,7 @@ def fetch(raw: Path, *, data: DataConfig) -> None:
 
 def _local(data: DataConfig) -> Path:
     if data.path is None:
-        raise UserError("params.yaml: data.path must name a folder, zip or tar of images where data.name is folder")
+        raise UserError("params.yaml: data.path must name a folder, zip or tar of images if data.name is folder")
     path = project_root() / Path(data.path).expanduser()
     if not path.exists():
         otherwise = "" if data.name == "folder" else f", or set it to null to download {data.name}"
@@ -52,9 +52,9 @@ def _local(data: DataConfig) -> Path:
 
 
 def _copy_digits(folder: Path) -> None:
-    package = importlib.util.find_spec("sklearn")  # found, not imported: that would take a second
+    package = importlib.util.find_spec("sklearn")  # not imported: that would take a second
     if package is None or package.origin is None:
-        raise UserError("scikit-learn brings the digits and is not installed; `make run` installs it")
+        raise UserError("scikit-learn, which holds the digits, is not installed; run `make run`, which installs it")
     source = Path(package.origin).parent / "datasets" / "data" / DIGITS
     shutil.copyfile(source, folder / DIGITS)
     _verify(folder / DIGITS, DIGITS_SHA256, source, "reinstall scikit-learn")
@@ -68,18 +68,18 @@ def _pack_images(source: Path, folder: Path) -> None:
 
 
 def _download(published: Published, folder: Path) -> None:
-    arrived = folder / "downloads"
+    downloads = folder / "downloads"
     names = ", ".join(file.name for file in published.downloads)
     remedy = f"get {names} by other means and set params.yaml: data.path to the folder that holds them"
     for file in published.downloads:
         urls = [mirror + file.name for mirror in file.mirrors]
-        download(urls, arrived / file.name, sha256=file.sha256, remedy=remedy)
-    _take(published, arrived if len(published.downloads) > 1 else arrived / names, folder)
-    shutil.rmtree(arrived)
+        download(urls, downloads / file.name, sha256=file.sha256, remedy=remedy)
+    _take(published, downloads if len(published.downloads) > 1 else downloads / names, folder)
+    shutil.rmtree(downloads)
 
 
 def _take(published: Published, source: Path, folder: Path) -> None:
-    """Copy each published file out of a folder or archive, whether it lies there packed or unpacked, and verify it."""
+    """Copy each published file out of a folder or archive, unpack it if it is packed, and verify it."""
     missing = dict(published.files)
     with open_entries(source, scratch=folder) as entries:
         for entry in entries:
@@ -103,6 +103,6 @@ def _unpack(entry: Entry, target: Path) -> None:
 
 
 def _verify(path: Path, sha256: str, source: Path, remedy: str) -> None:
-    found = file_digest(path)
-    if found != sha256:
-        raise UserError(f"{source} is not the published file: expected sha256 {sha256}, found {found}; {remedy}")
+    actual = file_digest(path)
+    if actual != sha256:
+        raise UserError(f"{source} is not the published file: expected sha256 {sha256}, got {actual}; {remedy}")

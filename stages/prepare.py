@@ -34,13 +34,13 @@ from mlops.project.progress import progress
 PARALLEL_FROM = 32 << 20
 """Bytes of raw files, about a second of decoding: below, starting processes costs more than they give."""
 CHUNK = 512
-"""Most images that are decoded at one go,"""
+"""Most images of a chunk,"""
 CHUNK_PIXELS = 3 << 19
 """and most bytes of their prepared pixels, unless one image has more: each process may have some chunks that wait."""
 MOST_PROCESSES = 16
 """One process writes what the others decode, and each has some 50 MB."""
 SHOWN = 10
-"""How many refused files and classes are named on the screen; the manifest has all."""
+"""Refused files and classes that are printed; the manifest has all."""
 
 
 def prepare(raw: Path, prepared: Path, *, data: DataConfig, prepare: PrepareConfig) -> None:
@@ -48,8 +48,8 @@ def prepare(raw: Path, prepared: Path, *, data: DataConfig, prepare: PrepareConf
 
     Official test splits stay as they are. Of a published training split the last images are held out for validation, as
     is the custom for MNIST (50,000 and 10,000). Other images go to a split by a hash of their own pixels, see
-    `drawn_split`. Files that are no readable image are left out and listed, up to a bound. A run that was stopped goes
-    on where it was.
+    `drawn_split`. Files that are no readable image are left out and listed, up to a bound. A run that was stopped is
+    resumed.
 
     Args:
         raw: what `fetch` wrote.
@@ -62,11 +62,12 @@ def prepare(raw: Path, prepared: Path, *, data: DataConfig, prepare: PrepareConf
             or the disk is full. Then `prepared` is not written; what was decoded is kept for the next run.
     """
     originals = read(raw, data.name)
-    recipe = _recipe(prepare, originals)
+    shares = (prepare.test_share, prepare.validation_share)
+    recipe = Recipe(prepare.image_size, prepare.channels, prepare.fit, prepare.seed, *shares, originals.official_train)
     place = project_root() / ".checkpoints" / f"prepare-{_key(raw, data.name, recipe)}"
     work, remedy = "prepares the same data with the same parameters", "what it has decoded is kept"
     with locked(place, work, remedy), disk_errors(prepared):
-        _forget_others(place)
+        _delete_others(place)
         with new_folder(prepared) as folder:
             frame, classes = manifest(_decode(originals, recipe, place), originals.classes)
             size, channels = prepare.image_size, prepare.channels
@@ -86,28 +87,16 @@ def prepare(raw: Path, prepared: Path, *, data: DataConfig, prepare: PrepareConf
     _report(summary, refused)
 
 
-def _recipe(config: PrepareConfig, originals: Originals) -> Recipe:
-    return Recipe(
-        size=config.image_size,
-        channels=config.channels,
-        fit=config.fit,
-        seed=config.seed,
-        test_share=config.test_share,
-        validation_share=config.validation_share,
-        official_train=originals.official_train,
-    )
-
-
 def _key(raw: Path, name: str, recipe: Recipe) -> str:
-    """Name what decoded images depend on; of the raw files not their bytes, which take as long to read as to decode."""
+    """Return a key of what decoded images depend on; not of raw bytes, which take as long to read as to decode."""
     files = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(raw.absolute().iterdir())]
     made_by = [stage_sha256("prepare"), *(version(name) for name in ("numpy", "pillow", "pyarrow"))]
     named = json.dumps([name, asdict(recipe), files, made_by])
     return hashlib.sha256(named.encode()).hexdigest()[:16]
 
 
-def _forget_others(place: Path) -> None:
-    """Delete what stopped runs of other data or parameters have kept: it can be gigabytes."""
+def _delete_others(place: Path) -> None:
+    """Delete the folders of stopped runs with other data or parameters: they can be gigabytes."""
     for other in place.parent.glob("prepare-*"):
         if other != place:
             with suppress(UserError), locked(other, "", ""):
@@ -118,16 +107,16 @@ def _decode(originals: Originals, recipe: Recipe, place: Path) -> pd.DataFrame:
     """Decode what `place` lacks; return the rows of all images."""
     shape = (recipe.channels, recipe.size, recipe.size)
     largest = max(1, min(CHUNK, CHUNK_PIXELS // math.prod(shape)))
-    with ChunkStore(place, shape) as intake:
-        if intake.done:
-            print(f"prepare: goes on behind {intake.done:,} images of a stopped run", file=sys.stderr)
+    with ChunkStore(place, shape) as store:
+        if store.done:
+            print(f"prepare: goes on behind {store.done:,} images of a stopped run", file=sys.stderr)
         processes = min(cores(), MOST_PROCESSES) if originals.raw_bytes >= PARALLEL_FROM else 1
-        tasks = numbered(originals.chunks(intake.done, largest), intake.done)
-        with progress("prepare: images", originals.total, intake.done) as line:
+        tasks = numbered(originals.chunks(store.done, largest), store.done)
+        with progress("prepare: images", originals.total, store.done) as line:
             for chunk in mapped(partial(decoded, recipe=recipe), tasks, processes=processes):
-                intake.add(chunk)
-                line.update(intake.done)
-    return intake.table()
+                store.add(chunk)
+                line.update(store.done)
+    return store.table()
 
 
 def _check_refused(refused: pd.DataFrame, total: int, bound: float) -> None:

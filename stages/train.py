@@ -52,8 +52,8 @@ def train(
         execution: precision, processes and parts of a batch.
         network: generator and discriminator.
         train: Algorithm 1's numbers.
-        doctor: from where on readings are a failure, and whether that ends the training. The outputs of a training that
-            ends well do not depend on it.
+        doctor: which readings are a failure, and whether one ends the training. The outputs of a training that ends
+            well do not depend on it.
 
     Raises:
         UserError: a loss is not finite, the doctor stops the training, a batch does not fit into memory, the same

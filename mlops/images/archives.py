@@ -1,7 +1,7 @@
 """Folders, zip and tar archives, read alike: a sorted list of named files, each checked before it is opened.
 
-Nothing is unpacked under a name that an archive chose. Names are checked all the same, because they live on as the
-`source` of each image. Sizes are checked because a few kilobytes can claim to be petabytes.
+Nothing is unpacked under a name that an archive chose, but names become the `source` of each image, so they are
+checked. Sizes are checked because a few kilobytes can unpack to petabytes.
 """
 
 import os
@@ -26,7 +26,7 @@ ALWAYS_ALLOWED = 1 << 30
 LARGEST_RATIO = 100
 """An archive may hold a gibibyte, or 100 times its own size. Images hardly compress; bombs do."""
 
-_UNSPEAKABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def open_entries(source: Path, *, scratch: Path) -> Iterator[list[Entry]]:
         One entry for each file, usable until the block ends.
 
     Raises:
-        UserError: the archive is damaged, encrypted or none at all; a name is absolute, climbs (`..`), occurs twice
+        UserError: the archive is damaged, encrypted or none at all; a name is absolute, has `..` in it, occurs twice
             or is not UTF-8; an entry is a link or a device; a size is out of bounds; or a file is not readable.
     """
     with readable(source):
@@ -70,7 +70,7 @@ def _folder_entries(source: Path) -> Iterator[Entry]:
         subfolders[:] = [name for name in subfolders if not _ignored(name)]
         for name in subfolders:
             if Path(folder, name).is_symlink():
-                raise UserError(f"{Path(folder, name)} is a link to a folder; put the folder itself there")
+                raise UserError(f"{Path(folder, name)} is a link to a folder; replace it by the folder")
         for name in files:
             path = Path(folder, name)
             if not path.is_file() and not _ignored(name):
@@ -106,32 +106,32 @@ def _extracted(tar: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
 
 
 def _checked(source: Path, entries: Iterable[Entry], *, bound: float = float("inf")) -> list[Entry]:
-    found: dict[str, Entry] = {}
+    checked: dict[str, Entry] = {}
     for entry in entries:
         name = _safe_name(source, entry.name)
         if entry.size > LARGEST_FILE:
             _refuse(source, name, f"has {entry.size:,} bytes, and the bound is {LARGEST_FILE:,}")
-        if name in found:
+        if name in checked:
             _refuse(source, name, "occurs twice")
         if not any(_ignored(part) for part in name.split("/")):
-            found[name] = Entry(name, entry.size, entry.open)
+            checked[name] = Entry(name, entry.size, entry.open)
         bound -= entry.size
         if bound < 0:
             _refuse(source, name, f"makes more than {_bound(source):,} bytes in all, like an archive bomb")
-    return [found[name] for name in sorted(found)]
+    return [checked[name] for name in sorted(checked)]
 
 
 def _safe_name(source: Path, name: str) -> str:
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or name[1:2] == ":":
         _refuse(source, name, "points outside of the archive")
-    if _UNSPEAKABLE.search(name):
+    if _UNPRINTABLE.search(name):
         _refuse(source, name, "has control characters in its name, or bytes that are not UTF-8")
     return path.as_posix()
 
 
-def _refuse(source: Path, name: str, why: str) -> NoReturn:
-    raise UserError(f"{source}: the entry {name!r} {why}; remove or rename it")
+def _refuse(source: Path, name: str, reason: str) -> NoReturn:
+    raise UserError(f"{source}: the entry {name!r} {reason}; remove or rename it")
 
 
 def _raise(error: OSError) -> NoReturn:

@@ -1,4 +1,4 @@
-"""What `prepare` has finished, on disk as it goes: growing arrays, and a record of rows that says how far they are."""
+"""What `prepare` has decoded so far, on disk: growing arrays, and rows with the checksums of what counts in them."""
 
 import hashlib
 import math
@@ -24,7 +24,7 @@ _FRAME = struct.Struct("<QI")  # length and checksum of the record batch behind 
 
 
 class ChunkStore:
-    """Arrays and rows in a folder, which grow by chunks; opened again, they go on behind the last complete chunk.
+    """Arrays and rows in a folder, which grow by chunks; reopened, they continue behind the last complete chunk.
 
     The pixels of a chunk are written before its rows. A chunk counts if its rows have their checksum and its pixels
     have those that stand in the rows, whatever a killed process or a crashed machine left behind.
@@ -104,10 +104,10 @@ def _batches(file: IO[bytes]) -> Iterator[tuple[pa.RecordBatch, int]]:
 
 
 class ImageFile:
-    """An .npy file of images that grows, so that memory holds some of them, however many come.
+    """An .npy file of images that grows, so that memory holds few of them.
 
-    NumPy pads headers so that the first dimension can be corrected in place; until the block ends, it says 0. A full
-    disk shows as OSError here; in a memory map it would be a bus error.
+    NumPy pads headers so that the first dimension can be corrected in place; until the block ends, it is 0. A full disk
+    raises OSError here; in a memory map it would be a bus error.
     """
 
     def __init__(self, path: Path, shape: tuple[int, int, int], *, keep: int = 0) -> None:

@@ -1,4 +1,4 @@
-"""What `prepare` does to a chunk of source images, in whichever process; it imports no more than that needs."""
+"""What `prepare` does to a chunk of source images, in any process; so it imports no more than that needs."""
 
 import hashlib
 from collections.abc import Iterator
@@ -13,10 +13,9 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 
 
 class Row(NamedTuple):
-    """What is known of one image when it has been looked at.
+    """What the manifest takes from one image; `width`, `height`, `sha256` and `split` are None if it was refused.
 
-    `width` and `height` are those of the upright original, `sha256` is that of the prepared pixels. These and `split`
-    are None if the image was refused.
+    `width` and `height` are those of the upright original, `sha256` is that of the prepared pixels.
     """
 
     source: str
@@ -46,7 +45,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Decoded:
-    """What is known of a chunk's images, and the pixels (N, C, H, W) of those that were not refused.
+    """The rows of a chunk's images, and the pixels (N, C, H, W) of those that were not refused.
 
     `columns` has one tuple for each field of `Row`. Both go from process to process: columns are pickled and read again
     in a tenth of the time of rows, and bytes are copied half as often as arrays.
@@ -102,8 +101,8 @@ def _split(original: Original, number: int, content: bytes, recipe: Recipe) -> S
 def drawn_split(content: bytes, *, seed: int, test_share: float, validation_share: float) -> Split:
     """Return the split of an image by a hash of seed and pixels, read as a number in [0, 1).
 
-    Below `test_share` it is test; of what is above, the lowest `validation_share` is validation. Images with equal
-    pixels are therefore never on two sides, and adding or removing images moves no other.
+    Below `test_share` it is test; of what is above, the lowest `validation_share` is validation. So images with equal
+    pixels are in one split, and adding or removing images moves no other.
 
     Args:
         content: the prepared pixels.

@@ -1,4 +1,4 @@
-"""Streams of bytes that may be compressed, damaged, locked or endless."""
+"""Streams of bytes that may be compressed, damaged, unreadable or endless."""
 
 import bz2
 import gzip
@@ -32,7 +32,7 @@ _DAMAGE = (
 
 @contextmanager
 def readable(source: Path) -> Iterator[None]:
-    """Turn what damaged or locked files raise while they are read into a UserError that names `source`.
+    """Turn what damaged or unreadable files raise into a UserError that names `source`.
 
     Args:
         source: what the block reads.
@@ -41,18 +41,18 @@ def readable(source: Path) -> Iterator[None]:
         Nothing.
 
     Raises:
-        UserError: the block met such a file.
+        UserError: the block read such a file.
     """
     try:
         yield
     except _DAMAGE as error:
         raise UserError(f"{source} is damaged, or neither folder nor zip nor tar: {error}; get a fresh copy") from None
     except PermissionError as error:
-        raise UserError(f"{error.filename or source} may not be read; change its permissions") from None
+        raise UserError(f"{error.filename or source} is not readable for you; change its permissions") from None
     except OSError as error:
         if error.errno is not None:
             raise
-        raise UserError(f"{source} is damaged: {error}; get a fresh copy") from None  # bz2 and tarfile say it so
+        raise UserError(f"{source} is damaged: {error}; get a fresh copy") from None  # of bz2 and tarfile
 
 
 def unpacked(file: IO[bytes]) -> IO[bytes]:
@@ -66,10 +66,10 @@ def copy_bounded(source: IO[bytes], target: IO[bytes], bound: int, name: str) ->
     """Copy to the end, but no more than `bound` bytes.
 
     Args:
-        source: where reading starts at the current position.
-        target: where writing does.
+        source: read from its current position.
+        target: written at its current position.
         bound: in bytes.
-        name: what the message calls the source.
+        name: of the source, for the message.
 
     Raises:
         UserError: there is more.

@@ -21,7 +21,7 @@ IMAGES_LIST = "images.csv"
 """What lies where in this tar: a row for each file, with its name, and offset and size of its bytes."""
 COLUMNS = ("name", "offset", "size")
 CHUNK_BYTES = 4 << 20
-"""Encoded images that are decoded at one go: a moment's work, whether they are many small ones or one photograph."""
+"""Bytes of encoded images in a chunk: a moment's work, whether they are many small ones or one photograph."""
 HELD_OUT = ("test", "val", "valid", "validation")
 Member = tuple[str, int, int]
 """A row of the list, see `COLUMNS`. Named tuples would cost six times as much."""
@@ -91,7 +91,7 @@ def folder_of(name: str) -> str:
 
 
 def cut(sizes: Iterable[int], largest: int) -> Iterator[slice]:
-    """Yield slices of at most `largest` files in a row, and of few bytes unless one alone has more."""
+    """Yield slices of at most `largest` consecutive files and `CHUNK_BYTES`, unless one file alone has more."""
     start = stop = 0
     free = CHUNK_BYTES
     for size in sizes:
@@ -105,11 +105,11 @@ def cut(sizes: Iterable[int], largest: int) -> Iterator[slice]:
 
 
 def layout(folders: set[str]) -> dict[str, Place]:
-    """Return the official split and the class of the files in each folder, as the folders' names tell them.
+    """Return the official split and the class of the files in each folder, by the folders' names.
 
-    As long as everything that lies in folders lies in one, that one says nothing and is skipped (archives often have
-    such a root). If the folders are then `train` and one or more of `test`, `val`, `valid` and `validation`, they are
-    the split, and what is held out is the test split. The next folder is the class.
+    A folder that holds everything else is skipped (archives often have such a root), and so on inside it. If the next
+    folders are `train` and one or more of `test`, `val`, `valid` and `validation`, they are the split, and what is held
+    out is the test split. The next folder is the class.
 
     Args:
         folders: of all files.

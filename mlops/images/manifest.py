@@ -24,8 +24,8 @@ COLUMN_TYPES = {
 def manifest(rows: pd.DataFrame, published: tuple[str, ...] | None) -> tuple[pd.DataFrame, list[str] | None]:
     """Return the table of all images, in the order of `rows`, and the names of the classes in label order.
 
-    Without published classes they are the class folders, sorted; but only if each accepted image is in one and there
-    are two or more: otherwise there are no labels.
+    Without published classes they are the class folders, sorted, if each accepted image is in one of two or more;
+    otherwise there are no labels.
 
     Args:
         rows: every source image, with the columns of `mlops.images.decoding.Row`.
@@ -38,12 +38,12 @@ def manifest(rows: pd.DataFrame, published: tuple[str, ...] | None) -> tuple[pd.
     accepted = rows[rows["refused"].isna()]
     classes = list(published) if published is not None else _folder_classes(accepted["class_name"])
     codes = {name: label for label, name in enumerate(classes or [])}
-    # What is refused has neither index nor label.
-    found = {"index": accepted.groupby("split").cumcount(), "label": accepted["class_name"].map(codes)}
+    # Refused images have neither index nor label.
+    columns = {"index": accepted.groupby("split").cumcount(), "label": accepted["class_name"].map(codes)}
     copies = accepted[accepted["sha256"].duplicated()]
     originals = accepted[accepted["sha256"].isin(copies["sha256"])].drop_duplicates("sha256").set_index("sha256")
-    found["duplicate_of"] = copies["sha256"].map(originals["source"])
-    return rows.assign(**found)[list(COLUMN_TYPES)].astype(COLUMN_TYPES), classes
+    columns["duplicate_of"] = copies["sha256"].map(originals["source"])
+    return rows.assign(**columns)[list(COLUMN_TYPES)].astype(COLUMN_TYPES), classes
 
 
 def _folder_classes(names: pd.Series) -> list[str] | None:

@@ -12,7 +12,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 
 
 class RefusedError(Exception):
-    """This file cannot become an image; the message says why."""
+    """A file cannot become an image; the message is the reason."""
 
 
 def decode(content: bytes) -> Image.Image:
@@ -31,7 +31,7 @@ def decode(content: bytes) -> Image.Image:
         raise RefusedError("empty file")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what Pillow thinks of odd metadata
+            warnings.simplefilter("ignore")  # of odd metadata
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image: Image.Image = Image.open(io.BytesIO(content), formats=FORMATS)
             image.load()

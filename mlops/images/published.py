@@ -1,6 +1,8 @@
-"""The data sets that others publish: where they are, what their bytes are, what their classes are called."""
+"""The data sets that others publish: addresses, checksums and names of classes."""
 
 from dataclasses import dataclass
+
+from mlops.project.prepared_data import Split
 
 DIGITS = "digits.csv.gz"
 DIGITS_SHA256 = "09f66e6debdee2cd2b5ae59e0d6abbb73fc2b0e0185d2e1957e9ebb51e23aa22"
@@ -8,13 +10,17 @@ DIGITS_SHA256 = "09f66e6debdee2cd2b5ae59e0d6abbb73fc2b0e0185d2e1957e9ebb51e23aa2
 
 TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 TEST_IMAGES, TEST_LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
+IDX_FILES: tuple[tuple[Split, str, str], ...] = (
+    ("train", TRAIN_IMAGES, TRAIN_LABELS),
+    ("test", TEST_IMAGES, TEST_LABELS),
+)
 CIFAR_TRAIN = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
 CIFAR_TEST = "test_batch.bin"
 
 
 @dataclass(frozen=True)
 class Download:
-    """One file as it is offered for download: a name, the folders (URLs) that hold it, and its sha256."""
+    """One file to download: its name, the folders (URLs) that hold it, and its sha256."""
 
     name: str
     mirrors: tuple[str, ...]

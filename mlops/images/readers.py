@@ -12,26 +12,14 @@ from PIL import Image
 
 from mlops.images.image_tar import IMAGES_LIST, IMAGES_TAR, Member, Place, cut, folder_of, layout, listed
 from mlops.images.pixels import RefusedError, decode
-from mlops.images.published import (
-    CIFAR_TEST,
-    CIFAR_TRAIN,
-    DIGITS,
-    PUBLISHED,
-    TEST_IMAGES,
-    TEST_LABELS,
-    TRAIN_IMAGES,
-    TRAIN_LABELS,
-)
+from mlops.images.published import CIFAR_TEST, CIFAR_TRAIN, DIGITS, IDX_FILES, PUBLISHED
 from mlops.project.errors import UserError
 from mlops.project.prepared_data import Split
 
 
 @dataclass(frozen=True)
 class Original:
-    """One source image: an image or the reason why there is none.
-
-    `split` is the official one or None, `class_name` None where nothing names a class.
-    """
+    """One source image, or the reason why there is none; `split` is the official one; all but `source` may be None."""
 
     source: str
     split: Split | None
@@ -41,7 +29,7 @@ class Original:
 
 
 class Chunk(Protocol):
-    """Some source images in a row, not decoded yet; small enough to be sent to another process."""
+    """Consecutive source images, not decoded yet; small enough to be sent to another process."""
 
     def __len__(self) -> int: ...
 
@@ -51,10 +39,10 @@ class Chunk(Protocol):
 
 @dataclass(frozen=True)
 class Originals:
-    """All source images in a fixed order; `classes` in label order, or None where folders name them.
+    """All source images in a fixed order; `classes` in label order, or None if folders name them.
 
-    `official_train` is the number of images in a published training split, whose order is random; 0 for others.
-    `chunks(first, largest)` are those from number `first` on, cut into chunks of at most `largest`.
+    `official_train` is the number of images in a published training split, whose order is random; 0 for other data.
+    `chunks(first, largest)` yields the images from number `first` on in chunks of at most `largest`.
     """
 
     total: int
@@ -65,14 +53,14 @@ class Originals:
 
 
 def read(raw: Path, name: str) -> Originals:
-    """Return the images of a data set; each is decoded when the iterator over its chunk reaches it.
+    """Return the images of a data set, each to be decoded when the iterator over its chunk reaches it.
 
     Args:
         raw: what `fetch` wrote.
         name: of the data set.
 
     Returns:
-        All of them.
+        All images.
 
     Raises:
         UserError: a file is missing or is not what `fetch` writes.
@@ -142,14 +130,10 @@ def _digits(path: Path) -> Originals:
 
 
 def _idx(raw: Path, classes: tuple[str, ...]) -> Originals:
-    train, test = _idx_array(raw / TRAIN_IMAGES, 3), _idx_array(raw / TEST_IMAGES, 3)
-    train_labels, test_labels = _idx_array(raw / TRAIN_LABELS, 1), _idx_array(raw / TEST_LABELS, 1)
-    return _published(
-        [
-            Arrays(TRAIN_IMAGES, "train", train, train_labels, classes),
-            Arrays(TEST_IMAGES, "test", test, test_labels, classes),
-        ]
-    )
+    def arrays(split: Split, images: str, labels: str) -> Arrays:
+        return Arrays(images, split, _idx_array(raw / images, 3), _idx_array(raw / labels, 1), classes)
+
+    return _published([arrays(*names) for names in IDX_FILES])
 
 
 def _idx_array(path: Path, dimensions: int) -> NDArray[np.uint8]:
@@ -158,7 +142,7 @@ def _idx_array(path: Path, dimensions: int) -> NDArray[np.uint8]:
     with path.open("rb") as file:
         magic, *shape = (int(word) for word in np.frombuffer(file.read(header_bytes), ">u4"))
     if magic != 0x0800 + dimensions or path.stat().st_size != header_bytes + math.prod(shape):
-        raise ValueError(f"{path.name} does not have the size that its header says")
+        raise ValueError(f"{path.name} has not the size of its header")
     return np.asarray(np.memmap(path, np.uint8, "r", offset=header_bytes, shape=tuple(shape)))
 
 
@@ -175,7 +159,7 @@ def _cifar(raw: Path, classes: tuple[str, ...]) -> Originals:
 
 @dataclass(frozen=True)
 class Packed:
-    """Some members of `images.tar` and what their folders say; `official` if these tell the split."""
+    """Consecutive members of `images.tar` and their places; `official` if folders name the split."""
 
     path: Path
     members: list[Member]
@@ -190,9 +174,8 @@ class Packed:
         with self.path.open("rb") as file:
             for (name, offset, size), (split, class_name) in zip(self.members, self.places, strict=True):
                 file.seek(offset)
-                content = file.read(size)
                 try:
-                    image = decode(content)
+                    image = decode(file.read(size))
                     if self.official and split is None:
                         raise RefusedError("outside of train/ and test/")
                 except RefusedError as reason:

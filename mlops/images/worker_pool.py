@@ -15,7 +15,7 @@ from mlops.project.errors import UserError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 AHEAD = 4
-"""Items for each process that are taken before the result of the first of them is read; so memory is bounded."""
+"""Items for each process that are taken before the first result is read; so memory is bounded."""
 
 
 def cores() -> int:
@@ -65,9 +65,10 @@ def mapped(function: Callable[[Item], Result], items: Iterable[Item], *, process
 def _begin() -> None:
     """Prepare a new process: Ctrl-C is its parent's, and it ends if its parent is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(parent_process(),), daemon=True).start()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
-def _end_with(parent: object) -> None:
-    parent.join()  # type: ignore[attr-defined]  # not in its stub
-    os._exit(1)
+def _end_with_parent() -> None:
+    if parent := parent_process():
+        parent.join()
+        os._exit(1)

@@ -1,4 +1,4 @@
-"""Files from the network: mirrors in turn, continued where they broke off, and believed only by their checksum."""
+"""Files from the network: mirrors in turn, partial downloads continued, and each file verified by its checksum."""
 
 import shutil
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ def download(urls: Sequence[str], target: Path, *, sha256: str, remedy: str, par
         urls: addresses of the same file, the preferred one first.
         target: the file to write; its folder is created if missing.
         sha256: of the whole file, 64 hexadecimal digits in lower case.
-        remedy: what the user can do when no mirror works; ends the error message.
+        remedy: what the user can do if no mirror works; ends the error message.
         partials: folder for unfinished downloads, outside the outputs that DVC deletes; None: `.checkpoints/downloads`
             in the project's root.
 
@@ -68,12 +68,12 @@ def _try_mirrors(urls: Sequence[str], part: Path, sha256: str, title: str, remed
 
 def _fetch(url: str, part: Path, sha256: str) -> None:
     resumed = _transfer(url, part)
-    found = file_digest(part)
-    if found == sha256:
+    actual = file_digest(part)
+    if actual == sha256:
         return
     part.unlink()
     if not resumed:
-        raise _WrongChecksumError(f"wrong checksum, so the file was deleted: expected sha256 {sha256}, found {found}")
+        raise _WrongChecksumError(f"wrong checksum, so the file was deleted: expected sha256 {sha256}, got {actual}")
     _fetch(url, part, sha256)  # the beginning may have been bad; without a part this cannot resume again
 
 

@@ -1,4 +1,4 @@
-"""The one error that a user can mend, and how a process ends with it."""
+"""Errors that a user can mend, and how a process ends with one."""
 
 import errno
 import signal
@@ -9,12 +9,12 @@ from pathlib import Path
 
 
 class UserError(Exception):
-    """Bad input or a missing need: the message names what, where, and the remedy; it is shown without a traceback."""
+    """Bad input, or something is missing; the message is what happened, where, and the remedy, without a traceback."""
 
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn a full disk (or quota) met while writing below `path` into a UserError; other errors pass.
+    """Turn the error of a full disk (or quota) below `path` into a UserError; other errors pass.
 
     Args:
         path: what the block writes.
@@ -23,7 +23,7 @@ def disk_errors(path: Path) -> Iterator[None]:
         Nothing.
 
     Raises:
-        UserError: no space is left; the message says how to free some.
+        UserError: no space is left.
     """
     try:
         yield

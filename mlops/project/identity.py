@@ -20,7 +20,7 @@ LARGE = 100_000_000
 def project_root() -> Path:
     """Return the folder that owns tracking and checkpoints.
 
-    DVC names the original repository in DVC_ROOT, also where an experiment runs in a temporary copy of it.
+    DVC names the original repository in DVC_ROOT, also if an experiment runs in a temporary copy of it.
     """
     return Path(os.environ.get("DVC_ROOT", Path.cwd())).resolve()
 
@@ -38,10 +38,10 @@ def file_md5s(folder: Path) -> dict[str, str]:
 
 
 def dvc_md5(folder: Path) -> str:
-    """Return the md5 under which DVC knows a folder: that of the sorted list of its files' md5s, with `.dir` behind.
+    """Return DVC's md5 of a folder: that of the sorted list of its files' md5s, with `.dir` behind.
 
-    Of a large folder it is read from `dvc.lock` in a stage that DVC runs, if no file was written after that: DVC has
-    hashed them before.
+    In a stage that DVC runs, that of a large folder is read from `dvc.lock`, which DVC has written after hashing the
+    folder, unless a file is newer.
     """
     if "DVC_STAGE" in os.environ and (recorded := _recorded_md5(folder)):
         return recorded
@@ -61,13 +61,13 @@ def _recorded_md5(folder: Path) -> str | None:
 
 
 def git_commit() -> str:
-    """Return the commit of the working tree, with `-dirty` behind where `git_changes` has any; empty without git."""
+    """Return the commit of the working tree, with `-dirty` behind if `git_changes` has any; empty without git."""
     commit = _git("rev-parse", "--verify", "--quiet", "HEAD").decode().strip()
     return f"{commit}-dirty" if commit and git_changes() else commit
 
 
 def git_changes() -> bytes:
-    """Return the patch from the commit to the working tree's tracked files, for `git apply`; empty where none differs.
+    """Return the patch from the commit to the working tree's tracked files, for `git apply`; empty if none differs.
 
     Logs that the pipeline itself writes (`UNPATCHED`) are left out.
     """
@@ -77,7 +77,7 @@ def git_changes() -> bytes:
 
 
 def untracked_code() -> list[str]:
-    """Return the modules of a training that git does not track, so that no patch holds them."""
+    """Return the modules that git does not track, so that no patch holds them."""
     listed = _git(
         "ls-files", "--others", "--exclude-standard", "-z", "--", "gan_core/*.py", "mlops/*.py", "stages/*.py"
     )
@@ -90,7 +90,7 @@ def _git(*command: str) -> bytes:
 
 
 def identity_tags() -> dict[str, str]:
-    """Return what MLflow should know of Python, git, DVC and Prefect, from what surrounds a stage."""
+    """Return tags for MLflow: versions, commit, DVC experiment and Prefect run of the stage that runs."""
     tags = {
         "python": platform.python_version(),
         "torch": version("torch"),

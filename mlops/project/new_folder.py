@@ -10,10 +10,10 @@ from mlops.project.errors import UserError, disk_errors
 
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
-    """Yield an empty folder to fill; it becomes `target` when the block ends well, and is deleted when it does not.
+    """Yield an empty folder to fill; it becomes `target` if the block ends without an error, else it is deleted.
 
     It is a sibling of `target` (`.NAME.partial`), so becoming `target` is one rename. What a killed run left there is
-    deleted first. `target` itself is never deleted: it may be a path that someone typed.
+    deleted first. `target` itself is never deleted: it may be a path that a user typed.
 
     Args:
         target: the folder to make.

@@ -183,9 +183,9 @@ def check_together(path: Path, params: Params) -> None:
         UserError: it names the keys.
     """
     if params.data.name == "folder" and params.data.path is None:
-        raise UserError(f"{path}: data.path must name a folder, zip or tar of images where data.name is folder")
+        raise UserError(f"{path}: data.path must name a folder, zip or tar of images if data.name is folder")
     if params.data.name == "digits" and params.data.path is not None:
-        raise UserError(f"{path}: data.path must be null where data.name is digits: they come with scikit-learn")
+        raise UserError(f"{path}: data.path must be null if data.name is digits, which come with scikit-learn")
     parts = params.execution.processes * params.execution.micro_batches
     if params.train.batch_size % parts:
         raise UserError(

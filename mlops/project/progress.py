@@ -1,4 +1,4 @@
-"""One look for everything that takes a while: a bar on a terminal, and a line every few seconds in a log."""
+"""Progress of everything that takes a while: a bar on a terminal, a line every few seconds in a log."""
 
 import sys
 import time
@@ -23,19 +23,19 @@ LINE_EVERY = 5.0
 
 
 class Line:
-    """How far one piece of work is."""
+    """The progress of one piece of work."""
 
     def __init__(self, bars: Progress, description: str, total: int | None, first: int) -> None:
         self._bars, self._description, self._total, self._first = bars, description, total, first
         self._task: TaskID = bars.add_task(description, total=total, completed=first, note="")
-        self._started = self._spoke = time.monotonic()
+        self._started = self._printed = time.monotonic()
 
     def update(self, completed: int, note: str = "") -> None:
         """Show how much is done, and a few words about it."""
         self._bars.update(self._task, completed=completed, note=note)
         now = time.monotonic()
-        if self._bars.disable and now - self._spoke >= LINE_EVERY:
-            self._spoke = now
+        if self._bars.disable and now - self._printed >= LINE_EVERY:
+            self._printed = now
             print(self._sentence(completed, note, now - self._started), file=sys.stderr, flush=True)
 
     def _sentence(self, completed: int, note: str, seconds: float) -> str:
@@ -53,7 +53,7 @@ def progress(
 
     Args:
         description: the stage and what it counts.
-        total: where the work ends; None if nobody knows.
+        total: where the work ends; None if unknown.
         first: where it starts.
         unit: what is counted.
 

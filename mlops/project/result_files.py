@@ -1,4 +1,4 @@
-"""The files in the folders that `train`, `diagnose` and `evaluate` write and that `register` reads."""
+"""Names and formats of the files that stages write and later ones read."""
 
 import csv
 import json
@@ -20,9 +20,10 @@ INSTRUMENTS = "instruments.png"
 
 
 def save_json(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON that is the same for the same content; the folder is made where it is missing."""
+    """Write JSON that is the same for the same content; the folder is made if it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
+    text = json.dumps(content, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 def load_json(path: Path) -> dict[str, Any]:
@@ -38,7 +39,7 @@ def load_history(path: Path) -> list[dict[str, float]]:
 
 
 def grid_path(samples: Path, step: int) -> Path:
-    """Return where the sample grid of a step is."""
+    """Return the path of a step's sample grid."""
     return samples / f"step_{step:08}.png"
 
 

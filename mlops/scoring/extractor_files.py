@@ -19,17 +19,17 @@ WEIGHTS = {"classifier": "classifier.safetensors", "inception-v3": "inception-v3
 
 
 def features_path(folder: Path, split: Split) -> Path:
-    """Return where the features of a split are."""
+    """Return the path of a split's features."""
     return folder / f"features_{split}.safetensors"
 
 
 def load_real(prepared: Path, folder: Path, device: torch.device) -> tuple[Reference, Features]:
-    """Return the training images as the reference of all scores, and the features of the test images.
+    """Return the reference of scores, made of the training images, and the features of the test images.
 
     Args:
         prepared: what `prepare` wrote.
         folder: what the stage wrote from it.
-        device: where images are compared with the training images.
+        device: of the reference.
 
     Returns:
         The reference, and features and logits in the order of the test images.
@@ -41,7 +41,7 @@ def load_real(prepared: Path, folder: Path, device: torch.device) -> tuple[Refer
     if actual != expected:
         raise UserError(
             f"{folder} has features of images whose md5 is {expected}, but that of {prepared} is {actual}; run "
-            "dvc repro extractor"
+            "`dvc repro extractor`"
         )
     train, _ = load_tensors(features_path(folder, "train"))
     test, _ = load_tensors(features_path(folder, "test"))
@@ -52,7 +52,7 @@ def load_real(prepared: Path, folder: Path, device: torch.device) -> tuple[Refer
 
 
 def describe_extractor(folder: Path) -> dict[str, Any]:
-    """Return name, kind, sha256 and batch size of the extractor in a folder, and the md5 of the data that made it."""
+    """Return name, kind, sha256 and batch size of the extractor in a folder, and the md5 of its data."""
     return load_json(folder / "extractor.json")
 
 
@@ -61,10 +61,10 @@ def load_extractor(folder: Path, device: torch.device) -> Extractor:
 
     Args:
         folder: what the stage wrote.
-        device: where a classifier computes.
+        device: of a classifier.
 
     Returns:
-        An extractor for torch-fidelity.
+        An extractor in torch-fidelity's form.
 
     Raises:
         UserError: the weights are not those that the description names.
@@ -72,7 +72,7 @@ def load_extractor(folder: Path, device: torch.device) -> Extractor:
     description = describe_extractor(folder)
     weights = folder / WEIGHTS[description["kind"]]
     if file_digest(weights) != description["sha256"]:
-        raise UserError(f"{weights} was changed since it was made; restore it: dvc checkout --force {folder}")
+        raise UserError(f"{weights} was changed since it was made; restore it by `dvc checkout --force {folder}`")
     if description["kind"] == "inception-v3":
         return inception_extractor(weights, device)
     tensors, shape = load_tensors(weights)

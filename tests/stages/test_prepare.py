@@ -132,9 +132,7 @@ def test_official_test_splits_stay_and_their_leaks_are_counted(tmp_path: Path) -
 
 
 def test_two_images_are_too_few_for_three_splits(tmp_path: Path) -> None:
-    with pytest.raises(
-        UserError, match=r"none of the 2 images is in the \w+ split; .* prepare.validation_share, which"
-    ):
+    with pytest.raises(UserError, match=r"2 images .*prepare\.validation_share"):
         run(tmp_path, {"a.jpg": jpeg(1), "b.jpg": jpeg(2)})
 
 

@@ -123,13 +123,13 @@ def test_a_second_trainer_is_told_who_holds_the_checkpoint(
         file.write("4711")
         file.flush()
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(UserError, match=r"process 4711 trains .* already .* `kill 4711`"):
+        with pytest.raises(UserError, match="`kill 4711`"):
             train_tiny("second")
 
 
 def test_outputs_that_are_there_are_refused_before_the_work(train_tiny: Train, root: Path) -> None:
     (root / "twice" / "training").mkdir(parents=True)
-    with pytest.raises(UserError, match=r"twice/training exists; remove it"):
+    with pytest.raises(UserError, match="twice/training"):
         train_tiny("twice")
 
 

