@@ -65,48 +65,47 @@ class OneImage(nn.Module):
         return image
 
 
-def healthy(config: TrainConfig, images: Tensor) -> tuple[TrainConfig, TrainState, Tensor]:
+def healthy(config: TrainConfig, images: Tensor) -> tuple[TrainState, Tensor]:
     """Change nothing."""
-    return config, initial_state(config, PARAMS.network, images), images
+    return initial_state(config, PARAMS.network, images), images
 
 
-def one_mode(config: TrainConfig, images: Tensor) -> tuple[TrainConfig, TrainState, Tensor]:
+def one_mode(config: TrainConfig, images: Tensor) -> tuple[TrainState, Tensor]:
     """Force the generator onto one mode."""
     state = initial_state(config, PARAMS.network, images)
-    return config, state_of(config, PARAMS.network, state.discriminator, OneImage(state.generator)), images
+    return state_of(config, PARAMS.network, state.discriminator, OneImage(state.generator)), images
 
 
-def few_images(config: TrainConfig, images: Tensor) -> tuple[TrainConfig, TrainState, Tensor]:
+def few_images(config: TrainConfig, images: Tensor) -> tuple[TrainState, Tensor]:
     """Give the discriminator 200 images."""
-    return config, initial_state(config, PARAMS.network, images[:200]), images[:200]
+    return initial_state(config, PARAMS.network, images[:200]), images[:200]
 
 
-def certain_discriminator(config: TrainConfig, images: Tensor) -> tuple[TrainConfig, TrainState, Tensor]:
+def certain_discriminator(config: TrainConfig, images: Tensor) -> tuple[TrainState, Tensor]:
     """Combine the minimax loss with a discriminator that was trained to certainty and keeps its lead."""
     config = replace(
         config, loss="minimax", r1_gamma=0.0, r2_gamma=0.0, discriminator_steps=5, generator_learning_rate=1e-4
     )
     state = initial_state(config, PARAMS.network, images)
-    batches = Batches(config, PARAMS.network, images)
+    batches = Batches(state, images)
     for step in range(CERTAIN_AFTER):
-        discriminator_step(config, state, batches.discriminator(step, k=-1))
-    return config, state, images
+        discriminator_step(state, batches.discriminator(step, k=-1))
+    return state, images
 
 
-def wild_learning_rate(config: TrainConfig, images: Tensor) -> tuple[TrainConfig, TrainState, Tensor]:
+def wild_learning_rate(config: TrainConfig, images: Tensor) -> tuple[TrainState, Tensor]:
     """Make both learning rates a thousand times too large."""
     config = replace(config, generator_learning_rate=1.0, discriminator_learning_rate=1.0)
-    return config, initial_state(config, PARAMS.network, images), images
+    return initial_state(config, PARAMS.network, images), images
 
 
-def frozen_generator(config: TrainConfig, images: Tensor) -> tuple[TrainConfig, TrainState, Tensor]:
+def frozen_generator(config: TrainConfig, images: Tensor) -> tuple[TrainState, Tensor]:
     """Reduce the generator's learning rate to almost 0."""
-    state = initial_state(config, PARAMS.network, images)
     config = replace(config, generator_learning_rate=1e-30)  # 0 is refused; this changes no weight in float32
-    return config, state, images
+    return initial_state(config, PARAMS.network, images), images
 
 
-PLANTED: dict[str, tuple[Callable[[TrainConfig, Tensor], tuple[TrainConfig, TrainState, Tensor]], int]] = {
+PLANTED: dict[str, tuple[Callable[[TrainConfig, Tensor], tuple[TrainState, Tensor]], int]] = {
     "mode collapse": (one_mode, 1500),
     "discriminator overfitting": (few_images, 4000),
     "vanished generator gradient": (certain_discriminator, 1500),
@@ -121,16 +120,16 @@ def run(case: Case) -> Outcome:
     torch.set_num_threads(1)
     config = replace(PARAMS.train, seed=case.seed, steps=case.steps)
     if case.data == "ring":
-        config, state, images, unseen = ring(case.seed)
+        state, images, unseen = ring(case.seed)
     else:
         images, unseen = real_images(case.data, case.mnist)
         plant = PLANTED[case.planted][0] if case.planted in PLANTED else healthy
-        config, state, images = plant(config, images)
-    doctor, instruments = Doctor(PARAMS.doctor, config.steps), Instruments(config, state, images, unseen)
+        state, images = plant(config, images)
+    doctor, instruments = Doctor(PARAMS.doctor, state.config.steps), Instruments(state, images, unseen)
     warnings, reading, started = list[str](), 0.0, time.perf_counter()
     try:
-        for report in train(config, state, images):
-            if report.step % config.report_every == 0:
+        for report in train(state, images):
+            if report.step % state.config.report_every == 0:
                 before = time.perf_counter()
                 warning = doctor.read(report.read() | instruments.read(state))
                 reading += time.perf_counter() - before

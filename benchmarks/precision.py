@@ -74,7 +74,7 @@ def trained_fid(job: tuple[int, str], steps: int) -> float:
     config = replace(TRAIN, seed=seed, steps=steps, generator_z=generator_z)
     images = torch.from_numpy(digits(28, 1))
     state = initial_state(config, NETWORK, images, Arithmetic(bf16, 1))
-    for _ in train(config, state, images):
+    for _ in train(state, images):
         pass
     extractor = trained_extractor(images)
     pixels = generate(state.ema_generator, z_bank(NETWORK, seed=seed, count=IMAGES))

@@ -51,7 +51,7 @@ def replicate(
             continue
         with Workspace(run.key(config)) as work:
             state = run.state(config, work)
-            _train(config, state, run, work)
+            _train(state, run, work)
             finished.append((seed, state, work))
     if rank() > 0:
         return
@@ -61,9 +61,10 @@ def replicate(
         work.discard()
 
 
-def _train(config: TrainConfig, state: TrainState, run: TrainingRun, work: Workspace) -> None:
+def _train(state: TrainState, run: TrainingRun, work: Workspace) -> None:
+    config = state.config
     with progress(f"replicate: steps of seed {config.seed}", config.steps, state.step) as line:
-        for report in run.steps(config, state, work):
+        for report in run.steps(state, work):
             if report.step % config.report_every == 0 or report.step == config.steps:
                 try:
                     losses = report.read()

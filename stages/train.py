@@ -79,8 +79,8 @@ def train(
             "precision": "bf16" if run.execution.arithmetic.bf16 else "fp32",
         }
         with LiveRun(facts, prepared) as live:
-            monitor = TrainingMonitor(train, doctor, Instruments(train, state, run.images, run.unseen), live)
-            speed = _train_and_record(train, state, run, work, monitor)
+            monitor = TrainingMonitor(train, doctor, Instruments(state, run.images, run.unseen), live)
+            speed = _train_and_record(state, run, work, monitor)
         generator.parent.mkdir(parents=True, exist_ok=True)
         run.save(generator, state)
         save_json(training / TRAINING, facts)
@@ -91,9 +91,10 @@ def train(
 
 
 def _train_and_record(
-    config: TrainConfig, state: TrainState, run: TrainingRun, work: Workspace, monitor: TrainingMonitor
+    state: TrainState, run: TrainingRun, work: Workspace, monitor: TrainingMonitor
 ) -> dict[str, float]:
     """Train to the end; return seconds, images per second and steps, since the start or the last resume."""
+    config = state.config
     bank = z_bank(state.network, seed=config.seed, count=GRID_IMAGES)
     first, started = state.step, time.monotonic()
     with (
@@ -104,7 +105,7 @@ def _train_and_record(
             monitor.diagnose(past)
         if first == 0:
             _record_grid(state, bank, work, monitor.live)
-        for report in run.steps(config, state, work):
+        for report in run.steps(state, work):
             last = report.step == config.steps
             if report.step % config.report_every == 0 or last:
                 row = monitor.read(report, state)

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from experiments.densities.config import load_density_params
-from gan_core.config import TrainConfig
 from gan_core.runtime.randomness import stream
 from gan_core.theory.densities import PLANES
 from gan_core.theory.point_networks import build_players
@@ -38,10 +37,10 @@ def real_images(data: str, path: str | None) -> tuple[Tensor, Tensor]:
         return torch.tensor(load_images(prepared, "train")), torch.tensor(load_images(prepared, "validation"))
 
 
-def ring(seed: int) -> tuple[TrainConfig, TrainState, Tensor, Tensor]:
+def ring(seed: int) -> tuple[TrainState, Tensor, Tensor]:
     """Return the training on a ring of 8 Gaussians, with points of its density to train on and held-out ones."""
     game = load_density_params(ROOT / "experiments/densities/params.yaml").ring
     config, density = replace(game.train, seed=seed, report_every=PARAMS.train.report_every), PLANES["ring"]
     players = build_players(game.network, dimensions=density.dimensions, octaves=game.octaves, seed=seed)
     points, unseen = (density.sample(100_000, stream(seed, purpose)) for purpose in ("points", "unseen points"))
-    return config, state_of(config, game.network, *players), points, unseen
+    return state_of(config, game.network, *players), points, unseen

@@ -112,7 +112,7 @@ def _states(name: str, density: Density, game: GameConfig, measure: MeasureConfi
     players = build_players(game.network, dimensions=density.dimensions, octaves=game.octaves, seed=config.seed)
     state = state_of(config, game.network, *players)
     yield state
-    for report in train(config, state, density.sample(measure.points, stream(config.seed, "points"))):
+    for report in train(state, density.sample(measure.points, stream(config.seed, "points"))):
         if report.step % config.report_every == 0 or report.step in (config.sample_every, config.steps):
             report.read()
             _steps_done[NAMES.index(name)] = report.step

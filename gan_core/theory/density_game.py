@@ -151,12 +151,12 @@ def gradients_as_confidence_grows(
     with torch.no_grad():
         generator.points.bias.fill_(shift)
     state = state_of(config, network, discriminator, generator)
-    batches = Batches(config, network, density.sample(CHUNK, stream(config.seed, "points")))
+    batches = Batches(state, density.sample(CHUNK, stream(config.seed, "points")))
     z = draw_z(network, CHUNK, stream(config.seed, "gradient z"))
     for step in range(steps + 1):
         if step % every == 0:
             yield _gradients(state, z, step)
-        discriminator_step(config, state, batches.discriminator(step + 1, 0))
+        discriminator_step(state, batches.discriminator(step + 1, 0))
 
 
 def _gradients(state: TrainState, z: Tensor, step: int) -> Gradients:

@@ -7,12 +7,12 @@ from functools import partial
 import torch
 from torch import Generator, Tensor
 
-from gan_core.config import NetworkConfig, TrainConfig
 from gan_core.generation.latents import draw_z
 from gan_core.losses.adversarial import OBJECTIVES
 from gan_core.runtime.distributed import shard
 from gan_core.runtime.pixels import to_unit_range
 from gan_core.runtime.randomness import stream
+from gan_core.training.state import TrainState
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,8 @@ class Batches:
     latents and masks are drawn where they are used. Each of several ranks takes its rows.
     """
 
-    def __init__(
-        self, config: TrainConfig, network: NetworkConfig, images: Tensor, device: torch.device | None = None
-    ) -> None:
-        self.config, self.network, self.images = config, network, images
-        self.device = images.device if device is None else device
+    def __init__(self, state: TrainState, images: Tensor) -> None:
+        self.config, self.network, self.device, self.images = state.config, state.network, state.device, images
 
     def discriminator(self, step: int, k: int) -> StepBatch:
         """Return the draws of the discriminator's update k, from 0, within a step, from 1."""
@@ -84,10 +81,10 @@ class StreamedBatches(Batches):
     copies them without waiting.
     """
 
-    def __init__(self, config: TrainConfig, network: NetworkConfig, images: Tensor, device: torch.device) -> None:
-        super().__init__(config, network, images, device)
+    def __init__(self, state: TrainState, images: Tensor) -> None:
+        super().__init__(state, images)
         # A thread starts on the first GPU, which a rank of another GPU must leave alone.
-        to_own_gpu = partial(torch.cuda.set_device, torch.cuda.current_device()) if device.type == "cuda" else None
+        to_own_gpu = partial(torch.cuda.set_device, torch.cuda.current_device()) if self.device.type == "cuda" else None
         self._thread = ThreadPoolExecutor(1, initializer=to_own_gpu)
         self._ahead: dict[tuple[str, tuple[int, ...]], Future[Tensor]] = {}
 
@@ -105,16 +102,10 @@ class StreamedBatches(Batches):
 
 
 def taken(images: Tensor, indices: Tensor, device: torch.device) -> Tensor:
-    """Return some of the images as a discriminator sees them; no other image is touched.
+    """Return the images of some `indices` (B,) on `device` as a discriminator reads them; no other image is touched.
 
-    Args:
-        images: (N, C, H, W) uint8, or points of a known density (N, D) float, on `device` or on the CPU, perhaps mapped
-            from a file.
-        indices: (B,), on the CPU.
-        device: where the result is.
-
-    Returns:
-        Images (B, C, H, W) in [-1, 1]; points (B, D) as they are.
+    Images (N, C, H, W) uint8 become (B, C, H, W) in [-1, 1]; points of a known density (N, D) float stay as they are.
+    Both lie on `device` or on the CPU, perhaps mapped from a file; the indices are on the CPU.
     """
     return _seen(images[indices.to(images.device, non_blocking=True)], device)
 

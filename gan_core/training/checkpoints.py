@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from gan_core.config import TrainConfig
 from gan_core.runtime.tensor_files import load_tensors, save_tensors
 from gan_core.training.state import TrainState
 
@@ -17,29 +16,23 @@ class CheckpointMismatchError(ValueError):
     """A checkpoint was made under other parameters than those of the run that resumes from it."""
 
 
-def save_checkpoint(path: Path, state: TrainState, config: TrainConfig) -> None:
+def save_checkpoint(path: Path, state: TrainState) -> None:
     """Write all of a training's state, between two steps, and the parameters that a resumed run must share."""
     tensors = {"first_non_finite_step": state.first_non_finite_step}
     for part in ("discriminator", "generator", "ema_generator"):
         tensors |= {f"{part}/{name}": tensor for name, tensor in getattr(state, part).state_dict().items()}
     for part in ("d_optimizer", "g_optimizer"):
         tensors |= {f"{part}/{name}": tensor for name, tensor in _moments(getattr(state, part)).items()}
-    save_tensors(path, tensors, {"step": state.step, "parameters": _parameters(config, state)})
+    save_tensors(path, tensors, {"step": state.step, "parameters": _parameters(state)})
 
 
-def restore_checkpoint(path: Path, state: TrainState, config: TrainConfig) -> None:
-    """Put a checkpoint into a fresh state, which then continues bit for bit.
+def restore_checkpoint(path: Path, state: TrainState) -> None:
+    """Put a checkpoint into a fresh state, in place, which then continues bit for bit.
 
-    Args:
-        path: what `save_checkpoint` wrote.
-        state: as `initial_state` returns it; changed in place.
-        config: must equal that of the checkpoint.
-
-    Raises:
-        CheckpointMismatchError: it was made under other parameters; the message lists each difference.
+    If it was made under other parameters, CheckpointMismatchError lists each difference.
     """
     tensors, metadata = load_tensors(path)
-    _check_parameters(path, metadata["parameters"], _parameters(config, state))
+    _check_parameters(path, metadata["parameters"], _parameters(state))
     for part in ("discriminator", "generator", "ema_generator"):
         getattr(state, part).load_state_dict(_below(part, tensors))
     for part in ("d_optimizer", "g_optimizer"):
@@ -48,8 +41,8 @@ def restore_checkpoint(path: Path, state: TrainState, config: TrainConfig) -> No
     state.step = metadata["step"]
 
 
-def _parameters(config: TrainConfig, state: TrainState) -> dict[str, Any]:
-    sections = {"train": asdict(config), "network": asdict(state.network), "arithmetic": asdict(state.arithmetic)}
+def _parameters(state: TrainState) -> dict[str, Any]:
+    sections = {"train": asdict(state.config), "network": asdict(state.network), "arithmetic": asdict(state.arithmetic)}
     return {f"{section}.{key}": value for section, values in sections.items() for key, value in values.items()}
 
 

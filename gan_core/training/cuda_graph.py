@@ -9,15 +9,12 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
-from gan_core.config import TrainConfig
 from gan_core.training.batches import Batches, StepBatch
 from gan_core.training.state import TrainState
 from gan_core.training.steps import train_step
 
 WARM_UP = 3
 """Steps that are launched kernel by kernel before one is captured: libraries choose their algorithms in them."""
-
-
 _FAILED: list[torch.cuda.CUDAGraph] = []
 """Graphs whose capture failed: torch's allocator may still point to them, and no other is tried."""
 
@@ -36,22 +33,22 @@ class CudaGraphStep:
         self._stream = torch.cuda.Stream()
         self._computed = 0
 
-    def __call__(self, config: TrainConfig, state: TrainState, batches: Batches, step: int) -> Tensor:
+    def __call__(self, state: TrainState, batches: Batches, step: int) -> Tensor:
         """Compute one step as `train_step` does, on CUDA; before the fourth, report how all following are executed."""
         if self._static is None:
-            self._static = _StaticBatches(batches, step)
+            self._static = _StaticBatches(state, batches, step)
         if self._computed == WARM_UP:
-            self._report(self._capture(config, state, self._static, step))
+            self._report(self._capture(state, self._static, step))
         self._computed += 1
         if self._graph is None and self._computed > WARM_UP:
-            return train_step(config, state, batches, step)
+            return train_step(state, batches, step)
         self._static.fill(step)
         if self._graph is None:
-            return self._launched(config, state, self._static, step)
+            return self._launched(state, self._static, step)
         self._graph.replay()
         return self._losses.clone()
 
-    def _capture(self, config: TrainConfig, state: TrainState, static: "_StaticBatches", step: int) -> str:
+    def _capture(self, state: TrainState, static: "_StaticBatches", step: int) -> str:
         if _FAILED:
             return "launch by launch: a step could not be captured before"
         graph, main = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
@@ -60,7 +57,7 @@ class CudaGraphStep:
         try:
             # Only this thread: another may be gathering the next batch into pinned memory.
             with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
-                self._losses = train_step(config, state, static, step)
+                self._losses = train_step(state, static, step)
         except RuntimeError as error:
             _FAILED.append(graph)
             torch.cuda.set_stream(main)
@@ -68,12 +65,12 @@ class CudaGraphStep:
         self._graph = graph
         return "as one CUDA graph"
 
-    def _launched(self, config: TrainConfig, state: TrainState, batches: Batches, step: int) -> Tensor:
+    def _launched(self, state: TrainState, batches: Batches, step: int) -> Tensor:
         """Compute a step on the stream of the capture, as steps before it must be."""
         main = torch.cuda.current_stream()
         self._stream.wait_stream(main)
         with torch.cuda.stream(self._stream):
-            losses = train_step(config, state, batches, step)
+            losses = train_step(state, batches, step)
         main.wait_stream(self._stream)
         return losses
 
@@ -81,8 +78,8 @@ class CudaGraphStep:
 class _StaticBatches(Batches):
     """The draws of a step at fixed places in memory, which are filled anew for every step."""
 
-    def __init__(self, batches: Batches, step: int) -> None:
-        super().__init__(batches.config, batches.network, batches.images, batches.device)
+    def __init__(self, state: TrainState, batches: Batches, step: int) -> None:
+        super().__init__(state, batches.images)
         self._batches = batches
         self._places = self._drawn(step)
 
@@ -102,16 +99,12 @@ class _StaticBatches(Batches):
             place.fake_rng.manual_seed(drawn.fake_rng.initial_seed())
 
     def used(self) -> list[Generator]:
-        """Return those generators from which the last step has drawn."""
+        """Return those generators from which the last step has drawn, whose state is not that of their seed."""
         rngs = [rng for place in self._places for rng in (place.real_rng, place.fake_rng)]
-        return [rng for rng in rngs if not _is_fresh(rng)]
+        fresh = [Generator(rng.device).manual_seed(rng.initial_seed()) for rng in rngs]
+        return [rng for rng, new in zip(rngs, fresh, strict=True) if not torch.equal(rng.get_state(), new.get_state())]
 
     def _drawn(self, step: int) -> list[StepBatch]:
         """Return the draws of the discriminator's updates, then the generator's."""
         updates = [self._batches.discriminator(step, k) for k in range(self.config.discriminator_steps)]
         return [*updates, self._batches.generator(step)]
-
-
-def _is_fresh(rng: Generator) -> bool:
-    """Return whether nothing was drawn since the generator was seeded."""
-    return torch.equal(rng.get_state(), Generator(rng.device).manual_seed(rng.initial_seed()).get_state())

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gan_core.config import ComputeConfig, ExecutionConfig, NetworkConfig, TrainConfig
+from gan_core.config import ComputeConfig, ExecutionConfig, NetworkConfig
 from gan_core.runtime.device import Arithmetic, has_bf16, pick_device
 from gan_core.runtime.distributed import world_size
 from gan_core.training.batches import Batches, StreamedBatches
@@ -32,10 +32,10 @@ class Execution:
         free, _ = torch.cuda.mem_get_info(self.device)
         return images.to(self.device) if images.nbytes <= min(RESIDENT_AT_MOST, free // 2) else images
 
-    def batches(self, config: TrainConfig, network: NetworkConfig, images: Tensor) -> Batches:
+    def batches(self, state: TrainState, images: Tensor) -> Batches:
         """Return the batches of a training from images that were placed."""
         kind = Batches if images.device.type == self.device.type else StreamedBatches
-        return kind(config, network, images, self.device)
+        return kind(state, images)
 
     def step(self, report: Callable[[str], object]) -> Step:
         """Return how `train` computes a step; a CUDA graph calls `report` with the way, once it was captured or not."""
@@ -55,18 +55,8 @@ class Execution:
 def execution_of(compute: ComputeConfig, execution: ExecutionConfig, network: NetworkConfig) -> Execution:
     """Return how to train on this machine; precision `auto` is bfloat16 for convolutions if the device has it.
 
-    Small matrix products lose more by the conversions than they gain.
-
-    Args:
-        compute: its `device` is read.
-        execution: precision and parts of a batch.
-        network: its `convolutional` is read.
-
-    Returns:
-        Device, arithmetic and what follows.
-
-    Raises:
-        ValueError: the device is `cuda`, but torch finds no GPU.
+    Small matrix products lose more by the conversions than they gain. As `pick_device`, it raises ValueError for `cuda`
+    without a GPU.
     """
     device = pick_device(compute)
     bf16 = execution.precision == "bf16" or (
@@ -75,24 +65,18 @@ def execution_of(compute: ComputeConfig, execution: ExecutionConfig, network: Ne
     return Execution(device, Arithmetic(bf16, execution.micro_batches))
 
 
-def fitting_parts(config: TrainConfig, state: TrainState, batches: Batches) -> int | None:
-    """Return the smallest number of parts of a batch that fit into memory, after the whole did not.
+def fitting_parts(state: TrainState, batches: Batches) -> int | None:
+    """Return the smallest number of equal parts of a batch that fit into memory, after the whole did not.
 
-    Args:
-        config: with the batch size that was too large.
-        state: both networks; useless afterwards, as steps are tried on them.
-        batches: of the training.
-
-    Returns:
-        The smallest number of equal parts that fit, or None if not even single images do.
+    None if not even single images do. The state is useless afterwards, as steps are tried on it.
     """
-    tried, share = state.arithmetic, config.batch_size // world_size()
+    tried, share = state.arithmetic, state.config.batch_size // world_size()
     for parts in range(tried.micro_batches + 1, share + 1):
         if share % parts:
             continue
         state.arithmetic = Arithmetic(tried.bf16, parts)
         try:
-            train_step(config, state, batches, state.step + 1)
+            train_step(state, batches, state.step + 1)
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
         else:

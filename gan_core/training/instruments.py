@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor, nn
 
-from gan_core.config import TrainConfig
 from gan_core.generation.latents import z_bank
 from gan_core.losses.adversarial import OBJECTIVES, Objective, game_logits
 from gan_core.losses.value import jsd_estimate, value
@@ -27,13 +26,13 @@ NAMES = (
 class Instruments:
     """Readings of a training between two steps; they change no bit of it and use none of its draws."""
 
-    def __init__(self, config: TrainConfig, state: TrainState, images: Tensor, unseen: Tensor) -> None:
-        self._config, self._images, self._unseen = config, images, unseen
-        self._bank = z_bank(state.network, seed=config.seed, count=COUNT).to(state.device)
+    def __init__(self, state: TrainState, images: Tensor, unseen: Tensor) -> None:
+        self._images, self._unseen = images, unseen
+        self._bank = z_bank(state.network, seed=state.config.seed, count=COUNT).to(state.device)
 
     @torch.no_grad()
     def read(self, state: TrainState) -> dict[str, float]:
-        """Return the readings by name; this waits for the device.
+        """Return the readings, one for each of `NAMES`, of a state that has just computed a step; waits for the device.
 
         Probabilities and values are of the discriminator without dropout. With D for the objective's discriminator (see
         `gan_core.losses.adversarial.game_logits`), x real and G(z) of a fixed bank of z:
@@ -52,14 +51,8 @@ class Instruments:
         that of its weights, computed at the full learning rate, so that a planned decay is no stall. `variety` is the
         mean squared distance between two images of the bank divided by that between two real ones: near 1 for a good
         generator, 1 - 1/k for one that generates k images only, each as often.
-
-        Args:
-            state: as it is when `train` has yielded a report.
-
-        Returns:
-            One float for each of `NAMES`.
         """
-        objective = OBJECTIVES[self._config.loss]
+        objective = OBJECTIVES[state.config.loss]
         real, unseen = self._draw("instruments real", self._images, state), self._draw("unseen", self._unseen, state)
         frozen = frozen_statistics(state.generator), frozen_statistics(state.discriminator)
         with local_only(), state.autocast(), frozen[0], frozen[1]:
@@ -75,13 +68,13 @@ class Instruments:
             _gradient_norm(state.discriminator),
             _gradient_norm(state.generator),
             _signal(objective, logits[0], logits[1]),
-            _update_ratio(state, self._config.generator_learning_rate),
+            _update_ratio(state),
             _spread(fake) / _spread(torch.cat([real, unseen])),
         ]
         return dict(zip(NAMES, torch.stack([reading.double() for reading in readings]).tolist(), strict=True))
 
     def _draw(self, purpose: str, images: Tensor, state: TrainState) -> Tensor:
-        indices = torch.randint(len(images), (COUNT,), generator=stream(self._config.seed, purpose, state.step))
+        indices = torch.randint(len(images), (COUNT,), generator=stream(state.config.seed, purpose, state.step))
         return taken(images, indices, state.device)
 
 
@@ -117,7 +110,7 @@ def _norm(tensors: list[Tensor]) -> Tensor:
     return norm
 
 
-def _update_ratio(state: TrainState, learning_rate: float) -> Tensor:
+def _update_ratio(state: TrainState) -> Tensor:
     """Return ||step|| / ||weights|| of the generator, its last step computed from Adam's moments."""
     (group,) = state.g_optimizer.param_groups
     parameters = group["params"]
@@ -128,7 +121,7 @@ def _update_ratio(state: TrainState, learning_rate: float) -> Tensor:
     torch._foreach_div_(roots, (1 - beta2**count) ** 0.5)
     torch._foreach_add_(roots, group["eps"])
     steps = torch._foreach_div([moment["exp_avg"] for moment in moments], roots)
-    ratio: Tensor = learning_rate / (1 - beta1**count) * _norm(list(steps)) / _norm(parameters)
+    ratio: Tensor = state.config.generator_learning_rate / (1 - beta1**count) * _norm(list(steps)) / _norm(parameters)
     return ratio
 
 

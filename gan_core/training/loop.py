@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gan_core.config import TrainConfig
 from gan_core.runtime.distributed import all_reduce_mean
 from gan_core.training.batches import Batches
 from gan_core.training.state import TrainState
@@ -36,28 +35,21 @@ class Report:
     first_non_finite_step: Tensor
 
     def read(self) -> dict[str, float]:
-        """Return `step`, `d_loss` and `g_loss`; this waits for the device.
+        """Return `step`, and `d_loss` and `g_loss` in nats; this waits for the device.
 
-        Returns:
-            Numbers by name, losses in nats.
-
-        Raises:
-            NonFiniteLossError: a loss of this step or of an earlier one was not finite.
+        NonFiniteLossError is raised if a loss of this step or of an earlier one was not finite.
         """
         if self.first_non_finite_step.item():
             raise NonFiniteLossError(int(self.first_non_finite_step.item()))
         return {"step": self.step, "d_loss": self.d_loss.item(), "g_loss": self.g_loss.item()}
 
 
-def train(
-    config: TrainConfig, state: TrainState, images: Tensor | Batches, compute_step: Step = train_step
-) -> Iterator[Report]:
-    """Advance `state` from its step to `config.steps`, yielding a report after each step.
+def train(state: TrainState, images: Tensor | Batches, compute_step: Step = train_step) -> Iterator[Report]:
+    """Advance `state` from its step to `state.config.steps`, which counts generator updates.
 
     Every draw is named by seed, purpose and step, so going on from a checkpoint gives the bits of never stopping.
 
     Args:
-        config: Algorithm 1's numbers; `steps` counts generator updates.
         state: both networks, changed in place; consistent whenever a report is yielded.
         images: (N, C, H, W) uint8, or points (N, D) float, on the device of the networks; or the batches of a training
             whose images are elsewhere.
@@ -66,25 +58,26 @@ def train(
     Yields:
         One report a step.
     """
-    batches = images if isinstance(images, Batches) else Batches(config, state.network, images)
-    while state.step < config.steps:
+    batches = images if isinstance(images, Batches) else Batches(state, images)
+    while state.step < state.config.steps:
         step = state.step + 1
-        set_learning_rates(config, state, step)
-        losses = all_reduce_mean(compute_step(config, state, batches, step))
-        note_non_finite(state, losses, step)
-        update_ema(config, state, step)
+        set_learning_rates(state, step)
+        losses = all_reduce_mean(compute_step(state, batches, step))
+        first = (state.first_non_finite_step == 0) & ~losses.isfinite().all()
+        state.first_non_finite_step = torch.where(first, step, state.first_non_finite_step)
+        update_ema(state, step)
         state.step = step
         yield Report(step, losses[-2], losses[-1], state.first_non_finite_step)
 
 
 @torch.no_grad()
-def update_ema(config: TrainConfig, state: TrainState, step: int) -> None:
+def update_ema(state: TrainState, step: int) -> None:
     """Move the averaged generator: e <- b e + (1 - b) p with b = min(ema_decay, (1 + step) / (ema_warmup + step)).
 
     The second bound forgets the initial weights, which short runs would otherwise keep: it averages over about the last
     step / (ema_warmup - 1) steps. Running statistics are copied.
     """
-    decay = min(config.ema_decay, (1 + step) / (config.ema_warmup + step))
+    decay = min(state.config.ema_decay, (1 + step) / (state.config.ema_warmup + step))
     averaged: list[Tensor] = list(state.ema_generator.parameters())
     current: list[Tensor] = list(state.generator.parameters())
     torch._foreach_lerp_(averaged, current, 1 - decay)
@@ -92,8 +85,9 @@ def update_ema(config: TrainConfig, state: TrainState, step: int) -> None:
         ema_buffer.copy_(buffer)
 
 
-def set_learning_rates(config: TrainConfig, state: TrainState, step: int) -> None:
+def set_learning_rates(state: TrainState, step: int) -> None:
     """Set both learning rates for a step: constant, or falling linearly to zero after the last step."""
+    config = state.config
     share = 1.0 if config.learning_rate_decay == "none" else 1 - (step - 1) / config.steps
     rates = config.discriminator_learning_rate * share, config.generator_learning_rate * share
     for optimizer, rate in zip((state.d_optimizer, state.g_optimizer), rates, strict=True):
@@ -102,9 +96,3 @@ def set_learning_rates(config: TrainConfig, state: TrainState, step: int) -> Non
             group["lr"].fill_(rate)
         else:
             group["lr"] = rate
-
-
-def note_non_finite(state: TrainState, losses: Tensor, step: int) -> None:
-    """Record, on the device, the first step one of whose losses is not finite."""
-    first = (state.first_non_finite_step == 0) & ~losses.isfinite().all()
-    state.first_non_finite_step = torch.where(first, step, state.first_non_finite_step)

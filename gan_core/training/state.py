@@ -16,8 +16,9 @@ from gan_core.runtime.device import PLAIN, Arithmetic
 
 @dataclass
 class TrainState:
-    """Everything that changes during training; what a checkpoint holds."""
+    """Everything that changes during training, which a checkpoint holds, and the configuration, which does not."""
 
+    config: TrainConfig
     network: NetworkConfig
     arithmetic: Arithmetic
     device: torch.device
@@ -58,15 +59,7 @@ def initial_state(
 ) -> TrainState:
     """Return both networks for images, at step 0, their weights drawn from `config.seed`.
 
-    Args:
-        config: learning rates, betas and seed.
-        network: family, latent space and widths.
-        images: (N, C, H, W) uint8, the training images.
-        arithmetic: precision and parts of a batch.
-        device: where to train; None for the device of the images.
-
-    Returns:
-        A state that `train` advances in place.
+    The training images are (N, C, H, W) uint8; `device`, where to train, is by default theirs.
     """
     _, channels, size, _ = images.shape
     discriminator = build_discriminator(network, size=size, channels=channels, seed=config.seed)
@@ -84,22 +77,16 @@ def state_of(
     generator: nn.Module,
     arithmetic: Arithmetic = PLAIN,
 ) -> TrainState:
-    """Return the state, at step 0, of two given networks.
+    """Return the state, at step 0, of two given networks on one device; of `network` only the latent space is read.
 
-    Args:
-        config: learning rates and betas.
-        network: read for the latent space.
-        discriminator: maps a batch, and a `torch.Generator` for dropout, to logits (B,).
-        generator: maps z (B, Z) to a batch, on the discriminator's device.
-        arithmetic: precision and parts of a batch.
-
-    Returns:
-        A state that `train` advances in place.
+    The discriminator maps a batch, and a `torch.Generator` for dropout, to logits (B,); the generator maps z (B, Z) to
+    a batch.
     """
     device = next(generator.parameters()).device
     for module in (discriminator, generator):
         module.to(memory_format=torch.channels_last)
     return TrainState(
+        config=config,
         network=network,
         arithmetic=arithmetic,
         device=device,

@@ -5,7 +5,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from gan_core.config import TrainConfig
 from gan_core.losses.adversarial import OBJECTIVES
 from gan_core.losses.penalties import gradient_penalty
 from gan_core.networks.layers import frozen_statistics
@@ -13,51 +12,36 @@ from gan_core.runtime.distributed import all_reduce_gradients
 from gan_core.training.batches import Batches, StepBatch
 from gan_core.training.state import TrainState
 
-Step = Callable[[TrainConfig, TrainState, Batches, int], Tensor]
+Step = Callable[[TrainState, Batches, int], Tensor]
 """Computes one step and returns its losses, as `train_step` does."""
 
 
-def train_step(config: TrainConfig, state: TrainState, batches: Batches, step: int) -> Tensor:
-    """Compute one step of Algorithm 1: k updates of the discriminator, one of the generator.
+def train_step(state: TrainState, batches: Batches, step: int) -> Tensor:
+    """Compute one step of Algorithm 1, from 1: k updates of the discriminator, one of the generator.
 
-    Args:
-        config: the loss, the penalties' weights and k.
-        state: both networks, changed in place; neither the generator's average nor `state.step`.
-        batches: of this training.
-        step: number of the step, from 1.
-
-    Returns:
-        The losses (k + 1,) in nats: the discriminator's, then the generator's.
+    Both networks are changed in place, neither the generator's average nor `state.step`. Returned are the losses
+    (k + 1,) in nats: the discriminator's, then the generator's.
     """
-    losses, fake = [], None
-    for k in range(config.discriminator_steps):
+    losses, fake, last = [], None, state.config.discriminator_steps - 1
+    # One pass through the generator serves both updates; of a batch in parts none is kept.
+    shared = state.config.generator_z == "shared" and state.arithmetic.micro_batches == 1
+    for k in range(last + 1):
         batch = batches.discriminator(step, k)
-        if k == config.discriminator_steps - 1 and shares_images(config, state):
+        if k == last and shared:
             with state.autocast():
                 fake = state.generated(batch.z)
-        losses.append(discriminator_step(config, state, batch, fake))
-    losses.append(generator_step(config, state, batches.generator(step), fake))
+        losses.append(discriminator_step(state, batch, fake))
+    losses.append(generator_step(state, batches.generator(step), fake))
     return torch.stack(losses)
 
 
-def shares_images(config: TrainConfig, state: TrainState) -> bool:
-    """Return whether one pass through the generator serves both updates; of a batch in parts none is kept."""
-    return config.generator_z == "shared" and state.arithmetic.micro_batches == 1
+def discriminator_step(state: TrainState, batch: StepBatch, fake: Tensor | None = None) -> Tensor:
+    """Descend the discriminator's loss once and return it without penalties, a detached scalar in nats.
 
-
-def discriminator_step(config: TrainConfig, state: TrainState, batch: StepBatch, fake: Tensor | None = None) -> Tensor:
-    """Descend the discriminator's loss once; the generator keeps every bit.
-
-    Args:
-        config: the loss and the penalties' weights.
-        state: both networks; the discriminator and its optimizer are changed.
-        batch: the draws of this update.
-        fake: G(z) of the batch; None to compute it without recording running statistics.
-
-    Returns:
-        The loss without penalties, a detached scalar.
+    The generator keeps every bit. `fake` is G(z) of the batch; None to compute it without recording running statistics.
     """
     assert batch.real is not None
+    config = state.config
     state.discriminator.requires_grad_(True)  # a generator's step that ran out of memory may have left it frozen
     state.d_optimizer.zero_grad()
     losses = []
@@ -83,17 +67,10 @@ def discriminator_step(config: TrainConfig, state: TrainState, batch: StepBatch,
     return _mean(losses)
 
 
-def generator_step(config: TrainConfig, state: TrainState, batch: StepBatch, fake: Tensor | None = None) -> Tensor:
-    """Descend the generator's loss once; the discriminator keeps every bit.
+def generator_step(state: TrainState, batch: StepBatch, fake: Tensor | None = None) -> Tensor:
+    """Descend the generator's loss once and return it, a detached scalar in nats; the discriminator keeps every bit.
 
-    Args:
-        config: the loss.
-        state: both networks; the generator and its optimizer are changed.
-        batch: the draws of this update.
-        fake: G(z) of the batch, with its graph; None to compute it.
-
-    Returns:
-        The loss, a detached scalar.
+    `fake` is G(z) of the batch, with its graph; None to compute it.
     """
     state.discriminator.requires_grad_(False)
     state.g_optimizer.zero_grad()
@@ -103,7 +80,7 @@ def generator_step(config: TrainConfig, state: TrainState, batch: StepBatch, fak
         with state.autocast(), frozen_statistics(state.discriminator):
             fake_logits = state.logits(state.generated(source) if fake is None else source, batch.fake_rng)
             real_logits = fake_logits.detach() if batch.real is None else state.logits(real, batch.real_rng)
-        loss = OBJECTIVES[config.loss].generator(real_logits=real_logits, fake_logits=fake_logits)
+        loss = OBJECTIVES[state.config.loss].generator(real_logits=real_logits, fake_logits=fake_logits)
         (loss / state.arithmetic.micro_batches).backward()
         losses.append(loss.detach())
 

@@ -68,7 +68,7 @@ class TrainingRun:
         state = initial_state(config, self.network, self.images, self.execution.arithmetic, self.execution.device)
         all_gather(torch.tensor(0))  # from here on rank 0 has locked the workspace, and no other process writes there
         if work.checkpoint.exists():
-            restore_checkpoint(work.checkpoint, state, config)
+            restore_checkpoint(work.checkpoint, state)
         steps = [int(step) for step in all_gather(torch.tensor(state.step))]
         if min(steps) < max(steps):
             raise UserError(
@@ -78,14 +78,13 @@ class TrainingRun:
 
     def train_without_recording(self, config: TrainConfig) -> None:
         """Train to the end as a rank that writes nothing."""
-        for _ in self.steps(config, self.state(config, Workspace(self.key(config)))):
+        for _ in self.steps(self.state(config, Workspace(self.key(config)))):
             pass
 
-    def steps(self, config: TrainConfig, state: TrainState, work: Workspace | None = None) -> Iterator[Report]:
+    def steps(self, state: TrainState, work: Workspace | None = None) -> Iterator[Report]:
         """Advance a state to the end.
 
         Args:
-            config: Algorithm 1's numbers.
             state: of this training; changed in place.
             work: where a checkpoint is saved every `checkpoint_every` steps and after the last; None: nowhere.
 
@@ -95,13 +94,13 @@ class TrainingRun:
         Raises:
             UserError: a batch does not fit into the device's memory; the message names a size that does.
         """
-        batches = self.execution.batches(config, self.network, self.images)
+        config, batches = state.config, self.execution.batches(state, self.images)
         try:
             step = self.execution.step(lambda how: print(f"steps are played {how}"))
-            for report in train(config, state, batches, step):
+            for report in train(state, batches, step):
                 yield report
                 if work and (report.step % config.checkpoint_every == 0 or report.step == config.steps):
-                    save_checkpoint(work.checkpoint, state, config)
+                    save_checkpoint(work.checkpoint, state)
         except torch.OutOfMemoryError:
             too_large = True
         else:
@@ -110,7 +109,7 @@ class TrainingRun:
             torch.cuda.empty_cache()
             tried = state.arithmetic.micro_batches
             with local_only():  # the other ranks are at another step, so this one tries whole batches
-                parts = fitting_parts(config, state, self.execution.batches(config, self.network, self.images))
+                parts = fitting_parts(state, batches)
             raise UserError(_remedy(config, tried, parts))
 
 

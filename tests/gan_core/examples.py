@@ -67,7 +67,7 @@ def fresh(config: TrainConfig, network: NetworkConfig, *, channels: int = 1) -> 
 
 def trained(config: TrainConfig, network: NetworkConfig, images: Tensor) -> TrainState:
     state = fresh(config, network)
-    for _ in train(config, state, images):
+    for _ in train(state, images):
         pass
     return state
 

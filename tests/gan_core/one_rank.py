@@ -33,14 +33,14 @@ def gradients(case: tuple[NetworkConfig, TrainConfig, int]) -> dict[str, Tensor]
     """Return the gradients and losses of both first updates, and the statistics that these left."""
     network, config, parts = case
     tensors: dict[str, Tensor] = {}
-    batches = Batches(config, network, IMAGES)
+    batches = Batches(state_of_case(network, config, parts), IMAGES)
     updates = {
         "discriminator": (discriminator_step, batches.discriminator(1, 0)),
         "generator": (generator_step, batches.generator(1)),
     }
     for network_name, (step, batch) in updates.items():
         state = state_of_case(network, config, parts)
-        tensors[f"{network_name} loss"] = all_reduce_mean(step(config, state, batch))
+        tensors[f"{network_name} loss"] = all_reduce_mean(step(state, batch))
         module = getattr(state, network_name)
         tensors |= {f"{network_name} {name}": parameter.grad for name, parameter in module.named_parameters()}
         tensors |= {f"{network_name} {name}": buffer for name, buffer in module.named_buffers()}
@@ -51,12 +51,12 @@ def trained(case: tuple[NetworkConfig, TrainConfig, int], folder: Path, checkpoi
     """Return everything after a training that leaves a checkpoint in the middle and is watched as it goes."""
     network, config, parts = case
     state = state_of_case(network, config, parts)
-    watch = Instruments(config, state, IMAGES, IMAGES)
-    for report in train(config, state, IMAGES):
+    watch = Instruments(state, IMAGES, IMAGES)
+    for report in train(state, IMAGES):
         if rank() == 0:
             watch.read(state)
             if report.step == HALF:
-                save_checkpoint(folder / checkpoint, state, config)
+                save_checkpoint(folder / checkpoint, state)
     return everything(state)
 
 
@@ -64,8 +64,8 @@ def resumed(case: tuple[NetworkConfig, TrainConfig, int], path: Path) -> dict[st
     """Return everything after going on from a checkpoint to the end."""
     network, config, parts = case
     state = state_of_case(network, config, parts)
-    restore_checkpoint(path, state, config)
-    list(train(config, state, IMAGES))
+    restore_checkpoint(path, state)
+    list(train(state, IMAGES))
     return everything(state)
 
 

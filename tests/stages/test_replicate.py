@@ -53,8 +53,8 @@ def test_a_stopped_one_goes_on_to_the_same_bytes(again: Retrain, root: Path, mon
     whole = again("whole", 2)
     saved: list[int] = []
 
-    def save(path: Path, state: TrainState, config: TrainConfig) -> None:
-        save_checkpoint(path, state, config)
+    def save(path: Path, state: TrainState) -> None:
+        save_checkpoint(path, state)
         saved.append(state.step)
         if saved == [6, 12, 18, 24, 6, 12]:  # in the middle of the second
             raise KeyboardInterrupt

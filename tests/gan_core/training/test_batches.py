@@ -8,8 +8,9 @@ from gan_core.generation.latents import draw_z
 from gan_core.runtime.pixels import to_unit_range
 from gan_core.runtime.randomness import stream
 from gan_core.training.batches import Batches, StepBatch, StreamedBatches, taken
-from tests.gan_core.examples import CPU, IMAGES, MLP, TRAIN, random_pixels
+from tests.gan_core.examples import CPU, IMAGES, MLP, TRAIN, fresh, random_pixels
 
+STATE = fresh(TRAIN, MLP)
 PLACES = [(step, k) for step in (1, 2, 3) for k in (0, 1)]
 
 
@@ -20,7 +21,7 @@ def real(batch: StepBatch) -> Tensor:
 
 def test_every_draw_of_an_update_has_its_own_name() -> None:
     """Checkpoints of before rely on these names."""
-    batches = Batches(TRAIN, MLP, IMAGES)
+    batches = Batches(STATE, IMAGES)
     for batch, counters, names in (
         (batches.discriminator(3, 1), (3, 1), ("real", "z", "real dropout", "fake dropout")),
         (
@@ -39,17 +40,17 @@ def test_every_draw_of_an_update_has_its_own_name() -> None:
 
 
 def test_shared_latents_are_the_discriminators_last() -> None:
-    batches = Batches(replace(TRAIN, generator_z="shared"), MLP, IMAGES)
+    batches = Batches(fresh(replace(TRAIN, generator_z="shared"), MLP), IMAGES)
     assert torch.equal(batches.generator(2).z, batches.discriminator(2, TRAIN.discriminator_steps - 1).z)
     assert not torch.equal(batches.generator(2).z, batches.discriminator(2, 0).z)
 
 
 def test_a_loss_that_reads_no_real_images_draws_none() -> None:
-    assert Batches(replace(TRAIN, loss="non_saturating"), MLP, IMAGES).generator(1).real is None
+    assert Batches(fresh(replace(TRAIN, loss="non_saturating"), MLP), IMAGES).generator(1).real is None
 
 
 def test_streamed_batches_are_those_of_images_at_hand() -> None:
-    at_hand, streamed = Batches(TRAIN, MLP, IMAGES), StreamedBatches(TRAIN, MLP, IMAGES, CPU)
+    at_hand, streamed = Batches(STATE, IMAGES), StreamedBatches(STATE, IMAGES)
     for place in [*PLACES, (7, 1), (2, 0), (1, 0)]:  # in order, and as after a resume
         assert torch.equal(real(at_hand.discriminator(*place)), real(streamed.discriminator(*place)))
     for step in (1, 2, 5):
@@ -57,7 +58,7 @@ def test_streamed_batches_are_those_of_images_at_hand() -> None:
 
 
 def test_the_next_step_is_gathered_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
-    streamed = StreamedBatches(TRAIN, MLP, IMAGES, CPU)
+    streamed = StreamedBatches(STATE, IMAGES)
     drawn: list[tuple[str, *tuple[int, ...]]] = []
 
     def indices(purpose: str, *counters: int) -> Tensor:
@@ -74,12 +75,12 @@ def test_the_next_step_is_gathered_ahead(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize("count", [40, 10**12])
 def test_a_draw_costs_no_more_among_more_images(count: int) -> None:
     endless = torch.zeros(1, dtype=torch.uint8).expand(count, 1)  # that many rows in one byte of memory
-    assert real(Batches(TRAIN, MLP, endless).discriminator(1, 0)).shape == (TRAIN.batch_size, 1)
+    assert real(Batches(STATE, endless).discriminator(1, 0)).shape == (TRAIN.batch_size, 1)
 
 
 def test_every_image_is_drawn_equally_often() -> None:
     numbers = torch.arange(40.0)[:, None]
-    batch = Batches(replace(TRAIN, batch_size=40_000), MLP, numbers).discriminator(1, 0)
+    batch = Batches(fresh(replace(TRAIN, batch_size=40_000), MLP), numbers).discriminator(1, 0)
     counts = torch.bincount(real(batch).long().flatten(), minlength=40)
     assert ((counts - 1000).abs() < 6 * 1000**0.5).all()
 
@@ -92,6 +93,6 @@ def test_images_are_seen_in_the_unit_range_and_points_as_they_are() -> None:
 
 
 def test_other_places_are_other_draws() -> None:
-    batches = [Batches(TRAIN, MLP, random_pixels(1000)).discriminator(*place) for place in PLACES]
+    batches = [Batches(STATE, random_pixels(1000)).discriminator(*place) for place in PLACES]
     assert len({tuple(real(batch).flatten().tolist()) for batch in batches}) == len(PLACES)
     assert len({batch.z.sum().item() for batch in batches}) == len(PLACES)

@@ -15,12 +15,12 @@ from tests.gan_core.examples import DCGAN, IMAGES, MLP, TRAIN, everything, famil
 
 def stop_at(config: TrainConfig, network: NetworkConfig, path: Path, step: int) -> None:
     state = fresh(config, network)
-    for report in train(config, state, IMAGES):
+    for report in train(state, IMAGES):
         if report.step == step:
             break
     assert state.step == step
     before = everything(state)
-    save_checkpoint(path, state, config)
+    save_checkpoint(path, state)
     assert same_bits(everything(state), before)
 
 
@@ -32,25 +32,25 @@ def test_stopping_and_going_on_equals_never_stopping(
 ) -> None:
     config = replace(TRAIN, loss=loss)
     never_stopped = fresh(config, network)
-    reports = [report.read() for report in train(config, never_stopped, IMAGES)]
+    reports = [report.read() for report in train(never_stopped, IMAGES)]
     stop_at(config, network, tmp_path / "checkpoint", step)
 
     torch.manual_seed(step)  # whatever other code did to torch's own generator in between
     state = fresh(config, network)
-    restore_checkpoint(tmp_path / "checkpoint", state, config)
+    restore_checkpoint(tmp_path / "checkpoint", state)
     assert state.step == step
-    assert [report.read() for report in train(config, state, IMAGES)] == reports[step:]
+    assert [report.read() for report in train(state, IMAGES)] == reports[step:]
     assert same_bits(everything(state), everything(never_stopped))
 
 
 def test_a_run_that_stops_after_each_step_equals_one_that_never_stops(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint"
-    save_checkpoint(path, fresh(TRAIN, DCGAN), TRAIN)
+    save_checkpoint(path, fresh(TRAIN, DCGAN))
     for step in range(1, TRAIN.steps + 1):
         state = fresh(TRAIN, DCGAN)
-        restore_checkpoint(path, state, TRAIN)
-        assert next(train(TRAIN, state, IMAGES)).step == step
-        save_checkpoint(path, state, TRAIN)
+        restore_checkpoint(path, state)
+        assert next(train(state, IMAGES)).step == step
+        save_checkpoint(path, state)
     assert same_bits(everything(state), everything(trained(TRAIN, DCGAN, IMAGES)))
 
 
@@ -61,7 +61,7 @@ def test_a_checkpoint_of_other_parameters_is_refused_with_each_difference(tmp_pa
     state = fresh(other, replace(MLP, dropout=0.1))
     before = everything(state)
     with pytest.raises(CheckpointMismatchError) as caught:
-        restore_checkpoint(path, state, other)
+        restore_checkpoint(path, state)
     message = str(caught.value)
     assert "network.dropout was 0.3 and is 0.1" in message
     assert "train.beta2 was 0.9 and is 0.95" in message
@@ -73,7 +73,7 @@ def test_a_checkpoint_of_other_parameters_is_refused_with_each_difference(tmp_pa
 @pytest.mark.parametrize("section", ["train", "network"])
 def test_no_parameter_may_differ(section: str, tmp_path: Path) -> None:
     path = tmp_path / "checkpoint"
-    save_checkpoint(path, fresh(TRAIN, MLP), TRAIN)
+    save_checkpoint(path, fresh(TRAIN, MLP))
     changes: dict[str, dict[str, Any]] = {
         "train": {name: value / 2 for name, value in vars(TRAIN).items() if not isinstance(value, str)}
         | {"loss": "minimax", "learning_rate_decay": "none", "generator_z": "shared"},
@@ -85,26 +85,26 @@ def test_no_parameter_may_differ(section: str, tmp_path: Path) -> None:
         config = replace(TRAIN, **{name: value}) if section == "train" else TRAIN
         network = replace(MLP, **{name: value}) if section == "network" else MLP
         with pytest.raises(CheckpointMismatchError, match=rf"{section}\.{name} was .* and is {value}"):
-            restore_checkpoint(path, fresh(TRAIN, network), config)
+            restore_checkpoint(path, fresh(config, network))
 
 
 def test_another_family_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint"
-    save_checkpoint(path, fresh(TRAIN, MLP), TRAIN)
+    save_checkpoint(path, fresh(TRAIN, MLP))
     with pytest.raises(CheckpointMismatchError, match=r"network\.family was mlp and is dcgan"):
-        restore_checkpoint(path, fresh(TRAIN, DCGAN), TRAIN)
+        restore_checkpoint(path, fresh(TRAIN, DCGAN))
 
 
 def test_a_step_that_was_not_finite_is_recorded(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint"
     state = fresh(TRAIN, MLP)
     next(iter(state.generator.parameters())).data.fill_(torch.nan)
-    next(train(TRAIN, state, IMAGES))
-    save_checkpoint(path, state, TRAIN)
+    next(train(state, IMAGES))
+    save_checkpoint(path, state)
     resumed = fresh(TRAIN, MLP)
-    restore_checkpoint(path, resumed, TRAIN)
+    restore_checkpoint(path, resumed)
     with pytest.raises(NonFiniteLossError) as caught:
-        next(train(TRAIN, resumed, IMAGES)).read()
+        next(train(resumed, IMAGES)).read()
     assert caught.value.step == 1
 
 
@@ -119,7 +119,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkey
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError) as caught:  # noqa: PT011  # its number is compared
-        save_checkpoint(path, state, TRAIN)
+        save_checkpoint(path, state)
     assert caught.value.errno == errno.ENOSPC
     assert path.read_bytes() == old
     assert list(tmp_path.iterdir()) == [path]

@@ -49,11 +49,11 @@ class Recorder:
         yield
         self._capturing = False
 
-    def train_step(self, config: TrainConfig, state: TrainState, batches: Batches, step: int) -> Tensor:
+    def train_step(self, state: TrainState, batches: Batches, step: int) -> Tensor:
         if not self._capturing:
-            return train_step(config, state, batches, step)
-        self._captured = (config, state, batches, step)
-        self._losses = torch.zeros(config.discriminator_steps + 1)
+            return train_step(state, batches, step)
+        self._captured = (state, batches, step)
+        self._losses = torch.zeros(state.config.discriminator_steps + 1)
         return self._losses
 
     def register_generator_state(self, rng: torch.Generator) -> None:
@@ -71,10 +71,10 @@ def test_what_is_replayed_draws_what_its_step_names(
 ) -> None:
     config = replace(TRAIN, loss=loss, generator_z=z, steps=STEPS)
     launched, replayed = (initial_state(config, network, IMAGES) for _ in range(2))
-    expected = [report.read() for report in train(config, launched, IMAGES)]
+    expected = [report.read() for report in train(launched, IMAGES)]
     recorder, reported = Recorder(monkeypatch), list[str]()
     step = CudaGraphStep(reported.append)
-    assert [report.read() for report in train(config, replayed, IMAGES, step)] == expected
+    assert [report.read() for report in train(replayed, IMAGES, step)] == expected
     assert same_bits(everything(launched), everything(replayed))
     assert recorder.replays == STEPS - WARM_UP
     assert reported == ["as one CUDA graph"]
@@ -91,9 +91,9 @@ def started(config: TrainConfig, network: NetworkConfig, bf16: bool = False) -> 
     return initial_state(config, network, IMAGES, Arithmetic(bf16, 1), cuda())
 
 
-def trained(config: TrainConfig, state: TrainState, step: Step, batches: Batches | None = None) -> list[Any]:
-    batches = batches or Batches(config, state.network, IMAGES.cuda(), cuda())
-    return [report.read() for report in train(config, state, batches, step)]
+def trained(state: TrainState, step: Step, batches: Batches | None = None) -> list[Any]:
+    batches = batches or Batches(state, IMAGES.cuda())
+    return [report.read() for report in train(state, batches, step)]
 
 
 @needs_gpu
@@ -104,7 +104,7 @@ def test_a_captured_step_has_the_bits_of_a_launched_one(network: NetworkConfig, 
     config = replace(TRAIN, loss=loss, steps=STEPS)
     launched, captured, reported = started(config, network, bf16), started(config, network, bf16), list[str]()
     step = CudaGraphStep(reported.append)
-    assert trained(config, launched, train_step) == trained(config, captured, step)
+    assert trained(launched, train_step) == trained(captured, step)
     assert reported == ["as one CUDA graph"]
     assert same_bits(everything(launched), everything(captured))
 
@@ -114,13 +114,13 @@ def test_a_captured_step_has_the_bits_of_a_launched_one(network: NetworkConfig, 
 def test_going_on_from_a_checkpoint_has_the_bits_of_never_stopping(network: NetworkConfig, tmp_path: Path) -> None:
     config = replace(TRAIN, steps=STEPS)
     whole, stopped, resumed = started(config, network), started(config, network), started(config, network)
-    trained(config, whole, CudaGraphStep(print))
-    for report in train(config, stopped, Batches(config, network, IMAGES.cuda(), cuda()), CudaGraphStep(print)):
+    trained(whole, CudaGraphStep(print))
+    for report in train(stopped, Batches(stopped, IMAGES.cuda()), CudaGraphStep(print)):
         if report.step == WARM_UP + 2:
             break
-    save_checkpoint(tmp_path / "state.safetensors", stopped, config)
-    restore_checkpoint(tmp_path / "state.safetensors", resumed, config)
-    trained(config, resumed, CudaGraphStep(print))
+    save_checkpoint(tmp_path / "state.safetensors", stopped)
+    restore_checkpoint(tmp_path / "state.safetensors", resumed)
+    trained(resumed, CudaGraphStep(print))
     assert same_bits(everything(whole), everything(resumed))
 
 
@@ -128,8 +128,8 @@ def test_going_on_from_a_checkpoint_has_the_bits_of_never_stopping(network: Netw
 def test_streamed_images_are_those_that_are_resident() -> None:
     config = replace(TRAIN, steps=STEPS)
     resident, streamed = started(config, DCGAN), started(config, DCGAN)
-    trained(config, resident, CudaGraphStep(print))
-    trained(config, streamed, CudaGraphStep(print), StreamedBatches(config, DCGAN, IMAGES, cuda()))
+    trained(resident, CudaGraphStep(print))
+    trained(streamed, CudaGraphStep(print), StreamedBatches(streamed, IMAGES))
     assert same_bits(everything(resident), everything(streamed))
 
 
@@ -150,8 +150,8 @@ def test_a_step_that_cannot_be_captured_is_launched(again: bool, monkeypatch: py
 
     monkeypatch.setattr(torch.cuda, "graph", failing)
     launched, fallen = (initial_state(config, MLP, IMAGES) for _ in range(2))
-    expected = [report.read() for report in train(config, launched, IMAGES)]
-    assert [report.read() for report in train(config, fallen, IMAGES, CudaGraphStep(reported.append))] == expected
+    expected = [report.read() for report in train(launched, IMAGES)]
+    assert [report.read() for report in train(fallen, IMAGES, CudaGraphStep(reported.append))] == expected
     assert same_bits(everything(launched), everything(fallen))
     reason = "could not be captured before" if again else "(operation not permitted when stream is capturing)"
     assert [how.startswith("launch by launch") and how.endswith(reason) for how in reported] == [True]
@@ -165,11 +165,11 @@ def test_a_batch_that_is_too_large_is_told_what_fits() -> None:
     config = replace(TRAIN, batch_size=2**15, discriminator_steps=1, r1_gamma=0.0, r2_gamma=0.0)
     how = execution_of(ComputeConfig("cuda", 1), ExecutionConfig("fp32", 1, 1), network)
     state = initial_state(config, network, images, how.arithmetic, how.device)
-    batches = how.batches(config, network, how.placed(images))
+    batches = how.batches(state, how.placed(images))
     torch.cuda.set_per_process_memory_fraction(0.3)
     with pytest.raises(torch.OutOfMemoryError):
-        trained(config, state, how.step(print), batches)
-    parts = fitting_parts(config, state, batches)
+        trained(state, how.step(print), batches)
+    parts = fitting_parts(state, batches)
     torch.cuda.set_per_process_memory_fraction(1.0)
     assert parts is not None
     assert parts > 1

@@ -44,16 +44,19 @@ def grey(level: int) -> Tensor:
     return torch.full((10, *IMAGES.shape[1:]), level, dtype=torch.uint8)
 
 
-def after_one_step(config: Any, state: TrainState, images: Tensor = IMAGES) -> TrainState:
+def after_one_step(state: TrainState, images: Tensor = IMAGES) -> TrainState:
     """Return the state after one step of learning nothing: learning rates are tiny."""
-    next(train(replace(config, generator_learning_rate=1e-12, discriminator_learning_rate=1e-12), state, images))
+    config = state.config
+    state.config = replace(config, generator_learning_rate=1e-12, discriminator_learning_rate=1e-12)
+    next(train(state, images))
+    state.config = config
     return state
 
 
 def reading(loss: Any, *, real: int, unseen: int, fake: float, scale: float = 3.0, shift: float = 0.0) -> Any:
     config = replace(TRAIN, loss=loss, steps=1, discriminator_steps=1, r1_gamma=0.0, r2_gamma=0.0)
-    state = after_one_step(config, state_of(config, MLP, Levels(scale, shift), Constant(fake)), grey(real))
-    return Instruments(config, state, grey(real), grey(unseen)).read(state)
+    state = after_one_step(state_of(config, MLP, Levels(scale, shift), Constant(fake)), grey(real))
+    return Instruments(state, grey(real), grey(unseen)).read(state)
 
 
 def sigmoid(logit: float) -> float:
@@ -101,8 +104,8 @@ def test_overfitting_is_whether_unseen_images_pass_for_real_or_for_generated(
 @families
 def test_gradient_norms_are_of_what_the_networks_descended_last(network: Any) -> None:
     state = fresh(TRAIN, network)
-    for _ in train(TRAIN, state, IMAGES):
-        readings = Instruments(TRAIN, state, IMAGES, UNSEEN).read(state)
+    for _ in train(state, IMAGES):
+        readings = Instruments(state, IMAGES, UNSEEN).read(state)
         for name, player in (("d_grad_norm", state.discriminator), ("g_grad_norm", state.generator)):
             gradients = [parameter.grad.flatten() for parameter in player.parameters() if parameter.grad is not None]
             assert readings[name] == pytest.approx(torch.cat(gradients).norm().item(), rel=1e-5)
@@ -117,11 +120,11 @@ def test_the_update_ratio_is_the_length_of_the_last_step_over_that_of_the_weight
         return torch.cat([parameter.detach().double().flatten() for parameter in state.generator.parameters()])
 
     before = weights()
-    for _ in train(TRAIN, state, IMAGES):
+    for _ in train(state, IMAGES):
         after = weights()
         decayed = state.g_optimizer.param_groups[0]["lr"] / TRAIN.generator_learning_rate
         ratio = ((after - before).norm() / after.norm()).item() / decayed
-        readings = Instruments(TRAIN, state, IMAGES, UNSEEN).read(state)["g_update_ratio"]
+        readings = Instruments(state, IMAGES, UNSEEN).read(state)["g_update_ratio"]
         assert readings == pytest.approx(ratio, rel=1e-3)
         before = after
 
@@ -132,10 +135,10 @@ def test_without_a_gap_between_real_and_generated_there_is_no_overfitting(loss: 
 
 
 def test_variety_is_zero_for_one_image_and_one_for_what_varies_as_the_real_ones() -> None:
-    state = after_one_step(TRAIN, fresh(TRAIN, MLP))
+    state = after_one_step(fresh(TRAIN, MLP))
     state.generator = Constant(0.2)
     state.generator.level.grad = torch.zeros(())
-    instruments = Instruments(TRAIN, state, IMAGES, UNSEEN)
+    instruments = Instruments(state, IMAGES, UNSEEN)
     assert instruments.read(state)["variety"] == 0
 
     class Real(nn.Module):
@@ -155,10 +158,10 @@ def test_variety_is_zero_for_one_image_and_one_for_what_varies_as_the_real_ones(
 
 def test_the_bank_is_the_one_of_the_seed() -> None:
     drawn: list[Tensor] = []
-    state = after_one_step(TRAIN, fresh(TRAIN, MLP))
+    state = after_one_step(fresh(TRAIN, MLP))
     state.generator.register_forward_hook(lambda module, inputs, output: drawn.append(inputs[0]))
     for _ in range(2):
-        Instruments(TRAIN, state, IMAGES, UNSEEN).read(state)
+        Instruments(state, IMAGES, UNSEEN).read(state)
     assert torch.equal(drawn[0], z_bank(MLP, seed=TRAIN.seed, count=COUNT))
     assert torch.equal(drawn[0], drawn[1])
 
@@ -168,11 +171,11 @@ def test_the_bank_is_the_one_of_the_seed() -> None:
 def test_looking_changes_no_bit_of_the_training(network: Any, loss: Any) -> None:
     config = replace(TRAIN, loss=loss)
     alone, watched = fresh(config, network), fresh(config, network)
-    for _ in train(config, alone, IMAGES):
+    for _ in train(alone, IMAGES):
         pass
-    instruments = Instruments(config, watched, IMAGES, UNSEEN)
+    instruments = Instruments(watched, IMAGES, UNSEEN)
     readings = []
-    for _ in train(config, watched, IMAGES):
+    for _ in train(watched, IMAGES):
         readings.append(instruments.read(watched))
         assert readings[-1] == instruments.read(watched)
     assert same_bits(everything(alone), everything(watched))

@@ -18,7 +18,7 @@ from gan_core.runtime.device import Arithmetic
 from gan_core.runtime.pixels import to_unit_range
 from gan_core.runtime.randomness import stream
 from gan_core.training.batches import Batches
-from gan_core.training.loop import NonFiniteLossError, note_non_finite, set_learning_rates, train, update_ema
+from gan_core.training.loop import NonFiniteLossError, set_learning_rates, train, update_ema
 from gan_core.training.state import TrainState, initial_state, state_of
 from gan_core.training.steps import discriminator_step, generator_step, train_step
 from tests.gan_core.examples import (
@@ -55,7 +55,7 @@ def test_the_discriminators_step_leaves_every_bit_of_the_generator(network: Netw
     config = replace(TRAIN, loss=loss)
     state = some_steps(config, network)
     before = everything(state)
-    discriminator_step(config, state, Batches(config, network, IMAGES).discriminator(3, 0))
+    discriminator_step(state, Batches(state, IMAGES).discriminator(3, 0))
     moved = changed(before, everything(state))
     assert {name.split(".")[0] for name in moved} == {"d", "d moments"}
     weights = {f"d.{name}" for name, tensor in state.discriminator.named_parameters() if tensor.dim() > 1}
@@ -72,7 +72,7 @@ def test_the_generators_step_leaves_every_bit_of_the_discriminator(network: Netw
     d_gradients = [
         parameter.grad.clone() for parameter in state.discriminator.parameters() if parameter.grad is not None
     ]
-    generator_step(config, state, Batches(config, network, IMAGES).generator(3))
+    generator_step(state, Batches(state, IMAGES).generator(3))
     moved = changed(before, everything(state))
     assert {name.split(".")[0] for name in moved} == {"g", "g moments"}
     weights = {f"g.{name}" for name, tensor in state.generator.named_parameters() if tensor.dim() > 1}
@@ -88,8 +88,9 @@ def test_the_generators_step_leaves_every_bit_of_the_discriminator(network: Netw
 @sharing
 @families
 def test_the_discriminators_step_sends_no_gradient_to_the_generator(network: NetworkConfig, generator_z: Any) -> None:
-    state, batch = fresh(TRAIN, network), Batches(TRAIN, network, IMAGES).discriminator(1, 0)
-    discriminator_step(TRAIN, state, batch, state.generated(batch.z) if generator_z == "shared" else None)
+    state = fresh(TRAIN, network)
+    batch = Batches(state, IMAGES).discriminator(1, 0)
+    discriminator_step(state, batch, state.generated(batch.z) if generator_z == "shared" else None)
     assert all(parameter.grad is None for parameter in state.generator.parameters())
     assert all(parameter.grad is not None for parameter in state.discriminator.parameters())
 
@@ -97,12 +98,13 @@ def test_the_discriminators_step_sends_no_gradient_to_the_generator(network: Net
 @families
 def test_a_shared_pass_is_a_pass_of_its_own_on_the_same_latents(network: NetworkConfig) -> None:
     config = replace(TRAIN, generator_z="shared")
-    states, batches, losses = (fresh(config, network), fresh(config, network)), Batches(config, network, IMAGES), []
+    states, losses = (fresh(config, network), fresh(config, network)), []
+    batches = Batches(states[0], IMAGES)
     for state, shared in zip(states, (True, False), strict=True):
         batch = batches.discriminator(1, config.discriminator_steps - 1)
         fake = state.generated(batch.z) if shared else None
-        losses.append(discriminator_step(config, state, batch, fake))
-        losses.append(generator_step(config, state, batches.generator(1), fake))
+        losses.append(discriminator_step(state, batch, fake))
+        losses.append(generator_step(state, batches.generator(1), fake))
     assert losses[:2] == losses[2:]
     assert same_bits(everything(states[0]), everything(states[1]))
 
@@ -112,7 +114,7 @@ def test_sharing_saves_a_pass_through_the_generator(generator_z: Any, parts: int
     config = replace(TRAIN, discriminator_steps=2, generator_z=generator_z)
     state, passed = initial_state(config, MLP, IMAGES, Arithmetic(False, parts)), list[int]()
     state.generator.register_forward_hook(lambda _, inputs, images: passed.append(len(images)))
-    train_step(config, state, Batches(config, MLP, IMAGES), 1)
+    train_step(state, Batches(state, IMAGES), 1)
     assert passed == [config.batch_size // parts] * passes
 
 
@@ -171,7 +173,7 @@ def test_the_discriminator_descends_its_loss_and_both_penalties(loss: Any, r1: f
 
     before = [parameter.detach().clone() for parameter in discriminator.parameters()]
     leave_gradients(discriminator)
-    discriminator_step(config, state, Batches(config, CERTAIN, ONE).discriminator(1, 0))
+    discriminator_step(state, Batches(state, ONE).discriminator(1, 0))
     for old, new, gradient in zip(before, discriminator.parameters(), expected, strict=True):
         assert new.grad is not None
         assert torch.allclose(new.grad, gradient, rtol=1e-3, atol=1e-5)
@@ -196,7 +198,7 @@ def test_what_the_discriminators_step_reports_is_before_the_update_and_without_p
         if loss == "relativistic"
         else -math.log(sigmoid(real_logit)) - math.log(sigmoid(-fake_logit))
     )
-    reported = discriminator_step(config, state, Batches(config, CERTAIN, ONE).discriminator(1, 0))
+    reported = discriminator_step(state, Batches(state, ONE).discriminator(1, 0))
     assert reported.item() == pytest.approx(expected, rel=1e-4)
     assert not reported.requires_grad
 
@@ -215,7 +217,7 @@ def test_the_generator_descends_its_loss(loss: Any) -> None:
     expected = torch.autograd.grad(value, list(state.generator.parameters()))
     before = [parameter.detach().clone() for parameter in state.generator.parameters()]
     leave_gradients(state.generator)
-    g_loss = generator_step(config, state, Batches(config, CERTAIN, ONE).generator(1))
+    g_loss = generator_step(state, Batches(state, ONE).generator(1))
     assert g_loss.item() == pytest.approx(value.item(), rel=1e-4)
     compared = 0
     for old, new, gradient in list(zip(before, state.generator.parameters(), expected, strict=True))[1:]:
@@ -233,11 +235,12 @@ def test_dropout_acts_in_both_networks_steps(player: str) -> None:
     losses = []
     for dropout in (0.0, 0.5):
         network = replace(MLP, dropout=dropout)
-        state, batches = fresh(TRAIN, network), Batches(TRAIN, network, IMAGES)
+        state = fresh(TRAIN, network)
+        batches = Batches(state, IMAGES)
         if player == "discriminator":
-            losses.append(discriminator_step(TRAIN, state, batches.discriminator(1, 0)).item())
+            losses.append(discriminator_step(state, batches.discriminator(1, 0)).item())
         else:
-            losses.append(generator_step(TRAIN, state, batches.generator(1)).item())
+            losses.append(generator_step(state, batches.generator(1)).item())
     assert losses[0] != pytest.approx(losses[1], rel=1e-3)
 
 
@@ -253,7 +256,7 @@ def test_no_two_draws_of_a_run_share_a_name(network: NetworkConfig, loss: Any, m
         return stream(seed, purpose, *counters, device=device)
 
     monkeypatch.setattr(gan_core.training.batches, "stream", recorded)
-    for _ in train(config, state, IMAGES):
+    for _ in train(state, IMAGES):
         pass
     assert set(drawn.values()) == {1}
     assert {seed for seed, *_ in drawn} == {config.seed}
@@ -274,7 +277,7 @@ def test_training_works_on_points_as_on_images() -> None:
     config = replace(TRAIN, steps=400, discriminator_steps=1, batch_size=64, beta1=0.0)
     discriminator = Points(nn.Linear(2, 16), nn.ReLU(), nn.Linear(16, 1))
     state = state_of(config, MLP, discriminator, nn.Sequential(nn.Linear(MLP.z_dim, 2)))
-    for _ in train(config, state, points):
+    for _ in train(state, points):
         pass
     centre = state.ema_generator(z_bank(MLP, seed=0, count=200)).mean(dim=0)
     assert torch.linalg.vector_norm(centre - points.mean(dim=0)) < 1
@@ -290,7 +293,7 @@ def test_training_starts_around_the_mean_image() -> None:
 
 
 def test_real_batches_are_training_images_drawn_with_replacement() -> None:
-    batches = Batches(replace(TRAIN, batch_size=300), MLP, IMAGES)
+    batches = Batches(fresh(replace(TRAIN, batch_size=300), MLP), IMAGES)
     batch, again = (batches.discriminator(1, 0).real for _ in range(2))
     assert batch is not None
     assert again is not None
@@ -310,7 +313,7 @@ def test_real_batches_are_training_images_drawn_with_replacement() -> None:
 def test_k_updates_of_the_discriminator_for_one_of_the_generator(network: NetworkConfig, k: int) -> None:
     config = replace(TRAIN, discriminator_steps=k, steps=4)
     state = fresh(config, network)
-    for report in train(config, state, IMAGES):
+    for report in train(state, IMAGES):
         updates = [
             {int(value) for name, value in moments(optimizer).items() if name.endswith(".step")}
             for optimizer in (state.d_optimizer, state.g_optimizer)
@@ -318,7 +321,7 @@ def test_k_updates_of_the_discriminator_for_one_of_the_generator(network: Networ
         assert updates == [{k * report.step}, {report.step}]
         assert state.step == report.step
     assert state.step == 4
-    assert list(train(config, state, IMAGES)) == []
+    assert list(train(state, IMAGES)) == []
 
 
 @families
@@ -339,7 +342,7 @@ def test_the_average_is_the_closed_form_of_its_recursion(network: NetworkConfig)
     state = fresh(config, network)
     history = [[parameter.detach().double() for parameter in state.generator.parameters()]]
     history[0] = [parameter.clone() for parameter in history[0]]
-    for _ in train(config, state, IMAGES):
+    for _ in train(state, IMAGES):
         history.append([parameter.detach().double().clone() for parameter in state.generator.parameters()])
     decays = [1.0 - 1.0, 2 / 11, 3 / 12, 0.3, 0.3, 0.3, 0.3]
     weights = [(1 - decays[j]) * math.prod(decays[j + 1 :]) for j in range(7)]
@@ -357,7 +360,7 @@ def test_without_memory_the_average_is_the_generator() -> None:
     state = some_steps(config, DCGAN)
     assert same_bits(snapshot(state.ema_generator), snapshot(state.generator))
     before = snapshot(state.generator)
-    update_ema(config, state, 3)
+    update_ema(state, 3)
     assert same_bits(snapshot(state.generator), before)
 
 
@@ -366,11 +369,11 @@ def test_learning_rates_fall_to_zero_after_the_last_step(decay: Any) -> None:
     config = replace(TRAIN, learning_rate_decay=decay, steps=5)
     state = fresh(config, MLP)
     shares = [1.0, 0.8, 0.6, 0.4, 0.2] if decay == "linear" else [1.0] * 5
-    for report, share in zip(train(config, state, IMAGES), shares, strict=True):
+    for report, share in zip(train(state, IMAGES), shares, strict=True):
         assert len(state.d_optimizer.param_groups) == len(state.g_optimizer.param_groups) == 1
         rates = state.d_optimizer.param_groups[0]["lr"], state.g_optimizer.param_groups[0]["lr"]
         assert rates == pytest.approx((2e-2 * share, 1e-2 * share), rel=1e-12), report.step
-    set_learning_rates(config, state, 1)
+    set_learning_rates(state, 1)
     assert state.g_optimizer.param_groups[0]["lr"] == 1e-2
 
 
@@ -397,7 +400,7 @@ def test_the_first_non_finite_step_is_named_even_if_read_later(player: str, loss
     config = replace(TRAIN, loss=loss)
     state = fresh(config, MLP)
     reports = []
-    for report in train(config, state, IMAGES):
+    for report in train(state, IMAGES):
         reports.append(report)
         if report.step == 2:
             next(iter(getattr(state, player).parameters())).data.fill_(math.nan)
@@ -413,12 +416,12 @@ def test_either_players_loss_is_enough(player: str, monkeypatch: pytest.MonkeyPa
     name = f"{player}_step"
     update = getattr(gan_core.training.steps, name)
 
-    def overflowing(config: TrainConfig, state: TrainState, *batch: Any) -> Any:
-        loss = update(config, state, *batch)
+    def overflowing(state: TrainState, *batch: Any) -> Any:
+        loss = update(state, *batch)
         return torch.tensor(math.inf) if state.step == 2 else loss
 
     monkeypatch.setattr(gan_core.training.steps, name, overflowing)
-    *_, last = train(TRAIN, fresh(TRAIN, MLP), IMAGES)
+    *_, last = train(fresh(TRAIN, MLP), IMAGES)
     with pytest.raises(NonFiniteLossError) as caught:
         last.read()
     assert caught.value.step == 3
@@ -426,15 +429,14 @@ def test_either_players_loss_is_enough(player: str, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
 def test_every_kind_of_non_finite_value_is_noted_once(value: float) -> None:
-    state = fresh(TRAIN, MLP)
-    for step, loss in enumerate([0.0, -1e30, value, 1.0, value], start=1):
-        note_non_finite(state, torch.tensor(loss), step)
-        assert state.first_non_finite_step.item() == (0 if step < 3 else 3)
+    losses = [0.0, -1e30, value, 1.0, value, 0.0]
+    for report in train(fresh(TRAIN, MLP), IMAGES, lambda _, __, step: torch.tensor([0.0, losses[step - 1]])):
+        assert report.first_non_finite_step.item() == (0 if report.step < 3 else 3)
 
 
 @families
 def test_a_report_is_read_as_plain_numbers(network: NetworkConfig) -> None:
-    reports = list(train(TRAIN, fresh(TRAIN, network), IMAGES))
+    reports = list(train(fresh(TRAIN, network), IMAGES))
     assert [report.step for report in reports] == list(range(1, TRAIN.steps + 1))
     for report in reports:
         read = report.read()

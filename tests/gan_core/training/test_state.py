@@ -24,10 +24,11 @@ def after_one_step(network: NetworkConfig, arithmetic: Arithmetic, loss: Any) ->
     """Return the losses and the gradients of both first updates."""
     # Adam's first step has the size of the rate whatever the gradient, so rounding must not move the discriminator far.
     config = replace(TRAIN, loss=loss, discriminator_learning_rate=1e-6)
-    state, batches = initial_state(config, network, IMAGES, arithmetic), Batches(config, network, IMAGES)
-    losses = [discriminator_step(config, state, batches.discriminator(1, 0))]
+    state = initial_state(config, network, IMAGES, arithmetic)
+    batches = Batches(state, IMAGES)
+    losses = [discriminator_step(state, batches.discriminator(1, 0))]
     descended = [gradients(state.discriminator)]
-    losses.append(generator_step(config, state, batches.generator(1)))
+    losses.append(generator_step(state, batches.generator(1)))
     return losses, [*descended, gradients(state.generator)]
 
 
@@ -54,7 +55,7 @@ def test_bfloat16_moves_the_gradients_by_its_rounding_and_no_more(network: Netwo
 @families
 def test_weights_moments_averages_and_losses_stay_in_float32(network: NetworkConfig) -> None:
     state = initial_state(TRAIN, network, IMAGES, Arithmetic(True, 1))
-    *_, last = train(TRAIN, state, IMAGES)
+    *_, last = train(state, IMAGES)
     kinds = {name: tensor.dtype for name, tensor in everything(state).items() if tensor.is_floating_point()}
     assert set(kinds.values()) == {torch.float32}
     assert last.d_loss.dtype == last.g_loss.dtype == torch.float32
@@ -77,7 +78,7 @@ def test_bfloat16_is_used_inside_the_networks_alone() -> None:
 def test_one_part_in_float32_has_the_bits_of_plain_arithmetic(network: NetworkConfig) -> None:
     def run(arithmetic: Arithmetic = PLAIN) -> TrainState:
         state = initial_state(TRAIN, network, IMAGES, arithmetic)
-        for _ in train(TRAIN, state, IMAGES):
+        for _ in train(state, IMAGES):
             pass
         return state
 

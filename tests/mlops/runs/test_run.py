@@ -60,14 +60,14 @@ def test_a_batch_that_does_not_fit_is_told_what_would(
     config: TrainConfig,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def in_little_memory(config: TrainConfig, state: TrainState, batches: Batches, step: int) -> torch.Tensor:
-        if config.batch_size // state.arithmetic.micro_batches > room:
+    def in_little_memory(state: TrainState, batches: Batches, step: int) -> torch.Tensor:
+        if state.config.batch_size // state.arithmetic.micro_batches > room:
             raise torch.OutOfMemoryError
-        return train_step(config, state, batches, step)
+        return train_step(state, batches, step)
 
     monkeypatch.setattr(gan_core.training.execution, "train_step", in_little_memory)
     with Workspace("memory") as work, pytest.raises(UserError) as caught:
-        for _ in training_run().steps(config, training_run().state(config, work)):
+        for _ in training_run().steps(training_run().state(config, work)):
             pass
     fits = 8 if room == 8 else 2
     assert f"a batch of 16 images does not fit into the memory of the GPU; one of {fits} does" in str(caught.value)
@@ -84,7 +84,7 @@ def test_not_even_one_image_fits(
     monkeypatch.setattr(mlops.runs.run, "train", in_no_memory)
     monkeypatch.setattr(mlops.runs.run, "fitting_parts", lambda *_: None)
     with Workspace("memory") as work, pytest.raises(UserError, match="16 images"):
-        next(training_run().steps(config, training_run().state(config, work)))
+        next(training_run().steps(training_run().state(config, work)))
 
 
 def test_images_are_mapped_and_not_read(training_run: Callable[..., TrainingRun]) -> None:
@@ -103,5 +103,5 @@ def test_the_images_that_are_trained_on_are_those_of_the_folder(
     assert torch.equal(training_run().unseen, torch.tensor(load_images(prepared, "validation")))
     with Workspace("same") as work:
         ours, plain = training_run().state(config, work), training_run().state(config, work)
-    read = [report.read() for report in training_run().steps(config, ours)]
-    assert read == [report.read() for report in train(config, plain, torch.tensor(load_images(prepared, "train")))]
+    read = [report.read() for report in training_run().steps(ours)]
+    assert read == [report.read() for report in train(plain, torch.tensor(load_images(prepared, "train")))]
