@@ -104,13 +104,9 @@ class Doctor:
         self._non_finite: Diagnosis | None = None
 
     def read(self, row: Readings) -> Diagnosis | None:
-        """Read the row of a step.
+        """Read the step, losses and instruments of a row, of a later step than all before.
 
-        Args:
-            row: step, losses and instruments by name, of a later step than all before.
-
-        Returns:
-            The verdict if it is a failure that was not the verdict of any step before, else None.
+        Returned is the verdict if it is a failure that was not the verdict of any step before, else None.
         """
         step = int(row["step"])
         if self._non_finite is not None:

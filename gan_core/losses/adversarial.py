@@ -67,7 +67,7 @@ OBJECTIVES: dict[Literal["minimax", "non_saturating", "relativistic"], Objective
 }
 
 
-def game_logits(objective: Objective, *, real_logits: Tensor, fake_logits: Tensor) -> tuple[Tensor, Tensor]:
+def objective_logits(objective: Objective, *, real_logits: Tensor, fake_logits: Tensor) -> tuple[Tensor, Tensor]:
     """Return the logits of D(x) and of D(G(z)) as this objective defines D.
 
     For a paired objective a logit alone means nothing: adding a constant to all changes no loss. There D(x) is

@@ -75,16 +75,6 @@ def _initialise(classifier: Classifier, rng: torch.Generator) -> None:
 
 @torch.no_grad()
 def accuracy(classifier: Classifier, images: Tensor, labels: Tensor, batch_size: int) -> float:
-    """Return the share of images whose most probable class is their label, in [0, 1].
-
-    Args:
-        classifier: on the device of the images.
-        images: (N, C, H, W) uint8.
-        labels: (N,) class indices.
-        batch_size: images at once.
-
-    Returns:
-        Top-1 accuracy.
-    """
+    """Return top-1 accuracy, in [0, 1], on images (N, C, H, W) uint8 and labels (N,), all on one device."""
     logits = torch.cat([classifier(to_unit_range(batch))[1] for batch in images.split(batch_size)])
     return (logits.argmax(dim=1) == labels).double().mean().item()

@@ -83,16 +83,9 @@ def inception_extractor(weights: Path, device: torch.device) -> Extractor:
 
 @torch.no_grad()
 def extract(extractor: Extractor, pixels: Tensor, *, device: torch.device, batch_size: int) -> Features:
-    """Return the features of images; the bits are those of torch-fidelity's own loop under the same batch size.
+    """Return features and logits of pixels (N, C, H, W) uint8, in order, by an extractor on `device`.
 
-    Args:
-        extractor: its network is on `device`.
-        pixels: (N, C, H, W) uint8 with C of 1 or 3; one channel is repeated as three.
-        device: where features are computed.
-        batch_size: images at once.
-
-    Returns:
-        Features and logits of every image, in order.
+    One channel is repeated as three. Bits are those of torch-fidelity's own loop under the same batch size.
     """
     outputs = [
         [output.cpu() for output in extractor.network(batch.to(device).expand(-1, 3, -1, -1))]

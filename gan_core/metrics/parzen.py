@@ -62,18 +62,10 @@ def parzen(*, samples: Tensor, validation: Tensor, test: Tensor) -> ParzenScore:
 
 
 def best_sigma(validation: Tensor, samples: Tensor, sigmas: Sequence[float] = SIGMAS) -> float:
-    """Return the width under which the validation images have the highest mean log-likelihood.
+    """Return the one of `sigmas` under which the validation images have the highest mean log-likelihood.
 
-    Args:
-        validation: (V, ...), of the dtypes of `log_likelihoods`.
-        samples: (N, ...), of the same shape but for N.
-        sigmas: widths to choose from, at least one.
-
-    Returns:
-        One of `sigmas`.
-
-    Raises:
-        ValueError: there is no image or no sigma, shapes differ, or a sigma is not a positive number.
+    Images are (V, ...) and (N, ...), of the dtypes of `log_likelihoods`. ValueError is raised if there is no image or
+    no sigma, shapes differ, or a sigma is not a positive number.
     """
     means = _log_likelihoods(validation, samples, sigmas).mean(dim=1).tolist()
     return sigmas[means.index(max(means))]

@@ -24,14 +24,7 @@ PLAIN = Arithmetic(bf16=False, micro_batches=1)
 def pick_device(compute: ComputeConfig) -> torch.device:
     """Return the device of `compute.device`; `auto` is the GPU if torch finds one.
 
-    Args:
-        compute: its `device` is read.
-
-    Returns:
-        The device.
-
-    Raises:
-        ValueError: the device is `cuda`, but torch finds no GPU.
+    ValueError is raised if it is `cuda`, but torch finds no GPU.
     """
     if compute.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("compute.device is cuda, but torch finds no GPU; set it to auto or cpu")

@@ -30,9 +30,8 @@ class LostRankError(RuntimeError):
 def join_group(device: torch.device, meeting: str = "env://") -> None:
     """Join the process group of torchrun's variables RANK, WORLD_SIZE and LOCAL_RANK.
 
-    Args:
-        device: where this training computes; on CUDA, `cuda` is from here on the GPU numbered LOCAL_RANK.
-        meeting: `init_method` of `torch.distributed.init_process_group`: where the ranks find each other.
+    On CUDA, `cuda` is from here on the GPU numbered LOCAL_RANK. `meeting`, where the ranks find each other, is the
+    `init_method` of `torch.distributed.init_process_group`.
     """
     if device.type == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))

@@ -13,12 +13,7 @@ from torch import Tensor
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that after a crash at any moment `path` holds either its old content or all of the new one.
 
-    Args:
-        path: the file; its folder exists.
-        content: all of it.
-
-    Raises:
-        OSError: the disk is full or the folder cannot be written; the old file is still there.
+    The folder exists. After an OSError, of a full disk or a folder that cannot be written, the old file is still there.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:

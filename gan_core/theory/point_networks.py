@@ -55,16 +55,10 @@ class PointDiscriminator(nn.Module):
 def build_players(
     config: NetworkConfig, *, dimensions: int, octaves: int, seed: int
 ) -> tuple[PointDiscriminator, PointGenerator]:
-    """Return both players on the CPU, their weights drawn from `seed`.
+    """Return both players for points of D `dimensions`, on the CPU, their weights drawn from `seed`, at least 0.
 
-    Args:
-        config: latent space and widths; the rest is for images and not read.
-        dimensions: D of the points.
-        octaves: of the discriminator's sines and cosines; 0 for none.
-        seed: of the initial weights, at least 0.
-
-    Returns:
-        Discriminator and generator.
+    Of the configuration, latent space and widths are read; the rest is for images. With 0 `octaves` the discriminator
+    has no sines and cosines.
     """
     discriminator = PointDiscriminator(config, dimensions, octaves)
     generator = PointGenerator(config, dimensions)

@@ -94,7 +94,7 @@ class StreamedBatches(Batches):
         gathered = self._gathered(purpose, *counters) if ahead is None else ahead.result()
         following = (counters[0] + 1, *counters[1:])
         self._ahead[purpose, following] = self._thread.submit(self._gathered, purpose, *following)
-        return _seen(gathered, self.device)
+        return _as_input(gathered, self.device)
 
     def _gathered(self, purpose: str, *counters: int) -> Tensor:
         gathered = self.images[self._indices(purpose, *counters)]
@@ -107,9 +107,9 @@ def taken(images: Tensor, indices: Tensor, device: torch.device) -> Tensor:
     Images (N, C, H, W) uint8 become (B, C, H, W) in [-1, 1]; points of a known density (N, D) float stay as they are.
     Both lie on `device` or on the CPU, perhaps mapped from a file; the indices are on the CPU.
     """
-    return _seen(images[indices.to(images.device, non_blocking=True)], device)
+    return _as_input(images[indices.to(images.device, non_blocking=True)], device)
 
 
-def _seen(batch: Tensor, device: torch.device) -> Tensor:
+def _as_input(batch: Tensor, device: torch.device) -> Tensor:
     moved = batch.to(device, non_blocking=True)
     return to_unit_range(moved) if moved.dtype == torch.uint8 else moved

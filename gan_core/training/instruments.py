@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_core.generation.latents import z_bank
-from gan_core.losses.adversarial import OBJECTIVES, Objective, game_logits
+from gan_core.losses.adversarial import OBJECTIVES, Objective, objective_logits
 from gan_core.losses.value import jsd_estimate, value
 from gan_core.networks.layers import frozen_statistics
 from gan_core.runtime.distributed import local_only
@@ -35,7 +35,7 @@ class Instruments:
         """Return the readings, one for each of `NAMES`, of a state that has just computed a step; waits for the device.
 
         Probabilities and values are of the discriminator without dropout. With D for the objective's discriminator (see
-        `gan_core.losses.adversarial.game_logits`), x real and G(z) of a fixed bank of z:
+        `gan_core.losses.adversarial.objective_logits`), x real and G(z) of a fixed bank of z:
 
         `real_prob` is E D(x), `fake_prob` E D(G(z)), `value` V(D, G) in nats, `jsd` the estimate (V + log 4) / 2 of the
         Jensen-Shannon divergence, `distance` from equilibrium E |D - 1/2| over both kinds of images, in [0, 1/2].
@@ -58,12 +58,12 @@ class Instruments:
         with local_only(), state.autocast(), frozen[0], frozen[1]:
             fake = state.generated(self._bank)
             logits = [state.logits(batch) for batch in (real, fake, unseen)]
-        seen_game = _game(objective, logits[0], logits[1])
-        unseen_game = _game(objective, logits[2], logits[1])
+        seen_values = _probabilities_and_values(objective, logits[0], logits[1])
+        unseen_values = _probabilities_and_values(objective, logits[2], logits[1])
         readings = [
-            *seen_game,
-            unseen_game[0],
-            *unseen_game[2:],
+            *seen_values,
+            unseen_values[0],
+            *unseen_values[2:],
             _overfitting(*logits),
             _gradient_norm(state.discriminator),
             _gradient_norm(state.generator),
@@ -78,9 +78,9 @@ class Instruments:
         return taken(images, indices, state.device)
 
 
-def _game(objective: Objective, real_logits: Tensor, fake_logits: Tensor) -> list[Tensor]:
+def _probabilities_and_values(objective: Objective, real_logits: Tensor, fake_logits: Tensor) -> list[Tensor]:
     """Return E D(x), E D(G(z)), V, the estimate of JSD and the distance from equilibrium."""
-    real, fake = game_logits(objective, real_logits=real_logits, fake_logits=fake_logits)
+    real, fake = objective_logits(objective, real_logits=real_logits, fake_logits=fake_logits)
     worth = value(real_logits=real, fake_logits=fake)
     distance = (torch.cat([real, fake]).sigmoid() - 0.5).abs().mean()
     return [real.sigmoid().mean(), fake.sigmoid().mean(), worth, jsd_estimate(worth), distance]

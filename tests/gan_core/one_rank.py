@@ -48,13 +48,13 @@ def gradients(case: tuple[NetworkConfig, TrainConfig, int]) -> dict[str, Tensor]
 
 
 def trained(case: tuple[NetworkConfig, TrainConfig, int], folder: Path, checkpoint: str) -> dict[str, Tensor]:
-    """Return everything after a training that leaves a checkpoint in the middle and is watched as it goes."""
+    """Return everything after a training that leaves a checkpoint in the middle and is read as it goes."""
     network, config, parts = case
     state = state_of_case(network, config, parts)
-    watch = Instruments(state, IMAGES, IMAGES)
+    instruments = Instruments(state, IMAGES, IMAGES)
     for report in train(state, IMAGES):
         if rank() == 0:
-            watch.read(state)
+            instruments.read(state)
             if report.step == HALF:
                 save_checkpoint(folder / checkpoint, state)
     return everything(state)

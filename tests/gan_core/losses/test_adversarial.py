@@ -11,9 +11,9 @@ from torch import Tensor
 from gan_core.losses.adversarial import (
     OBJECTIVES,
     discriminator_loss,
-    game_logits,
     minimax_generator_loss,
     non_saturating_generator_loss,
+    objective_logits,
     relativistic_discriminator_loss,
     relativistic_generator_loss,
 )
@@ -182,11 +182,11 @@ def test_the_penalty_of_a_quadratic_discriminator_averages_over_images() -> None
 
 
 @given(pairs)
-def test_logits_are_those_of_the_game_that_is_played(pair: Pair) -> None:
+def test_logits_of_d_are_those_that_the_objective_defines(pair: Pair) -> None:
     real, fake = pair
     paired = [r - mean(fake) for r in real], [f - mean(real) for f in fake]
     for name, expected in (("minimax", pair), ("non_saturating", pair), ("relativistic", paired)):
-        defined = game_logits(OBJECTIVES[name], **tensors(pair))  # type: ignore[index]  # a literal in a tuple
+        defined = objective_logits(OBJECTIVES[name], **tensors(pair))  # type: ignore[index]  # a literal in a tuple
         for logits, wanted in zip(defined, expected, strict=True):
             assert logits.tolist() == pytest.approx(wanted, rel=1e-12, abs=1e-12)
 

@@ -48,8 +48,8 @@ def test_a_plane_has_mass_one(density: GaussianMixture) -> None:
 @pytest.mark.parametrize("name", LINES)
 def test_samples_of_a_line_follow_its_distribution_function(name: str) -> None:
     points = LINES[name].sample(100_000, stream(1, "test")).squeeze(1).numpy()
-    found = scipy.stats.kstest(points, lambda x: distribution_function(name, x))
-    assert 0.001 < found.pvalue < 0.999
+    test = scipy.stats.kstest(points, lambda x: distribution_function(name, x))
+    assert 0.001 < test.pvalue < 0.999
 
 
 def test_samples_of_a_mixture_have_its_moments() -> None:
@@ -71,9 +71,9 @@ def test_the_mean_log_density_of_samples_is_minus_the_entropy(density: Density) 
 
 
 def test_a_density_far_from_all_modes_does_not_underflow() -> None:
-    (found,) = PLANES["ring"].log_density(torch.tensor([[100.0, 0.0]], dtype=torch.float64)).tolist()
+    (log_density,) = PLANES["ring"].log_density(torch.tensor([[100.0, 0.0]], dtype=torch.float64)).tolist()
     nearest = -(99.0**2) / (2 * 0.01**2) - 2 * (math.log(0.01) + math.log(2 * math.pi) / 2) - math.log(8)
-    assert found == pytest.approx(nearest, rel=1e-6)
+    assert log_density == pytest.approx(nearest, rel=1e-6)
 
 
 def test_students_density_is_scipys() -> None:
@@ -95,10 +95,10 @@ def test_ring_and_grid_are_the_literatures() -> None:
 
 @pytest.mark.parametrize("name", PLANES)
 def test_nearly_all_real_samples_are_of_high_quality(name: str) -> None:
-    found = coverage(PLANES[name], PLANES[name].sample(100_000, stream(1, "test")))
-    assert found.high_quality_share == pytest.approx(1 - math.exp(-4.5), abs=0.002)
-    assert found.covered == found.modes == len(PLANES[name].means)
-    assert 0.9 < found.smallest_mode_share < 0.999
+    modes = coverage(PLANES[name], PLANES[name].sample(100_000, stream(1, "test")))
+    assert modes.high_quality_share == pytest.approx(1 - math.exp(-4.5), abs=0.002)
+    assert modes.covered == modes.modes == len(PLANES[name].means)
+    assert 0.9 < modes.smallest_mode_share < 0.999
 
 
 def test_high_quality_ends_at_three_deviations() -> None:
@@ -112,5 +112,5 @@ def test_a_mode_is_covered_from_a_share_of_its_due() -> None:
     enough = int(100 * COVERED_SHARE)
     counts = [enough, enough - 1, 0, 0, 0, 0, 0, 800 - 2 * enough + 1]
     samples = torch.tensor(PLANES["ring"].means).repeat_interleave(torch.tensor(counts), dim=0)
-    found = coverage(PLANES["ring"], samples)
-    assert (found.covered, found.modes, found.smallest_mode_share) == (2, 8, 0)
+    modes = coverage(PLANES["ring"], samples)
+    assert (modes.covered, modes.modes, modes.smallest_mode_share) == (2, 8, 0)

@@ -45,30 +45,30 @@ def measured(mean: float, deviation: float, *, offset: float = 0.0) -> Snapshot:
 
 
 def test_the_best_discriminator_meets_the_bound() -> None:
-    found = measured(1.0, 0.7)
+    result = measured(1.0, 0.7)
     x = torch.linspace(-12, 12, 100_001, dtype=torch.float64)
     p = DATA.log_density(x.unsqueeze(1)).exp()
     q = torch.exp(-(((x - 1.0) / 0.7) ** 2) / 2) / (0.7 * math.sqrt(2 * math.pi))
     m = (p + q) / 2
     jsd = ((torch.xlogy(p, p / m) + torch.xlogy(q, q / m)).sum() * 24 / 100_000 / 2).item()
-    assert found.jsd == pytest.approx(jsd, abs=1e-3)
-    assert found.bound == pytest.approx(-math.log(4) + 2 * found.jsd, abs=1e-12)
-    assert found.value == pytest.approx(found.bound, abs=4 * found.value_standard_error + 1e-3)
-    assert 1e-4 < found.value_standard_error < 3e-3
-    assert 0 < found.d_error < 0.01
+    assert result.jsd == pytest.approx(jsd, abs=1e-3)
+    assert result.bound == pytest.approx(-math.log(4) + 2 * result.jsd, abs=1e-12)
+    assert result.value == pytest.approx(result.bound, abs=4 * result.value_standard_error + 1e-3)
+    assert 1e-4 < result.value_standard_error < 3e-3
+    assert 0 < result.d_error < 0.01
 
 
 def test_equal_densities_have_no_divergence_but_that_of_chance() -> None:
     """The documented expectation: cells / (8 count), with the few cells that hold nothing left out."""
-    found = measured(0.0, 1.0)
-    assert found.jsd == pytest.approx(400 / (8 * 400_000), rel=0.6)
-    assert found.value == pytest.approx(-math.log(4), abs=1e-6)
+    result = measured(0.0, 1.0)
+    assert result.jsd == pytest.approx(400 / (8 * 400_000), rel=0.6)
+    assert result.value == pytest.approx(-math.log(4), abs=1e-6)
 
 
 def test_a_wrong_discriminator_errs_by_what_it_is_wrong() -> None:
-    found = measured(0.0, 1.0, offset=1.0)
-    assert found.d_error == pytest.approx(1 / (1 + math.exp(-1)) - 0.5, abs=0.003)
-    assert found.value < found.bound - 0.05
+    result = measured(0.0, 1.0, offset=1.0)
+    assert result.d_error == pytest.approx(1 / (1 + math.exp(-1)) - 0.5, abs=0.003)
+    assert result.value < result.bound - 0.05
 
 
 def test_what_lies_outside_counts_for_the_divergence() -> None:

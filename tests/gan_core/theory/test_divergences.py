@@ -180,14 +180,14 @@ weights = st.floats(1e-3, 10)
 
 @given(a=weights, b=weights)
 def test_no_answer_of_the_discriminator_beats_that_of_proposition_1(a: float, b: float) -> None:
-    found = minimize_scalar(
+    minimum = minimize_scalar(
         lambda y: -(a * math.log(y) + b * math.log(1 - y)), bounds=(0, 1), method="bounded", options={"xatol": 1e-10}
     )
     p_data, p_g = tensor([a]), tensor([b])
     best = optimum(p_data, p_g)
     # Near its maximum the integrand is flat: in float64 the place is known to the root of the precision.
-    assert best[0].item() == pytest.approx(found.x, abs=1e-6)
-    assert expected_value(p_data, p_g, best).item() == pytest.approx(-found.fun, rel=1e-9)
+    assert best[0].item() == pytest.approx(minimum.x, abs=1e-6)
+    assert expected_value(p_data, p_g, best).item() == pytest.approx(-minimum.fun, rel=1e-9)
 
 
 @given(pair=pairs, drawn=st.lists(st.floats(-9, 9), min_size=6, max_size=6))
@@ -217,8 +217,8 @@ def test_values_are_exact_where_the_discriminator_is_certain(logit: float) -> No
     sure = torch.full((3,), logit, dtype=torch.float64)
     right, wrong = -math.log1p(math.exp(-logit)), -logit - math.log1p(math.exp(-logit))
     for real, fake, expected in ((1, -1, 2 * right), (-1, 1, 2 * wrong), (1, 1, right + wrong)):
-        found = value(real_logits=real * sure, fake_logits=fake * sure).item()
-        assert found == pytest.approx(expected, rel=1e-14, abs=0)
+        measured = value(real_logits=real * sure, fake_logits=fake * sure).item()
+        assert measured == pytest.approx(expected, rel=1e-14, abs=0)
 
 
 @given(st.lists(st.floats(-50, 50), min_size=1, max_size=4), st.lists(st.floats(-50, 50), min_size=1, max_size=4))

@@ -159,7 +159,7 @@ def test_a_step_that_cannot_be_captured_is_launched(again: bool, monkeypatch: py
 
 
 @needs_gpu
-def test_a_batch_that_is_too_large_is_told_what_fits() -> None:
+def test_a_batch_that_is_too_large_has_a_largest_part_that_fits() -> None:
     network = replace(DCGAN, generator_width=64, discriminator_width=64)
     images = torch.zeros(4, 3, 64, 64, dtype=torch.uint8)
     config = replace(TRAIN, batch_size=2**15, discriminator_steps=1, r1_gamma=0.0, r2_gamma=0.0)

@@ -168,15 +168,15 @@ def test_the_bank_is_the_one_of_the_seed() -> None:
 
 @families
 @losses
-def test_looking_changes_no_bit_of_the_training(network: Any, loss: Any) -> None:
+def test_reading_changes_no_bit_of_the_training(network: Any, loss: Any) -> None:
     config = replace(TRAIN, loss=loss)
-    alone, watched = fresh(config, network), fresh(config, network)
+    alone, read = fresh(config, network), fresh(config, network)
     for _ in train(alone, IMAGES):
         pass
-    instruments = Instruments(watched, IMAGES, UNSEEN)
+    instruments = Instruments(read, IMAGES, UNSEEN)
     readings = []
-    for _ in train(watched, IMAGES):
-        readings.append(instruments.read(watched))
-        assert readings[-1] == instruments.read(watched)
-    assert same_bits(everything(alone), everything(watched))
+    for _ in train(read, IMAGES):
+        readings.append(instruments.read(read))
+        assert readings[-1] == instruments.read(read)
+    assert same_bits(everything(alone), everything(read))
     assert all(math.isfinite(value) for row in readings for value in row.values())
