@@ -121,14 +121,16 @@ def _decode(originals: Originals, recipe: Recipe, place: Path) -> pd.DataFrame:
 
 def _check_refused(refused: pd.DataFrame, total: int, bound: float) -> None:
     if len(refused) > bound * total:
-        listed = [f"  {source}: {reason}" for source, reason in refused.head(SHOWN).itertuples(index=False)]
-        more = [f"  and {len(refused) - SHOWN:,} more"] if len(refused) > SHOWN else []
-        message = (
+        raise UserError(
             f"{len(refused):,} of {total:,} files ({len(refused) / total:.2%}) were refused, and "
             f"prepare.max_refused_share in params.yaml allows {bound:.2%}; remove or repair them in data.path, "
-            f"or raise the bound:"
+            f"or raise the bound:{_listed(refused)}"
         )
-        raise UserError("\n".join([message, *listed, *more]))
+
+
+def _listed(refused: pd.DataFrame) -> str:
+    shown = [f"\n  {source}: {reason}" for source, reason in refused.head(SHOWN).itertuples(index=False)]
+    return "".join(shown) + (f"\n  and {len(refused) - SHOWN:,} more" if len(refused) > SHOWN else "")
 
 
 def _check_splits(summary: Summary, config: PrepareConfig) -> None:
@@ -152,11 +154,7 @@ def _report(summary: Summary, refused: pd.DataFrame) -> None:
     console.print(table)
     console.print(f"classes: {escape(_class_list(summary.classes))}")
     console.print(f"held out, but with the pixels of a training image: {summary.leaks:,}")
-    console.print(f"refused: {summary.refused:,}")
-    for source, reason in refused.head(SHOWN).itertuples(index=False):
-        console.print(f"  {escape(source)}: {escape(reason)}")
-    if len(refused) > SHOWN:
-        console.print(f"  and {len(refused) - SHOWN:,} more, see `refused` in {MANIFEST}")
+    console.print(f"refused, see {MANIFEST}: {summary.refused:,}{escape(_listed(refused))}")
 
 
 def _class_list(classes: list[str] | None) -> str:

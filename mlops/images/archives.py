@@ -40,18 +40,12 @@ class Entry:
 
 @contextmanager
 def open_entries(source: Path, *, scratch: Path) -> Iterator[list[Entry]]:
-    """Yield the files of a folder or archive, sorted by name, without hidden ones and `__MACOSX`.
+    """Yield the files of a folder, zip or tar (plain, gzip, bzip2 or xz), usable until the block ends.
 
-    Args:
-        source: a folder, a zip, or a tar (plain, gzip, bzip2 or xz).
-        scratch: a folder with room for an unpacked copy of a compressed tar, which is deleted at the end.
-
-    Yields:
-        One entry for each file, usable until the block ends.
-
-    Raises:
-        UserError: the archive is damaged, encrypted or none at all; a name is absolute, has `..` in it, occurs twice
-            or is not UTF-8; an entry is a link or a device; a size is out of bounds; or a file is not readable.
+    They are sorted by name, without hidden ones and `__MACOSX`. `scratch` is a folder with room for an unpacked copy of
+    a compressed tar, which is deleted at the end. It is a UserError if the archive is damaged, encrypted or none at
+    all; a name is absolute, has `..` in it, occurs twice or is not UTF-8; an entry is a link or a device; a size is out
+    of bounds; or a file is not readable.
     """
     with readable(source):
         if source.is_dir():

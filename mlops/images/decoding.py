@@ -63,15 +63,7 @@ def numbered(chunks: Iterator[Chunk], first: int) -> Iterator[tuple[int, Chunk]]
 
 
 def decoded(task: tuple[int, Chunk], recipe: Recipe) -> Decoded:
-    """Decode, resize, hash and split the images of a chunk.
-
-    Args:
-        task: the number of its first image among all, and the chunk.
-        recipe: how.
-
-    Returns:
-        Columns of one row for each image, and pixels.
-    """
+    """Decode, resize, hash and split the images of a chunk, which comes with the number of its first among all."""
     first, chunk = task
     rows: list[Row] = []
     parts: dict[Split, list[bytes]] = {split: [] for split in SPLITS}
@@ -99,19 +91,10 @@ def _split(original: Original, number: int, content: bytes, recipe: Recipe) -> S
 
 
 def drawn_split(content: bytes, *, seed: int, test_share: float, validation_share: float) -> Split:
-    """Return the split of an image by a hash of seed and pixels, read as a number in [0, 1).
+    """Return the split of an image by a hash of seed and prepared pixels, read as a number in [0, 1).
 
-    Below `test_share` it is test; of what is above, the lowest `validation_share` is validation. So images with equal
-    pixels are in one split, and adding or removing images moves no other.
-
-    Args:
-        content: the prepared pixels.
-        seed: of the split.
-        test_share: expected share of the test split, in [0, 1).
-        validation_share: expected share of what is not in the test split, in (0, 1).
-
-    Returns:
-        `train`, `validation` or `test`.
+    Below `test_share`, in [0, 1), it is test; of what is above, the lowest `validation_share`, in (0, 1), is
+    validation. So images with equal pixels are in one split, and adding or removing images moves no other.
     """
     digest = hashlib.sha256(f"{seed}:".encode() + content).digest()
     number = (int.from_bytes(digest[:8]) >> 11) / 2**53  # as many bits as a float holds, so never 1

@@ -32,17 +32,7 @@ _DAMAGE = (
 
 @contextmanager
 def readable(source: Path) -> Iterator[None]:
-    """Turn what damaged or unreadable files raise into a UserError that names `source`.
-
-    Args:
-        source: what the block reads.
-
-    Yields:
-        Nothing.
-
-    Raises:
-        UserError: the block read such a file.
-    """
+    """Turn what damaged or unreadable files raise in the block into a UserError that names `source`."""
     try:
         yield
     except _DAMAGE as error:
@@ -63,17 +53,7 @@ def unpacked(file: IO[bytes]) -> IO[bytes]:
 
 
 def copy_bounded(source: IO[bytes], target: IO[bytes], bound: int, name: str) -> None:
-    """Copy to the end, but no more than `bound` bytes.
-
-    Args:
-        source: read from its current position.
-        target: written at its current position.
-        bound: in bytes.
-        name: of the source, for the message.
-
-    Raises:
-        UserError: there is more.
-    """
+    """Copy from the current position to the end; more than `bound` bytes are a UserError, which gives `name`."""
     left = bound
     while chunk := source.read(min(1 << 20, left + 1)):
         left -= len(chunk)
@@ -86,13 +66,7 @@ def copy_bounded(source: IO[bytes], target: IO[bytes], bound: int, name: str) ->
 def seekable(source: Path, *, scratch: Path, bound: int) -> Iterator[IO[bytes]]:
     """Open the unpacked content for random access: in a compressed file, every step back would start it anew.
 
-    Args:
-        source: a file, compressed or not.
-        scratch: a folder with room for the unpacked copy, which is deleted at the end.
-        bound: bytes that the copy may have.
-
-    Yields:
-        The content.
+    The folder `scratch` has room for the unpacked copy of at most `bound` bytes, which is deleted at the end.
     """
     with source.open("rb") as file:
         content = unpacked(file)

@@ -30,13 +30,7 @@ Place = tuple[Split | None, str | None]
 
 
 def pack(entries: list["Entry"], target: Path, index: Path) -> None:
-    """Write entries into an uncompressed tar that depends on nothing but their names, bytes and order.
-
-    Args:
-        entries: to pack.
-        target: the tar.
-        index: a CSV file with `COLUMNS` and a row for each entry.
-    """
+    """Write entries into an uncompressed tar that depends on nothing but their names, bytes and order, and its list."""
     from mlops.project.progress import progress  # only here, as in `listed`: what decodes imports neither
 
     with (
@@ -58,18 +52,7 @@ def pack(entries: list["Entry"], target: Path, index: Path) -> None:
 
 
 def listed(path: Path, bytes_of_tar: int) -> "pa.Table":
-    """Return the list of what is in the tar, one row for each file, in its order.
-
-    Args:
-        path: of the list, as `pack` writes it.
-        bytes_of_tar: its size.
-
-    Returns:
-        A table with `COLUMNS`.
-
-    Raises:
-        ValueError: it is no such list, or not of this tar.
-    """
+    """Return the list that `pack` wrote, with `COLUMNS`; a ValueError if it is none, or not of a tar of this size."""
     from pyarrow import csv as tables
     from pyarrow import int64, string
 
@@ -110,12 +93,6 @@ def layout(folders: set[str]) -> dict[str, Place]:
     A folder that holds everything else is skipped (archives often have such a root), and so on inside it. If the next
     folders are `train` and one or more of `test`, `val`, `valid` and `validation`, they are the split, and what is held
     out is the test split. The next folder is the class.
-
-    Args:
-        folders: of all files.
-
-    Returns:
-        A place for each of them.
     """
     parts_of = {folder: PurePosixPath(folder).parts for folder in folders}
     depth = 0

@@ -24,16 +24,9 @@ COLUMN_TYPES = {
 def manifest(rows: pd.DataFrame, published: tuple[str, ...] | None) -> tuple[pd.DataFrame, list[str] | None]:
     """Return the table of all images, in the order of `rows`, and the names of the classes in label order.
 
-    Without published classes they are the class folders, sorted, if each accepted image is in one of two or more;
-    otherwise there are no labels.
-
-    Args:
-        rows: every source image, with the columns of `mlops.images.decoding.Row`.
-        published: the classes of a published data set, None for a user's folder.
-
-    Returns:
-        A table with the columns of `COLUMN_TYPES`, and the classes or None. `index` is the position in the array of
-        the split.
+    `rows` has the columns of `mlops.images.decoding.Row`, the table those of `COLUMN_TYPES`, of which `index` is the
+    position in the array of the split. Without published classes they are the class folders, sorted, if each accepted
+    image is in one of two or more; otherwise they are None, and there are no labels.
     """
     accepted = rows[rows["refused"].isna()]
     classes = list(published) if published is not None else _folder_classes(accepted["class_name"])
@@ -53,18 +46,7 @@ def _folder_classes(names: pd.Series) -> list[str] | None:
 
 
 def summarize(frame: pd.DataFrame, *, name: str, size: int, channels: int, classes: list[str] | None) -> Summary:
-    """Return the counts of a manifest.
-
-    Args:
-        frame: the manifest.
-        name: of the data set.
-        size: side of the prepared images in pixels.
-        channels: of the prepared images.
-        classes: in label order, or None.
-
-    Returns:
-        What `summary.json` holds.
-    """
+    """Return the counts of a manifest, beside what else `summary.json` holds."""
     copies = frame.loc[frame["duplicate_of"].notna(), "sha256"]
     repeated = frame[frame["sha256"].isin(copies)]  # nothing else can be a duplicate or a leak
     train, validation, test = (repeated.loc[repeated["split"].eq(split), "sha256"] for split in get_args(Split))

@@ -16,16 +16,10 @@ class RefusedError(Exception):
 
 
 def decode(content: bytes) -> Image.Image:
-    """Return an image as a viewer shows it: fully decoded, turned upright as its EXIF orientation says.
+    """Return a PNG, JPEG, WebP or BMP as a viewer shows it: upright, as its EXIF orientation says.
 
-    Args:
-        content: of a PNG, JPEG, WebP or BMP file; of an animation, the first frame counts.
-
-    Returns:
-        An image of any mode and shape.
-
-    Raises:
-        RefusedError: the bytes are empty, no image, truncated, or more than `PIL.Image.MAX_IMAGE_PIXELS` pixels.
+    Of an animation, the first frame counts. It is a RefusedError if the bytes are empty, no image, truncated, or more
+    than `PIL.Image.MAX_IMAGE_PIXELS` pixels.
     """
     if not content:
         raise RefusedError("empty file")
@@ -48,19 +42,11 @@ def decode(content: bytes) -> Image.Image:
 def pixels(
     image: Image.Image, *, size: int, channels: Literal[1, 3], fit: Literal["crop", "pad", "stretch"]
 ) -> NDArray[np.uint8]:
-    """Return the pixels of an image of any mode and shape as (channels, size, size).
+    """Return the pixels of an image of any mode and shape as (channels, size, size), grey or RGB.
 
     Transparent images are laid on white. 16-bit grey becomes round(value / 257), so 65,535 becomes 255. Colour becomes
-    grey by ITU-R 601. Resizing is antialiased (Lanczos); an image that has the size already keeps its pixels.
-
-    Args:
-        image: decoded.
-        size: side of the result.
-        channels: 1 for grey, 3 for RGB.
-        fit: `crop` cuts the centre square out, `pad` adds black bars, `stretch` changes the aspect ratio.
-
-    Returns:
-        Bytes, channels first.
+    grey by ITU-R 601. `crop` cuts the centre square out, `pad` adds black bars, `stretch` changes the aspect ratio.
+    Resizing is antialiased (Lanczos); an image that has the size already keeps its pixels.
     """
     flat = _opaque(image).convert("L" if channels == 1 else "RGB")
     array = np.asarray(_square(flat, size, fit))

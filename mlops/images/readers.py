@@ -53,17 +53,9 @@ class Originals:
 
 
 def read(raw: Path, name: str) -> Originals:
-    """Return the images of a data set, each to be decoded when the iterator over its chunk reaches it.
+    """Return the images that `fetch` wrote, each to be decoded when the iterator over its chunk reaches it.
 
-    Args:
-        raw: what `fetch` wrote.
-        name: of the data set.
-
-    Returns:
-        All images.
-
-    Raises:
-        UserError: a file is missing or is not what `fetch` writes.
+    A file that is missing or is not what `fetch` writes is a UserError.
     """
     try:
         match name:

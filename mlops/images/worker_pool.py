@@ -28,19 +28,9 @@ def cores() -> int:
 def mapped(function: Callable[[Item], Result], items: Iterable[Item], *, processes: int) -> Iterator[Result]:
     """Yield the function's result for each item, in the order of the items, whatever the number of processes.
 
-    The processes are new ones that share no state with this one. They end with the iteration, and also if this process
-    is killed.
-
-    Args:
-        function: importable by name, or a `functools.partial` of such a one.
-        items: taken as processes become free.
-        processes: 1 calls the function here.
-
-    Yields:
-        One result after the other.
-
-    Raises:
-        UserError: a process died.
+    Items are taken as processes become free. The processes are new ones that share no state with this one, so the
+    function must be importable by name, or a `functools.partial` of such a one, and they end with the iteration, also
+    if this process is killed; if one dies, that is a UserError. For `processes=1` this process calls the function.
     """
     if processes == 1:
         yield from map(function, items)

@@ -18,21 +18,12 @@ WARNS_ONLY = {"train": "gan_core/doctor.py"}
 
 
 def code_files(entry: str, without: str | None = None) -> dict[str, str]:
-    """Return the files that a file imports, directly or not, itself included, each with a digest of its code.
+    """Return sha256 by relative path, sorted, of the files that a file imports, directly or not, itself included.
 
     Imports count wherever they stand, also in a function, but for those of type checkers. A digest is of the text that
     `ast.unparse` makes of the parsed code: that changes less from one Python version to the next than `ast.dump` does.
-
-    Args:
-        entry: path of a Python file, relative to the project.
-        without: path of a file that is left out.
-
-    Returns:
-        sha256 by relative path, sorted by path; files without code are not listed, and files in `IGNORED` are neither
-        listed nor followed.
-
-    Raises:
-        FileNotFoundError: there is no such file.
+    The templates beside a file, such as `X.html.jinja` of `X.py`, belong to it. Files without code are not listed; the
+    file `without` and those in `IGNORED` are neither listed nor followed.
     """
     digests: dict[str, str] = {}
     waiting = [entry, *_packages(PurePosixPath(entry).parent)]
@@ -55,22 +46,20 @@ def stage_sha256(stage: str) -> str:
 
 
 def write_digests(package: str, folder: Path) -> None:
-    """Write `code_files` of each module of a package as a JSON file of the module's name.
-
-    Args:
-        package: folder of this project, such as `stages`.
-        folder: new.
-    """
+    """Write `code_files` of each module of a package, such as `stages`, as a JSON file of the module's name."""
     for path in sorted((ROOT / package).glob("[a-z]*.py")):
         save_json(folder / f"{path.stem}.json", code_files(f"{package}/{path.name}", WARNS_ONLY.get(path.stem)))
 
 
 @cache
 def _parsed(path: Path) -> tuple[str, tuple[str, ...]]:
-    """Return the digest of a file's code, empty without any, and the files of this project that it imports."""
+    """Return the digest of a file's code, empty without any, and its templates and the files that it imports."""
+    if path.suffix == ".jinja":
+        return hashlib.sha256(path.read_bytes()).hexdigest(), ()
     code = _Code(package=".".join(path.relative_to(ROOT).parent.parts))
     text = ast.unparse(code.visit(ast.parse(path.read_bytes())))
-    files = {file: None for name in code.imported for file in _files_of(name)}
+    templates = (template.relative_to(ROOT).as_posix() for template in path.parent.glob(f"{path.stem}.*.jinja"))
+    files = {file for name in code.imported for file in _files_of(name)}.union(templates)
     return hashlib.sha256(text.encode()).hexdigest() if text else "", tuple(files)
 
 

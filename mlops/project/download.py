@@ -21,21 +21,12 @@ class _WrongChecksumError(Exception):
 
 
 def download(urls: Sequence[str], target: Path, *, sha256: str, remedy: str, partials: Path | None = None) -> None:
-    """Put the file whose checksum is `sha256` at `target`, unless it is there.
+    """Put the file whose checksum is `sha256` (hexadecimal, lower case) at `target`, unless it is there.
 
-    The mirrors are tried in turn. What has arrived is kept in `partials` under a name made of the target's name and
-    the checksum; the next mirror, or the next call, asks only for the rest. `target` appears by a rename, whole.
-
-    Args:
-        urls: addresses of the same file, the preferred one first.
-        target: the file to write; its folder is created if missing.
-        sha256: of the whole file, 64 hexadecimal digits in lower case.
-        remedy: what the user can do if no mirror works; ends the error message.
-        partials: folder for unfinished downloads, outside the outputs that DVC deletes; None: `.checkpoints/downloads`
-            in the project's root.
-
-    Raises:
-        UserError: no mirror gave the right bytes (the message lists each with its reason), or the disk is full.
+    The mirrors are tried in turn. What has arrived is kept in `partials` (default: `.checkpoints/downloads`, outside
+    the outputs that DVC deletes) under a name made of the target's name and the checksum; the next mirror, or the next
+    call, asks only for the rest. `target` appears by a rename, whole. If no mirror gives the right bytes, the UserError
+    lists each with its reason and ends with `remedy`; a full disk is one, too.
     """
     if _is_file_with(target, sha256):
         return

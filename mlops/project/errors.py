@@ -14,17 +14,7 @@ class UserError(Exception):
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn the error of a full disk (or quota) below `path` into a UserError; other errors pass.
-
-    Args:
-        path: what the block writes.
-
-    Yields:
-        Nothing.
-
-    Raises:
-        UserError: no space is left.
-    """
+    """Turn the error of a full disk (or quota), when the block writes `path`, into a UserError; other errors pass."""
     try:
         yield
     except OSError as error:
@@ -41,9 +31,6 @@ def command_line() -> Iterator[None]:
     """Run the block as the work of a process: with `error:` and status 1 for a `UserError`, and without a traceback.
 
     SIGTERM raises SystemExit in the block (status 143), so that what it opened is closed; Ctrl-C ends with status 130.
-
-    Yields:
-        Nothing.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:

@@ -13,16 +13,8 @@ from mlops.project.errors import UserError
 def locked(folder: Path, work: str, remedy: str) -> Iterator[None]:
     """Lock a folder, made if it is missing, as long as the block or the process lasts.
 
-    Args:
-        folder: to lock.
-        work: what this process does, for the message to others: a verb and its object.
-        remedy: what happens to the work if this process is ended.
-
-    Yields:
-        Nothing.
-
-    Raises:
-        UserError: another process has locked it.
+    If another process has locked it, the UserError names `work`, what that does (a verb and its object), and `remedy`,
+    what happens to the work if that is ended.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("a+") as lock:

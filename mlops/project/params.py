@@ -101,35 +101,17 @@ class Params:
 
 
 def load(path: Path = PARAMS) -> Params:
-    """Return the validated content of a parameter file.
-
-    Args:
-        path: YAML with exactly the sections and keys of `Params`.
-
-    Returns:
-        All sections.
-
-    Raises:
-        UserError: what `load_as` complains of, or two values that do not go together.
-    """
+    """Return the validated content of a file with exactly the sections of `Params`, whose values go together."""
     params = load_as(Params, path)
     check_together(path, params)
     return params
 
 
 def load_as(kind: type[Sections], path: Path) -> Sections:
-    """Return the validated content of a parameter file that has the sections of `kind`.
+    """Return the validated content of a YAML file, whose sections are the attributes of the dataclass `kind`.
 
-    Args:
-        kind: a dataclass without defaults, whose attributes are the sections.
-        path: YAML with exactly these sections and their keys.
-
-    Returns:
-        All sections.
-
-    Raises:
-        UserError: the file is missing or no YAML mapping; or a key is unknown, missing, of the wrong type or out of
-            range. Complaints come together, each with file and key.
+    It is a UserError if the file is missing or no YAML mapping; or a key is unknown, missing, of the wrong type or out
+    of range. Complaints come together, each with file and key.
     """
     try:
         content = json.dumps(YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8")))
@@ -173,15 +155,7 @@ def _keys(location: tuple[str | int, ...], content: Any) -> Iterator[str]:
 
 
 def check_together(path: Path, params: Params) -> None:
-    """Refuse values that do not go together.
-
-    Args:
-        path: of the file, for the message.
-        params: all sections.
-
-    Raises:
-        UserError: it names the keys.
-    """
+    """Refuse values that do not go together with a UserError that names the file and the keys."""
     if params.data.name == "folder" and params.data.path is None:
         raise UserError(f"{path}: data.path must name a folder, zip or tar of images if data.name is folder")
     if params.data.name == "digits" and params.data.path is not None:

@@ -49,16 +49,9 @@ class Line:
 def progress(
     description: str, total: int | None, first: int = 0, *, unit: Literal["items", "bytes"] = "items"
 ) -> Iterator[Line]:
-    """Show on stderr how far the block is between `first` and `total`.
+    """Show on stderr how far the block is between `first` and `total`, None if that is unknown.
 
-    Args:
-        description: the stage and what it counts.
-        total: where the work ends; None if unknown.
-        first: where it starts.
-        unit: what is counted.
-
-    Yields:
-        The line to update.
+    `description` names the stage and what it counts.
     """
     console = Console(stderr=True)
     counter: ProgressColumn = DownloadColumn() if unit == "bytes" else MofNCompleteColumn()

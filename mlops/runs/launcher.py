@@ -27,14 +27,8 @@ ENDED = (128 + signal.SIGTERM, -signal.SIGTERM)
 def launch(name: str, paths: tuple[str, ...], values: Params) -> None:
     """Run a stage as `execution.processes` ranks, reachable on this machine alone.
 
-    Args:
-        name: of the stage.
-        paths: its inputs and outputs.
-        values: of params.yaml.
-
-    Raises:
-        UserError: there are fewer GPUs than ranks, or a rank ended with this error.
-        SystemExit: a rank died, or this process received a signal; the ranks have ended.
+    It is a UserError if there are fewer GPUs than ranks, or a rank ended with one. If a rank died, or this process
+    received a signal, the ranks have ended, and SystemExit is raised.
     """
     count = values.execution.processes
     _check_gpus(count, values.compute.device)

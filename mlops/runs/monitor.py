@@ -25,17 +25,9 @@ class TrainingMonitor:
         self._doctor = Doctor(doctor, config.steps)
 
     def read(self, report: Report, state: TrainState) -> dict[str, float]:
-        """Return the row of a step.
+        """Return the row of a step, with `COLUMNS`, from its report and the state after it.
 
-        Args:
-            report: of the step.
-            state: after it.
-
-        Returns:
-            A number for each of `COLUMNS`.
-
-        Raises:
-            UserError: a loss is not finite, or the doctor ends the training.
+        It is a UserError if a loss is not finite, or the doctor ends the training.
         """
         self.live.flush()  # before the device is waited for: it has work in the meantime
         try:
@@ -51,13 +43,9 @@ class TrainingMonitor:
         return row
 
     def diagnose(self, row: dict[str, float]) -> None:
-        """Add a row to what the doctor judges; warn of a new diagnosis, or end the training if `doctor.stop` is set.
+        """Add a row, with `COLUMNS`, to what the doctor judges; warn of a new diagnosis.
 
-        Args:
-            row: with `COLUMNS`.
-
-        Raises:
-            UserError: the diagnosis ends the training.
+        If `doctor.stop` is set, one that breaks the training is a UserError instead.
         """
         diagnosis = self._doctor.read(row)
         if diagnosis is None:

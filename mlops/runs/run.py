@@ -53,17 +53,9 @@ class TrainingRun:
         save_generator(path, state.ema_generator, self.network, size=size, channels=channels)
 
     def state(self, config: TrainConfig, work: Workspace) -> TrainState:
-        """Return the state at the start, or that of the last checkpoint, on every rank.
+        """Return the state at the start, or that of the last checkpoint in `work`, which rank 0 has locked.
 
-        Args:
-            config: Algorithm 1's numbers.
-            work: of this training, locked by rank 0.
-
-        Returns:
-            The state from which training goes on.
-
-        Raises:
-            UserError: ranks read different checkpoints.
+        If ranks read different checkpoints, that is a UserError.
         """
         state = initial_state(config, self.network, self.images, self.execution.arithmetic, self.execution.device)
         all_gather(torch.tensor(0))  # from here on rank 0 has locked the workspace, and no other process writes there
@@ -82,17 +74,10 @@ class TrainingRun:
             pass
 
     def steps(self, state: TrainState, work: Workspace | None = None) -> Iterator[Report]:
-        """Advance a state to the end.
+        """Advance a state, in place, to the end; yield one report a step.
 
-        Args:
-            state: of this training; changed in place.
-            work: where a checkpoint is saved every `checkpoint_every` steps and after the last; None: nowhere.
-
-        Yields:
-            One report a step.
-
-        Raises:
-            UserError: a batch does not fit into the device's memory; the message names a size that does.
+        A checkpoint is saved in `work`, if given, every `checkpoint_every` steps and after the last. If a batch does
+        not fit into the device's memory, the UserError names a size that does.
         """
         config, batches = state.config, self.execution.batches(state, self.images)
         try:

@@ -18,13 +18,7 @@ CHECKPOINT = "state.safetensors"
 def training_key(parameters: dict[str, Any], data_md5: str, made_by: dict[str, str]) -> str:
     """Return 16 hexadecimal digits that name a training: the start of sha256 over all that its bits depend on.
 
-    Args:
-        parameters: the sections that the stage reads.
-        data_md5: of the prepared data.
-        made_by: code, torch and kind of device: a training is resumed only under the same.
-
-    Returns:
-        The key.
+    `made_by` is code, torch and kind of device: a training is resumed only under the same.
     """
     named = json.dumps([parameters, data_md5, made_by], sort_keys=True)
     return hashlib.sha256(named.encode()).hexdigest()[:16]
@@ -51,14 +45,10 @@ class Workspace:
 
     @contextmanager
     def open_history(self, columns: Sequence[str], *, keep_to: int) -> Iterator["csv.DictWriter[str]"]:
-        """Open the history for more rows, without those that a stopped run wrote after its last checkpoint.
+        """Open the history for more rows, which are in the file as soon as they are written.
 
-        Args:
-            columns: the names in the first line; the first of them is the step.
-            keep_to: step of the last row that stays; 0 begins anew.
-
-        Yields:
-            A writer whose rows are in the file as soon as they are written.
+        Those that a stopped run wrote after its last checkpoint, at the step `keep_to`, are dropped; 0 begins anew. The
+        first of `columns` is the step.
         """
         lines = self.history.read_text().splitlines(keepends=True)[1:] if keep_to else []
         kept = [line for line in lines if int(line.split(",")[0]) <= keep_to]

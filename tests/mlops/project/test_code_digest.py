@@ -125,6 +125,13 @@ def test_a_changed_number_changes_the_digests_of_the_stages_that_run_it(code: Pa
     assert changed(before) == CHANGES[file]
 
 
+def test_a_changed_template_changes_the_digest_of_the_stage_that_renders_it(code: Path) -> None:
+    before = digests()
+    (code / "mlops/cards/model_card.md.jinja").write_text("{{ name }}\n")
+    assert changed(before) == {"register"}
+    assert "mlops/cards/comparison_page.html.jinja" in code_files("stages/register.py")
+
+
 @pytest.mark.parametrize("room", code_digest.IGNORED)
 def test_what_shapes_no_number_changes_no_digest(code: Path, room: str) -> None:
     before = digests()
