@@ -97,7 +97,7 @@ def register(
     tags = {"data.dvc_md5": facts["data_md5"]} | write_lineage(writer, prepared) | _score_tags(candidate)
     version = _version(writer, generator, register.model_name, model_id, tags)
     judgement, summary = _judge(writer, model_id, candidate, register), load_summary(prepared)
-    describe(writer, version, judgement.challenge, candidate, evaluation, summary, facts, doctor, register)
+    describe(writer, version, judgement, candidate, evaluation, summary, facts, doctor, register)
     place = _place(writer, version, judgement, candidate, register)
     save_json(registration, place)
     _print_end(candidate, place, _champion(writer, register.model_name), doctor["verdict"], evaluation)
