@@ -45,7 +45,7 @@ def generate(
             seed, number and sha256 of each; `manifest.json`, with what they were made from; and `grid.png`, the first
             hundred.
         name: of the registered model.
-        model: a number, an alias or a `models:/` address, see `mlops.tracking.versions.find_version`.
+        model: its version, see `mlops.tracking.versions.find_version`.
         seed: of the latents, from 0 to 2^63 - 1. A larger `count` under the same seed begins with the same images.
         truncation: bound on the components of normal latents, above 0, see `gan_core.generation.latents.truncated`;
             None for none.

@@ -21,14 +21,10 @@ Examples:
 
 
 def apply_preset(name: str, data: str | None = None) -> None:
-    """Write a preset's values into `params.yaml`, whose comments and other values stay as they are.
+    """Write the values of `presets/NAME.yaml` into `params.yaml`, whose comments and other values stay as they are.
 
-    Args:
-        name: of a file in `presets/`, without `.yaml`.
-        data: becomes `data.path`; None keeps that of the preset.
-
-    Raises:
-        UserError: there is no such preset, or the result is not valid; `params.yaml` is then as it was.
+    `data` becomes `data.path`; None keeps that of the preset. If there is no such preset or the result is not valid,
+    that is a UserError, and `params.yaml` is as it was.
     """
     names = sorted(path.stem for path in PRESETS.glob("*.yaml"))
     if name not in names:

@@ -26,17 +26,12 @@ Examples:
 
 
 def set_champion(action: ByHand, model: str | None, reason: str) -> None:
-    """Make a version champion because a person decided so; the ledger keeps the reason.
+    """Make a version (see `find_version`) champion because a person decided so; the ledger keeps the line of reason.
 
-    Args:
-        action: a promotion takes any version, a rollback only one that was champion.
-        model: a number, an alias or a `models:/` address, see `mlops.tracking.versions.find_version`; None rolls back
-            to the champion before the present one, and once more to the one before.
-        reason: one line, not empty.
-
-    Raises:
-        UserError: there is no reason, no such version or no earlier champion; the version is champion already or, for
-            a rollback, never was; MLflow has a decision that this ledger lacks; or MLflow does not answer.
+    A promotion takes any version, a rollback only one that was champion; without a version it goes back to the champion
+    before the present one, and once more to the one before. It is a UserError if there is no reason, no such version or
+    no earlier champion; if the version is champion already or, for a rollback, never was; if MLflow has a decision that
+    this ledger lacks; or if MLflow does not answer.
     """
     reason = reason.strip()
     if not reason or not reason.isprintable():

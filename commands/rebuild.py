@@ -46,15 +46,11 @@ class Version:
 
 
 def rebuild(model: str = CHAMPION, folder: str | None = None) -> None:
-    """Train a registered version again in a clone of its commit, and compare inputs and weights.
+    """Train a registered version (see `find_version`) again in a clone of its commit; compare inputs and weights.
 
-    Args:
-        model: a number, an alias or a `models:/` address, see `mlops.tracking.versions.find_version`.
-        folder: new or empty; None makes a temporary one, which is deleted once the weights are equal.
-
-    Raises:
-        UserError: there is no such version or it cannot be rebuilt from here, an input differs (then nothing is
-            trained), a stage fails, or the weights differ.
+    The folder is new or empty; None makes a temporary one, which is deleted once the weights are equal. It is a
+    UserError if there is no such version or it cannot be rebuilt from here, if an input differs (then nothing is
+    trained), if a stage fails, or if the weights differ.
     """
     root = project_root()
     with TemporaryDirectory() as downloads:

@@ -31,14 +31,7 @@ def stage_task(
 ) -> Task[[], None]:
     """Return the task of a stage; its runs bear its name. Prefect's cache is off: DVC decides what is up to date.
 
-    Args:
-        name: of the stage in `dvc.yaml`.
-        retries: how often a failed stage is tried again; for stages that resume.
-        retry_on: which failures are retried.
-        force: run the stage even if nothing that it depends on changed.
-
-    Returns:
-        A task without arguments.
+    Retries are for stages that resume; `force` runs the stage even if nothing that it depends on changed.
     """
 
     def reproduce() -> None:

@@ -39,11 +39,7 @@ def gan_training() -> None:
 
 
 def publish(paths: dict[str, str]) -> None:
-    """Leave in Prefect's UI a table of the scores, the doctor's verdict, a link to the MLflow run and the sample grid.
-
-    Args:
-        paths: of the outputs, as `dvc.yaml` names them.
-    """
+    """Leave in Prefect's UI a table of scores, the doctor's verdict, a link to the MLflow run and the sample grid."""
     scores = _load(Path(paths["evaluation"]) / "scores.json")
     place = _load(Path(paths["registration"]))
     rows = [_row(name, score) for name, score in scores.items() if isinstance(score, dict)]

@@ -47,20 +47,11 @@ def evaluate(
     `fid` alone is that of Inception. Each is a mean with a 95 % interval (`low`, `high`) over `evaluate.banks` sets of
     images: the sampling noise. If `replicate` has trained under other seeds, `seeds` has the same over trainings.
 
-    Args:
-        prepared: what `prepare` wrote.
-        extractor: what `extractor` wrote.
-        generator: what `train` wrote.
-        replicas: what `replicate` wrote.
-        evaluation: new; a folder with `scores.json`, `passport.json` (all that the scores depend on), `banks.csv`
-            (the scores of every training and bank), `comparison.png` (generated beside real images), `neighbours.png`
-            (the generated images closest to a training image, and it) and `interpolation.png` (images between two z).
-        compute: device and threads.
-        execution: among how many processes the banks are shared; scores do not depend on it.
-        evaluate: seed and number of the banks of z, number of images, how IS and KID average.
-
-    Raises:
-        UserError: extractor or features are not those of the images, or the test images are too few to be scored.
+    The folder `evaluation` is new and gets `scores.json`, `passport.json` (all that the scores depend on), `banks.csv`
+    (the scores of every training and bank), `comparison.png` (generated beside real images), `neighbours.png` (the
+    generated images closest to a training image, and it) and `interpolation.png` (images between two z). Scores do not
+    depend on the number of processes in `execution`, among which the banks are shared. If extractor or features are not
+    those of the images, or the test images are too few to be scored, that is a UserError.
     """
     scorer = Scorer(prepared, extractor, compute, evaluate)
     trainings = [generator, *sorted(replicas.glob("*.safetensors"), key=lambda path: int(path.stem))]

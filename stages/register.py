@@ -69,23 +69,9 @@ def register(
 
     The training's run gets what it lacks (all of it, if MLflow was lost or DVC restored the outputs), and the
     generator becomes a version of the registered model unless it is one. The gate compares it with the champion and
-    decides whether it takes its place: the decision goes to the ledger first, and from there to MLflow.
-
-    Args:
-        prepared: what `prepare` wrote.
-        generator: what `train` wrote.
-        training: the folder that `train` wrote.
-        diagnosis: the folder that `diagnose` wrote.
-        evaluation: the folder that `evaluate` wrote.
-        registration: JSON: where in MLflow it all is, and what was decided.
-        data: logged, as are the next three.
-        prepare: how images were prepared.
-        extractor: how the extractor was made.
-        evaluate: how quality was measured.
-        register: name of the model, bounds for `champion`, and the test against the one that is.
-
-    Raises:
-        UserError: the ledger is damaged, or MLflow has a decision that it lacks.
+    decides whether it takes its place: the decision goes to the ledger first, and from there to MLflow. `registration`
+    is JSON: where in MLflow it all is, and what was decided. The sections `SECTIONS` are logged. If the ledger is
+    damaged, or MLflow has a decision that it lacks, that is a UserError.
     """
     facts, candidate = load_json(training / TRAINING), read_evaluation("the candidate", evaluation)
     doctor = load_json(diagnosis / DIAGNOSIS)
@@ -97,7 +83,7 @@ def register(
     tags = {"data.dvc_md5": facts["data_md5"]} | write_lineage(writer, prepared) | _score_tags(candidate)
     version = _version(writer, generator, register.model_name, model_id, tags)
     judgement, summary = _judge(writer, model_id, candidate, register), load_summary(prepared)
-    describe(writer, version, judgement.challenge, candidate, evaluation, summary, facts, doctor, register)
+    describe(writer, version, judgement, candidate, evaluation, summary, facts, doctor, register)
     place = _place(writer, version, judgement, candidate, register)
     save_json(registration, place)
     _print_end(candidate, place, _champion(writer, register.model_name), doctor["verdict"], evaluation)

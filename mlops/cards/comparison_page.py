@@ -19,15 +19,7 @@ COLOURS = {"better": GREEN, "worse": ORANGE, "cannot tell": BLUE}
 
 
 def page(models: Sequence[ScoredModel], comparisons: Sequence[Comparison]) -> str:
-    """Return the page as HTML; it is the same for the same comparisons.
-
-    Args:
-        models: the first one and the others.
-        comparisons: of each of the others with the first.
-
-    Returns:
-        HTML without links to anything outside it.
-    """
+    """Return HTML without links to anything outside it, the same for the same comparisons of models with the first."""
     first, noise = comparisons[0].first, comparisons[0].noise
     rows = [
         {

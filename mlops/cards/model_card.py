@@ -36,16 +36,10 @@ class Facts:
 
 
 def card(facts: Facts, address: Callable[[str], str], *, whole: bool = True) -> str:
-    """Return the card of a version, the most important first; its first line can stand alone in a list of versions.
+    """Return the card of a version as markdown; its first line can stand alone in a list of versions.
 
-    Args:
-        facts: what the card shows.
-        address: returns the address of one of `PICTURES`.
-        whole: or without data, training, passport and most pictures, short enough to leave the list of versions of a
-            registered model in sight.
-
-    Returns:
-        Markdown.
+    `address` returns the address of one of `PICTURES`. If it is not whole, data, training, passport and most pictures
+    are left out, to leave the list of versions of a registered model in sight.
     """
     text = render(
         "model_card.md.jinja",
@@ -66,16 +60,7 @@ def card(facts: Facts, address: Callable[[str], str], *, whole: bool = True) -> 
 
 
 def shortened(text: str, rest: str, limit: int = LIMIT) -> str:
-    """Return a text that fits, cut where a paragraph ends, with a last line that says so.
-
-    Args:
-        text: markdown.
-        rest: where all of it is.
-        limit: characters.
-
-    Returns:
-        The text itself, if it fits.
-    """
+    """Return markdown that fits `limit` characters: longer text ends with a paragraph and where the rest is."""
     if len(text) <= limit:
         return text
     end = f"\n\n*Cut at {limit:,} characters: {rest} has all of it.*"
@@ -111,16 +96,14 @@ def _trained_on(facts: Facts) -> list[list[str]]:
     summary, training = facts.summary, facts.training
     counts = f"{summary.train:,} for training, {summary.validation:,} for validation, {summary.test:,} for testing"
     classes = "no classes" if summary.classes is None else f"{len(summary.classes)} classes"
-    rows = [["", ""]]
-    rows.append(["data", f"{plain(summary.name)}: {counts} images, {classes}, md5 {plain(training['data_md5'])}"])
+    data = f"{plain(summary.name)}: {counts} images, {classes}, md5 {plain(training['data_md5'])}"
+    rows = [["", ""], ["data", data]]
     for section in ("network", "train"):
         values = training["parameters"][section].items()
         rows.append([section, written({name: value for name, value in values if not name.endswith("_every")})])
-    rows.append(["device", plain(str(training["device"]))])
-    rows.append(["key", plain(training["key"])])
-    rows.append(["commit", plain(facts.commit or "not under git")])
-    rows.append(["run", plain(facts.run_id)])
-    return rows
+    last = {"device": str(training["device"]), "key": training["key"]}
+    last |= {"commit": facts.commit or "not under git", "run": facts.run_id}
+    return rows + [[name, plain(value)] for name, value in last.items()]
 
 
 def _passport(evaluation: Evaluation) -> list[list[str]]:

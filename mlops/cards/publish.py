@@ -13,7 +13,7 @@ from mlops.figures.grids import png_bytes
 from mlops.project.errors import UserError
 from mlops.project.params import RegisterConfig
 from mlops.project.prepared_data import Summary
-from mlops.promotion.gate import Challenge
+from mlops.promotion.decision import Judgement
 from mlops.scoring.comparison import Comparison, explanation, sentence, summary
 from mlops.scoring.evaluation import Evaluation
 from mlops.tracking import descriptions as pages
@@ -37,7 +37,7 @@ class Verdict:
 def describe(
     writer: RunWriter,
     version: str,
-    challenge: Challenge | None,
+    judgement: Judgement,
     evaluation: Evaluation,
     folder: Path,
     data: Summary,
@@ -48,23 +48,13 @@ def describe(
     """Write the card of a version into its description and its run, and its comparison with the champion into the run.
 
     The champion's card, in short, is the registered model's description too; so is the newest version's while there
-    is no champion. A description that a person wrote stays.
-
-    Args:
-        writer: of the version's run.
-        version: its number.
-        challenge: how it compares with the champion, if there was another one.
-        evaluation: of the version.
-        folder: that `evaluate` wrote, with the pictures.
-        data: summary of the prepared data.
-        training: content of `training.json`.
-        doctor: content of `diagnosis.json`.
-        register: name of the model, and the metric that decides.
+    is no champion. A description that a person wrote stays. `folder` is what `evaluate` wrote; `training` and `doctor`
+    are the content of `training.json` and `diagnosis.json`.
     """
     client, name = writer.client, register.model_name
     record = registry.find_model(client, name, version)
     model = ScoredModel(record, replace(evaluation, name=f"version {version}"), folder)
-    verdict = _verdict(writer, model, challenge, register)
+    verdict = _verdict(writer, model, judgement, register)
     pages.tag_version(client, name, version, {pages.VERDICT_TAG: verdict.short})
     facts = Facts(
         model=name,
@@ -81,9 +71,14 @@ def describe(
     _write_cards(writer, facts, folder)
 
 
-def _verdict(writer: RunWriter, model: ScoredModel, challenge: Challenge | None, register: RegisterConfig) -> Verdict:
+def _verdict(writer: RunWriter, model: ScoredModel, judgement: Judgement, register: RegisterConfig) -> Verdict:
     """Return what to write of a comparison; as a page it goes into the model's run."""
-    known = summary(model.evaluation, register.metric)
+    known, challenge = summary(model.evaluation, register.metric), judgement.challenge
+    stays = judgement.action in ("scored again", "promoted by hand", "rolled back")  # it was champion before this run
+    if stays:
+        known += "; this version is the champion, with its newest scores"
+    if challenge is None and stays:
+        return Verdict(f"{known}.", "", "the champion")
     if challenge is None:
         return Verdict(f"{known}; there was no champion to compare it with.", "", "no champion to compare with")
     client, name = writer.client, register.model_name

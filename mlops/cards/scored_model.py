@@ -36,18 +36,10 @@ class ScoredModel:
 
 
 def load_model(registered: str, wanted: str, folder: Path) -> ScoredModel:
-    """Return a model with its scores and pictures from MLflow.
+    """Return a version, an alias or a run (by its id) with scores and pictures, copied from MLflow to an empty folder.
 
-    Args:
-        registered: name of the registered model.
-        wanted: version, alias or id of a run.
-        folder: for the copies of its files; empty.
-
-    Returns:
-        The model; its evaluation is named after its version and aliases, or after its run.
-
-    Raises:
-        UserError: there is none, or it was never scored with intervals.
+    Its evaluation is named after version and aliases, or after its run. If there is none, or it was never scored with
+    intervals, that is a UserError.
     """
     client, _ = connect()
     record = find_model(client, registered, wanted)

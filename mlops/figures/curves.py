@@ -13,14 +13,10 @@ BLUE, ORANGE, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#888888"
 
 
 def instruments_picture(rows: Rows, sentence: str) -> bytes:
-    """Return the readings of a training as the bytes of a PNG file; the same for the same rows.
+    """Return the readings of a training (rows of history.csv) as the bytes of a PNG file; the same for the same rows.
 
-    Args:
-        rows: of history.csv.
-        sentence: the doctor's; the title.
-
-    Returns:
-        Six panels over steps: probabilities, value, divergence, distance, gradients, and the generator's variety.
+    It has six panels over steps: probabilities, value, divergence, distance, gradients, and the generator's variety.
+    The title is the doctor's sentence.
     """
     figure = Figure(figsize=(12, 10.5), layout="constrained")
     figure.suptitle("\n".join(textwrap.wrap(sentence, 120)), fontsize=11, ha="left", x=0.01)

@@ -37,14 +37,7 @@ def _enlarged(pixels: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
 
 
 def side_by_side(panels: dict[str, NDArray[np.uint8]]) -> Image.Image:
-    """Return a grid of up to 100 images for each panel, its name above it.
-
-    Args:
-        panels: uint8 images (N, C, H, W) by name.
-
-    Returns:
-        One picture, white between the grids.
-    """
+    """Return a grid of up to 100 images for each panel (N, C, H, W), its name above it; white between the grids."""
     sheets = {}
     for name, pixels in panels.items():
         columns = min(10, len(pixels))
@@ -61,14 +54,9 @@ def side_by_side(panels: dict[str, NDArray[np.uint8]]) -> Image.Image:
 
 
 def stacked(panels: dict[str, NDArray[np.uint8]], columns: int) -> Image.Image:
-    """Return grids of the same number of columns below each other, the name of each above it.
+    """Return grids of the same number of columns below each other, the name of each above it; white between them.
 
-    Args:
-        panels: uint8 images (N, C, H, W) by name; each N is a multiple of `columns`.
-        columns: images in a row.
-
-    Returns:
-        One picture, white between the grids.
+    Panels are (N, C, H, W), each N a multiple of `columns`.
     """
     sheets = {name: grid(pixels, columns) for name, pixels in panels.items()}
     title = 36

@@ -29,17 +29,8 @@ def judge(ledger: Ledger, model_id: ModelId, evaluation: Evaluation, config: Reg
     """Decide on a candidate, once: the same candidate before the same champion under the same rules changes nothing.
 
     A champion scored under another passport, or on more trainings, stays champion, and later candidates are compared
-    with its new scores. A former champion returns by hand only, or each run of the pipeline would undo a rollback.
-
-    Args:
-        ledger: locked; it gets an entry if something was decided.
-        model_id: of the candidate.
-        evaluation: of the candidate.
-        config: the rules, and the name of the registered model.
-        commit: of the code, with which the candidate can be scored again.
-
-    Returns:
-        The decision and the comparison.
+    with its new scores. A former champion returns by hand only, or each run of the pipeline would undo a rollback. The
+    ledger gets an entry if something was decided, with the commit of the code that can score the candidate again.
     """
     name, state = config.model_name, replay(ledger.entries, config.model_name)
     met = _challenge(ledger.entries, model_id, evaluation, config)
@@ -100,8 +91,9 @@ def _same_case(entry: Entry, model_id: ModelId, entries: Sequence[Entry], config
     again = {later.candidate.weights for later in entries[entry.number :] if later.action == "scored again"}
     if entry.evidence is None or (champion and champion.weights in again):
         return False
-    case = (entry.candidate.passport, entry.evidence["register"], entry.champion_before)
-    return case == (model_id.passport, asdict(config), champion)
+    met = entry.champion_before and entry.champion_before.weights  # with which passport, older ledgers may not have
+    case = (entry.candidate.passport, entry.evidence["register"], met)
+    return case == (model_id.passport, asdict(config), champion and champion.weights)
 
 
 def record(evaluation: Evaluation, decision: Decision, config: RegisterConfig, commit: str) -> dict[str, Any]:
@@ -130,16 +122,9 @@ def _test(comparison: Comparison) -> dict[str, Any]:
 
 
 def recall(entries: Sequence[Entry], model: str, model_id: ModelId, passport: str) -> Evaluation | None:
-    """Return the evaluation of a model from the ledger.
+    """Return the newest evaluation of a model under a passport (its sha256), else under another, else None.
 
-    Args:
-        entries: of the ledger; those of before have the banks of FID and KID alone.
-        model: name of the registered model.
-        model_id: of the model whose scores are wanted.
-        passport: sha256 of the passport that is wanted.
-
-    Returns:
-        The newest under that passport, else the newest under another, else None.
+    Older entries have the banks of FID and KID alone.
     """
     about = [entry for entry in entries if entry.model == model and entry.candidate.weights == model_id.weights]
     kept = sorted((entry for entry in about if entry.evidence), key=lambda entry: entry.candidate.passport == passport)

@@ -64,16 +64,9 @@ def _score(evaluation: Evaluation, metric: str) -> Score:
 
 
 def challenge(champion: ModelId, scored: Evaluation, candidate: Evaluation, config: RegisterConfig) -> Challenge:
-    """Return how a candidate compares with the champion; scores under different passports are not compared.
+    """Return how a candidate compares with the champion, whose evaluation is `scored`.
 
-    Args:
-        champion: the model.
-        scored: its evaluation.
-        candidate: the other evaluation.
-        config: the metric, the noise and the rate of the test.
-
-    Returns:
-        The comparison or, if there can be none, the reason: it lists what differs.
+    Scores under different passports are not compared; the reason then lists what differs.
     """
     try:
         rules = config.metric, config.noise, config.false_promotion_rate
@@ -90,18 +83,9 @@ def challenge(champion: ModelId, scored: Evaluation, candidate: Evaluation, conf
 
 
 def decide(candidate: Evaluation, challenge: Challenge | None, config: RegisterConfig) -> Decision:
-    """Return whether a candidate becomes champion.
+    """Return `promoted` if all bounds hold and the candidate is better than the champion, if any; else `refused`.
 
-    Args:
-        candidate: what `evaluate` measured of it.
-        challenge: the candidate compared with the champion; None if there is no champion.
-        config: the bounds.
-
-    Returns:
-        `promoted` if all bounds hold and the candidate is better than the champion, if there is one; else `refused`.
-
-    Raises:
-        UserError: a score that is bounded was not measured.
+    Without a champion there is no challenge. If a score that is bounded was not measured, that is a UserError.
     """
     limits = bounds(candidate, config)
     broken = [

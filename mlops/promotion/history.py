@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Action = Literal["promoted", "refused", "promoted by hand", "rolled back", "scored again"]
-"""What was decided. A champion whose weights come under another passport is `scored again` and stays champion."""
+"""What was decided. A champion with scores under another passport, or of more trainings, is `scored again`."""
 
 MAKE_CHAMPION = ("promoted", "promoted by hand", "rolled back")
 """Actions after which the candidate is champion."""
@@ -52,14 +52,9 @@ class State:
 
 
 def replay(entries: Sequence[Entry], model: str) -> State:
-    """Return the state to which decisions lead from an empty registry.
+    """Return the state of a registered model to which decisions, in their order and on any models, lead.
 
-    Args:
-        entries: in their order, of any models.
-        model: name of the registered model.
-
-    Returns:
-        Its state.
+    A champion that was scored again stays champion, with the passport of its new scores.
     """
     line: list[ModelId] = []
     former: dict[str, ModelId] = {}
@@ -73,6 +68,8 @@ def replay(entries: Sequence[Entry], model: str) -> State:
                 former = {past.weights: past} | {key: value for key, value in former.items() if key != past.weights}
             line = _succeed(line, candidate, back=entry.action == "rolled back")
             former.pop(candidate.weights, None)
+        elif entry.action == "scored again" and line and line[-1].weights == candidate.weights:
+            line[-1] = candidate
         if entry.evidence is not None:
             within.pop(candidate.weights, None)
             within |= (
@@ -91,15 +88,9 @@ def _succeed(line: list[ModelId], model_id: ModelId, *, back: bool) -> list[Mode
 
 
 def opponent(entries: Sequence[Entry], model: str, model_id: ModelId) -> ModelId | None:
-    """Return the champion with which a model is compared: for the champion itself, the one that it met before.
+    """Return the champion with which a candidate is compared: for the champion itself, the one that it met before.
 
-    Args:
-        entries: in their order, of any models.
-        model: name of the registered model.
-        model_id: of the model.
-
-    Returns:
-        None if there is no other champion, or was none when the gate decided on the model.
+    It is None if there is no other champion, or was none when the gate decided on the candidate.
     """
     champion = replay(entries, model).champion
     if champion is None or champion.weights != model_id.weights:
@@ -112,14 +103,8 @@ def opponent(entries: Sequence[Entry], model: str, model_id: ModelId) -> ModelId
 def version_tags(weights: str | None, passport: str | None, entries: Sequence[Entry], model: str) -> dict[str, str]:
     """Return the tags by which a version of a model shows its role and what was decided on it.
 
-    Args:
-        weights: sha256 of the version's weights, which its role is about.
-        passport: sha256 of the passport of its scores, which the decision is about.
-        entries: of the ledger.
-        model: name of the registered model.
-
-    Returns:
-        The tags; none for a version that is not in the ledger.
+    The role is about its weights, the decision about weights and passport of its scores (their sha256). A version that
+    is not in the ledger has no tags.
     """
     about = [entry for entry in entries if entry.model == model]
     mine = [entry for entry in about if (entry.candidate.weights, entry.candidate.passport) == (weights, passport)]

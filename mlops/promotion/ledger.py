@@ -24,7 +24,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from mlops.project.errors import UserError, disk_errors
 from mlops.project.identity import project_root
-from mlops.promotion.history import MAKE_CHAMPION, Action, Entry, ModelId, replay
+from mlops.promotion.history import Action, Entry, ModelId, replay
 
 LEDGER = "ledger.jsonl"
 """In the project's root; it is for git, for no stage makes it anew."""
@@ -53,23 +53,13 @@ class Ledger:
     def append(
         self, action: Action, model: str, candidate: ModelId, reason: str, evidence: dict[str, Any] | None = None
     ) -> Entry:
-        """Write a decision; once this returns it is on the disk.
+        """Write a decision and return its entry; once this returns it is on the disk.
 
-        Args:
-            action: what was decided.
-            model: name of the registered model.
-            candidate: the model that it is about.
-            reason: one sentence.
-            evidence: the numbers it rests on; None where a person decided.
-
-        Returns:
-            The new entry.
-
-        Raises:
-            UserError: the disk is full.
+        The reason is one sentence; `evidence` has the numbers that the decision rests on, and is None if a person
+        decided. A full disk is a UserError.
         """
         before = replay(self.entries, model).champion
-        after = candidate if action in MAKE_CHAMPION else before
+        after = before if action == "refused" else candidate
         previous = self._digests[-1] if self._digests else None
         place = (len(self.entries) + 1, previous, datetime.now(UTC).isoformat(timespec="seconds"))
         entry = Entry(*place, action, model, candidate, before, after, reason, _author(), evidence)
@@ -116,13 +106,9 @@ class Ledger:
 
 @contextmanager
 def locked_ledger() -> Iterator[Ledger]:
-    """Lock the project's ledger: other processes wait until the block ends.
+    """Lock the project's ledger, made if there was none: other processes wait until the block ends.
 
-    Yields:
-        The ledger; an empty one if there was none.
-
-    Raises:
-        UserError: a line is damaged, or does not follow from the one before.
+    A line that is damaged, or does not follow from the one before, is a UserError.
     """
     path, copy = project_root() / LEDGER, project_root() / ".checkpoints" / LEDGER
     with path.open("a+b", buffering=0) as file:

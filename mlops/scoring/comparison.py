@@ -42,21 +42,11 @@ class Comparison:
 
 
 def compare(first: Evaluation, other: Evaluation, metric: str, noise: Noise, rate: float) -> Comparison:
-    """Compare a model with a first one, in every metric whose measurements both have.
+    """Compare a model with a first one, in every metric whose measurements both have; `metric` decides.
 
-    Args:
-        first: such as the champion.
-        other: such as a challenger.
-        metric: of `LOWER_IS_BETTER`; the deciding one.
-        noise: what could have made a difference by chance.
-        rate: how often equal models may be called better, and how often worse, in one metric.
-
-    Returns:
-        The comparison.
-
-    Raises:
-        PassportError: the two were scored under different passports.
-        UserError: one of them lacks the metric, or the noise is that of seeds and one of them was trained once.
+    `noise` could make a difference by chance; `rate` is how often equal models may be called better, and how often
+    worse, in one metric. Different passports are a PassportError; it is a UserError if one model lacks the metric, or
+    if the noise is that of seeds and one was trained once.
     """
     require_same(first.passport, other.passport, (first.name, other.name))
     common = [name for name in LOWER_IS_BETTER if name in first.banks and name in other.banks]

@@ -88,17 +88,10 @@ class Evaluation:
         return f"{metric}{suffix(self.passport)}"
 
     def values(self, metric: str, noise: Noise) -> list[float]:
-        """Return independent measurements of a metric.
+        """Return at least two independent measurements of a metric.
 
-        Args:
-            metric: of `LOWER_IS_BETTER`.
-            noise: 'sampling' gives one value a bank of z, 'seeds' one a training, its mean over the banks.
-
-        Returns:
-            At least two values.
-
-        Raises:
-            UserError: there is one training only.
+        'sampling' gives one value a bank of z, 'seeds' one a training, its mean over the banks; if there is one
+        training only, that is a UserError.
         """
         if noise == "seeds" and self.trainings < 2:
             raise UserError(
@@ -121,15 +114,10 @@ def _values(banks: pd.DataFrame, metric: str, noise: Noise) -> list[float]:
 
 
 def summarise(banks: pd.DataFrame, real: dict[str, float], noise_fid: float) -> dict[str, Score]:
-    """Return the score of every metric.
+    """Return the score of every metric: means with intervals within the metric's range.
 
-    Args:
-        banks: as `Evaluation` has them; at least two of each training.
-        real: each metric of real test images.
-        noise_fid: FID of uniform noise.
-
-    Returns:
-        Means with intervals within what each metric can be.
+    `banks` are those of an `Evaluation`, at least two of each training; `real` has each metric of real test images;
+    `noise_fid` is the FID of uniform noise.
     """
 
     def within(metric: str, noise: Noise) -> Interval:

@@ -33,16 +33,9 @@ def public_banks(evaluation: Evaluation) -> pd.DataFrame:
 
 
 def parse_evaluation(name: str, scores: dict[str, Any], passport: dict[str, Any], banks: pd.DataFrame) -> Evaluation:
-    """Return an evaluation from what `scores_json` and `public_banks` made of it.
+    """Return an evaluation from what `scores_json` and `public_banks` made of it; `name` is how messages call it.
 
-    Args:
-        name: how messages call the model.
-        scores: of `scores.json`, as it is or as it was before scores were nested.
-        passport: that of the scores.
-        banks: metrics under their public names; some may lack.
-
-    Returns:
-        The evaluation.
+    Scores may be flat, as they once were, and banks may lack metrics.
     """
     public = {metric: f"{metric}{suffix(passport)}" for metric in LOWER_IS_BETTER}
     scores = _nested(scores, public.values())
@@ -69,17 +62,9 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
 
 
 def read_evaluation(name: str, folder: Path) -> Evaluation:
-    """Return what `write_evaluation` wrote into a folder.
+    """Return what `write_evaluation` wrote into a folder; `name` is how messages call the model.
 
-    Args:
-        name: how messages call the model.
-        folder: of an evaluation.
-
-    Returns:
-        The evaluation.
-
-    Raises:
-        UserError: the passport is not the one that the scores name.
+    If the passport is not the one that the scores name, that is a UserError.
     """
     scores, passport = load_json(folder / SCORES), load_json(folder / PASSPORT)
     if scores["passport"] != passport_sha256(passport):
@@ -93,12 +78,8 @@ def read_evaluation(name: str, folder: Path) -> Evaluation:
 def mlflow_metrics(evaluation: Evaluation) -> dict[str, float]:
     """Return the generator's scores under flat names, as MLflow draws charts of them.
 
-    Args:
-        evaluation: of the generator.
-
-    Returns:
-        `fid_digits`, `fid_digits_low` and `fid_digits_high`, the same of `fid_digits_seeds` if there are replicas,
-        `fid_digits_to_real` and `fid_digits_to_noise`, and so on for every metric; and `parzen_mean` and others.
+    They are `fid_digits`, `fid_digits_low` and `fid_digits_high`, the same of `fid_digits_seeds` if there are replicas,
+    `fid_digits_to_real` and `fid_digits_to_noise`, and so on for every metric; and `parzen_mean` and others.
     """
     flat = {f"parzen_{name}": value for name, value in (evaluation.parzen or {}).items()}
     for metric, score in evaluation.scores.items():

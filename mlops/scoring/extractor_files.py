@@ -24,18 +24,9 @@ def features_path(folder: Path, split: Split) -> Path:
 
 
 def load_real(prepared: Path, folder: Path, device: torch.device) -> tuple[Reference, Features]:
-    """Return the reference of scores, made of the training images, and the features of the test images.
+    """Return the reference of scores, made of the training images, and features and logits of the test images in order.
 
-    Args:
-        prepared: what `prepare` wrote.
-        folder: what the stage wrote from it.
-        device: of the reference.
-
-    Returns:
-        The reference, and features and logits in the order of the test images.
-
-    Raises:
-        UserError: the features are of other images.
+    `folder` is the extractor's; if its features are of other images, that is a UserError.
     """
     expected, actual = describe_extractor(folder)["data_md5"], dvc_md5(prepared)
     if actual != expected:
@@ -57,17 +48,9 @@ def describe_extractor(folder: Path) -> dict[str, Any]:
 
 
 def load_extractor(folder: Path, device: torch.device) -> Extractor:
-    """Return the extractor of a folder; its weights are verified before they are read.
+    """Return the extractor of a folder in torch-fidelity's form.
 
-    Args:
-        folder: what the stage wrote.
-        device: of a classifier.
-
-    Returns:
-        An extractor in torch-fidelity's form.
-
-    Raises:
-        UserError: the weights are not those that the description names.
+    If its weights are not those that the description names, that is a UserError, and they are not read.
     """
     description = describe_extractor(folder)
     weights = folder / WEIGHTS[description["kind"]]

@@ -29,16 +29,7 @@ def differences(first: Any, second: Any, field: str = "") -> list[str]:
 
 
 def require_same(first: dict[str, Any], second: dict[str, Any], names: tuple[str, str]) -> None:
-    """Refuse to compare what was scored under different passports.
-
-    Args:
-        first: a passport.
-        second: another.
-        names: of the two models, for the error.
-
-    Raises:
-        PassportError: they differ; the message names every field with both values.
-    """
+    """Raise a PassportError, with the models' names and every field that differs, unless two passports are the same."""
     if lines := differences(first, second):
         shown = "\n".join(f"  {line}" for line in lines)
         raise PassportError(

@@ -83,14 +83,10 @@ class Scorer:
         return [(rank() + index * world_size()) % self.config.banks for index in range(each)]
 
     def banks(self, generator: Path) -> Iterator[tuple[int, dict[str, float], Tensor, Neighbours]]:
-        """Score a generator on this rank's banks of z.
+        """Score a generator, a safetensors file, on this rank's banks of z.
 
-        Args:
-            generator: safetensors.
-
-        Yields:
-            For each bank its number, every metric, the images (N, C, H, W) uint8, and the training images nearest to
-            them.
+        For each bank it yields its number, every metric, the images (N, C, H, W) uint8, and the training images nearest
+        to them.
         """
         network, config = load_generator(generator)
         network.to(self.device)

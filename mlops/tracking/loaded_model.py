@@ -24,7 +24,7 @@ def load_version(version: ModelVersion) -> tuple[PyFuncModel, str]:
     If files are gone, or the weights are not those that were registered, that is a UserError.
     """
     address = f"models:/{version.name}/{version.version}"
-    remedy = "delete this version in MLflow and run `dvc repro --force register`, or name another"
+    remedy = "delete this version in MLflow and run `dvc repro --force --single-item register`, or name another"
     with TemporaryDirectory() as folder, _code_of_the_model():
         try:
             local = mlflow.artifacts.download_artifacts(artifact_uri=address, dst_path=folder)

@@ -131,14 +131,8 @@ class RunWriter:
 def open_run(facts: dict[str, Any], prepared: Path, passport: str | None = None) -> RunWriter:
     """Return the writer of a training's run: the present one, else a new one with parameters, tags and data.
 
-    Args:
-        facts: key, data_md5, parameters and device, as the stage `train` reports them.
-        prepared: what `prepare` wrote.
-        passport: sha256 of the scores' passport once the training has ended; None for one that begins, which resumes
-            no finished run.
-
-    Returns:
-        A writer into a run.
+    `facts` are key, data_md5, parameters and device, as the stage `train` reports them; `passport` is the sha256 of the
+    scores' passport once the training has ended, and None for one that begins, which resumes no finished run.
     """
     client, experiment = connect()
     run = find_run(client, experiment, facts["key"], passport)

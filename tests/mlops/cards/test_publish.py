@@ -12,6 +12,7 @@ from mlops.cards.publish import describe
 from mlops.cards.scored_model import ScoredModel
 from mlops.project.params import Params
 from mlops.project.prepared_data import Summary
+from mlops.promotion.decision import Judgement
 from mlops.promotion.gate import challenge
 from mlops.promotion.history import ModelId
 from mlops.tracking.descriptions import describe_champion
@@ -42,7 +43,7 @@ def publish(name: str, committed: Params) -> Publish:
     register = replace(committed.register, model_name=name)
     known: dict[Path, tuple[str, str]] = {}
 
-    def described(model: ScoredModel, champion: ScoredModel | None = None) -> tuple[str, str]:
+    def described(model: ScoredModel, champion: ScoredModel | None = None, action: str = "promoted") -> tuple[str, str]:
         if model.folder not in known:
             run_id = client.create_run(experiment).info.run_id
             client.log_artifacts(run_id, str(model.folder), "evaluation")
@@ -55,7 +56,7 @@ def publish(name: str, committed: Params) -> Publish:
             met = challenge(model_id, replace(champion.evaluation, name="the champion"), model.evaluation, register)
         writer = RunWriter(client, client.get_run(run_id))
         facts = SUMMARY, TRAINING, {"sentence": "healthy."}, register
-        describe(writer, version, met, model.evaluation, model.folder, *facts)
+        describe(writer, version, Judgement(action, "why", met), model.evaluation, model.folder, *facts)
         return version, run_id
 
     return described
@@ -109,6 +110,23 @@ def test_the_card_has_the_verdict_and_the_run_the_page(
     assert of_model.splitlines()[0] == description.splitlines()[0]
     page = Path(client.download_artifacts(run_id, "comparison.html")).read_text()
     assert description.splitlines()[0] in page
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_the_card_of_a_champion_that_was_scored_again_names_it_champion(
+    before: bool, publish: Publish, name: str, made_model: Callable[..., ScoredModel]
+) -> None:
+    client, _ = connect()
+    replaced = made_model(2, 4.0, passport=made_model(3, 4.0).evaluation.passport | {"device": "cuda"})
+    version, _ = publish(made_model(1, 3.0), replaced if before else None, action="scored again")
+    description, tags = (
+        client.get_model_version(name, version).description,
+        client.get_model_version(name, version).tags,
+    )
+    assert str(description).startswith("Version 1 has fid_digits 3.")
+    assert "is the champion" in str(description).splitlines()[0]
+    assert "no champion" not in str(description)
+    assert tags["verdict"].startswith("not comparable with" if before else "the champion")
 
 
 @pytest.mark.parametrize("lost", ["version", "pictures"])

@@ -81,10 +81,23 @@ def test_another_passport_is_refused_until_the_champion_is_scored_under_it(ledge
     assert "decision 1 of ledger.jsonl, commit c0ffee" in reason
     assert judged(ledger, "a", 2.5, OTHER) == "scored again"
     assert "device: cpu and cuda" in ledger.entries[-1].reason
-    assert champion(ledger) == who("a")
+    assert champion(ledger) == ledger.entries[-1].champion_after == who("a", OTHER)
     assert judged(ledger, "a", 2.5, OTHER) == "scored again"
+    assert judged(ledger, "a", 2.5) == "scored again"
     assert judged(ledger, "b", 1.0, OTHER) == "promoted"
     assert len(ledger.entries) == 4
+    assert replay(ledger.entries, MODEL).previous == who("a", OTHER)
+
+
+def test_a_champion_scored_again_before_its_passport_was_followed_decides_nothing_again(ledger: Ledger) -> None:
+    judged(ledger, "a", 2.5)
+    judged(ledger, "a", 2.5, OTHER)
+    judged(ledger, "x", 2.6, OTHER)
+    *_, scored, refused = ledger.entries
+    ledger.entries[1:] = [replace(scored, champion_after=who("a")), replace(refused, champion_before=who("a"))]
+    assert judged(ledger, "x", 2.6, OTHER) == "refused"
+    assert judged(ledger, "a", 2.5, OTHER) == "scored again"
+    assert len(ledger.entries) == 3
 
 
 def test_trainings_under_other_seeds_reach_the_ledger_when_they_come_later(ledger: Ledger) -> None:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -78,6 +79,18 @@ def test_the_challenger_is_the_newest_within_the_bounds_that_was_never_champion(
     steps: list[Any], challenger: str | None
 ) -> None:
     assert names(state(*steps).challenger) == [challenger]
+
+
+def test_a_champion_that_was_scored_again_has_its_new_passport_and_a_rollback_returns_to_that() -> None:
+    entries = decided(A, ("scored again", "a"), B)
+    new = ModelId(who("a").weights, "another passport", "another key")
+    entries[1] = replace(entries[1], candidate=new)
+    assert replay(entries[:2], MODEL) == State(new, None, None, ())
+    assert replay(entries, MODEL) == State(who("b"), new, None, (new,))
+    back = replace(entries[2], action="rolled back", candidate=new)
+    assert replay([*entries, back], MODEL) == State(new, None, None, (who("b"),))
+    stale = replace(entries[1], candidate=replace(new, passport="of a former champion"))
+    assert replay([*entries, stale], MODEL) == replay(entries, MODEL)
 
 
 def test_decisions_on_another_model_change_nothing() -> None:

@@ -127,6 +127,22 @@ def test_a_lost_registry_is_filled_as_versions_come_back(client: MlflowClient, m
     assert aliases(client, model) == {"previous-champion": "1", "champion": "3"}
 
 
+def test_the_alias_follows_the_champion_to_its_newest_scores(client: MlflowClient, model: str) -> None:
+    rules, other = replace(RULES, model_name=model), PASSPORT | {"device": "cuda"}
+    for passport in (PASSPORT, other, other):
+        add_version(client, model, who("a", passport))
+        with locked_ledger() as ledger:
+            judge(ledger, who("a", passport), found(2.5, passport), rules, "")
+    assert len(ledger.entries) == 2
+    sync_aliases(client, model)
+    assert aliases(client, model) == {"champion": "3"}
+    add_version(client, model, who("b", other))
+    decide(model, "promoted by hand", "b")
+    sync_aliases(client, model)
+    assert aliases(client, model)["previous-champion"] == "3"
+    assert sync_aliases(client, model) == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_the_ledger_replayed_from_empty_gives_the_aliases(client: MlflowClient, model: str, seed: int) -> None:

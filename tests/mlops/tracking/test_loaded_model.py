@@ -38,7 +38,7 @@ def test_lost_files_are_named(root: Path, registered: dict[str, str]) -> None:
     client, _ = connect()
     version = find_version(client, registered["normal"], "1")
     version._version = "7"
-    with pytest.raises(UserError, match="models:/fresh-normal/7: "):
+    with pytest.raises(UserError, match=r"models:/fresh-normal/7: .*`dvc repro --force --single-item register`"):
         load_version(version)
 
 
