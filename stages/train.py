@@ -5,6 +5,7 @@ import shutil
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -66,18 +67,11 @@ def train(
         run.train_without_recording(train)
         return
     print(f"train: {run.execution.summary(run.images)}")
-    key = run.key(train)
-    with Workspace(key) as work:
+    facts = _facts(run, train, execution)
+    with Workspace(facts["key"]) as work:
         state = run.state(train, work)
         if state.step:
             print(f"train: going on from step {state.step} of {train.steps} ({work.checkpoint})")
-        facts = {
-            "key": key,
-            "data_md5": run.data_md5,
-            "parameters": run.parameters(train) | {"execution": asdict(execution)},
-            "device": _device_name(run.execution.device),
-            "precision": "bf16" if run.execution.arithmetic.bf16 else "fp32",
-        }
         with LiveRun(facts, prepared) as live:
             monitor = TrainingMonitor(train, doctor, Instruments(state, run.images, run.unseen), live)
             speed = _train_and_record(state, run, work, monitor)
@@ -88,6 +82,16 @@ def train(
         shutil.copy(work.history, training / HISTORY)
         shutil.copytree(work.samples, training / SAMPLES)
         work.discard()
+
+
+def _facts(run: TrainingRun, config: TrainConfig, execution: ExecutionConfig) -> dict[str, Any]:
+    return {
+        "key": run.key(config),
+        "data_md5": run.data_md5,
+        "parameters": run.parameters(config) | {"execution": asdict(execution)},
+        "device": _device_name(run.execution.device),
+        "precision": "bf16" if run.execution.arithmetic.bf16 else "fp32",
+    }
 
 
 def _train_and_record(
