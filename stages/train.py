@@ -77,10 +77,7 @@ def train(
             speed = _train_and_record(state, run, work, monitor)
         generator.parent.mkdir(parents=True, exist_ok=True)
         run.save(generator, state)
-        save_json(training / TRAINING, facts)
-        save_json(training / SPEED, speed)
-        shutil.copy(work.history, training / HISTORY)
-        shutil.copytree(work.samples, training / SAMPLES)
+        _write_folder(training, facts, speed, work)
         work.discard()
 
 
@@ -121,6 +118,13 @@ def _train_and_record(
     seconds = time.monotonic() - started
     images_seen = (config.steps - first) * config.batch_size * config.discriminator_steps
     return {"seconds": seconds, "images_per_second": images_seen / seconds, "steps": config.steps}
+
+
+def _write_folder(training: Path, facts: dict[str, Any], speed: dict[str, float], work: Workspace) -> None:
+    save_json(training / TRAINING, facts)
+    save_json(training / SPEED, speed)
+    shutil.copy(work.history, training / HISTORY)
+    shutil.copytree(work.samples, training / SAMPLES)
 
 
 def _record_grid(state: TrainState, bank: torch.Tensor, work: Workspace, live: LiveRun) -> None:
