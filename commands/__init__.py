@@ -1,1 +1,1 @@
-"""What a person asks for: compare, generate, promote, rebuild, preset."""
+"""Commands that a user types: compare, generate, promote, rebuild, preset."""

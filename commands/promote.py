@@ -26,7 +26,7 @@ Examples:
 
 
 def set_champion(action: ByHand, model: str | None, reason: str) -> None:
-    """Make a version (see `find_version`) champion because a person decided so; the ledger keeps the line of reason.
+    """Make a version (see `find_version`) champion because a person decided so; the ledger keeps the reason.
 
     A promotion takes any version, a rollback only one that was champion; without a version it goes back to the champion
     before the present one, and once more to the one before. It is a UserError if there is no reason, no such version or
@@ -105,7 +105,7 @@ with_reason = click.option("--reason", required=True, help="One line; it stays i
 @with_reason
 @command_line()
 def promote(version: str, reason: str) -> None:
-    """Make VERSION champion. It is a number, an alias or models:/NAME@ALIAS; the gate is not asked."""
+    """Make VERSION champion. It is a number, an alias or models:/NAME@ALIAS, whatever the gate decided."""
     set_champion("promoted by hand", version, reason)
 
 

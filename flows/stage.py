@@ -23,7 +23,7 @@ class StageFailedError(RuntimeError):
 
 
 class StageDiedError(StageFailedError):
-    """A stage was killed or crashed: its output has no error that a user can mend."""
+    """A stage was killed or crashed: its output has no error that a user can correct."""
 
 
 def stage_task(

@@ -6,7 +6,7 @@ copies files should not wait two seconds for torch.
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 SMALLEST_SIZE, LARGEST_SIZE = 8, 64
 """Sides of images, in pixels, that the networks support."""
@@ -71,7 +71,6 @@ class MlpConfig:
     discriminator_width: int
     maxout_pieces: int
     dropout: float
-    convolutional: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         _require_positive(self, "z_dim", "generator_width", "discriminator_width", "maxout_pieces")
@@ -87,15 +86,13 @@ class DcganConfig:
     z_distribution: Literal["normal", "uniform"]
     generator_width: int
     discriminator_width: int
-    convolutional: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _require_positive(self, "z_dim", "generator_width", "discriminator_width")
 
 
 NetworkConfig = MlpConfig | DcganConfig
-"""The generator and the discriminator: one class a family, told apart by `family`. `convolutional` networks are faster
-in bfloat16 on a device that multiplies it."""
+"""The generator and the discriminator: one class per family, told apart by `family`."""
 
 
 @dataclass(frozen=True)

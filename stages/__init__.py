@@ -1,1 +1,1 @@
-"""The verbs of `dvc.yaml`, one file each. `python -m stages NAME IN... OUT...` runs one."""
+"""The stages of `dvc.yaml`, one file each. `python -m stages NAME IN... OUT...` runs one."""

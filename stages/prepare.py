@@ -1,4 +1,4 @@
-"""The stage `prepare`: checked uint8 arrays, a manifest of every source image, and what is odd about them."""
+"""The stage `prepare`: checked uint8 arrays, a manifest of every source image, duplicates and refused images."""
 
 import hashlib
 import json
@@ -109,7 +109,7 @@ def _decode(originals: Originals, recipe: Recipe, place: Path) -> pd.DataFrame:
     largest = max(1, min(CHUNK, CHUNK_PIXELS // math.prod(shape)))
     with ChunkStore(place, shape) as store:
         if store.done:
-            print(f"prepare: goes on behind {store.done:,} images of a stopped run", file=sys.stderr)
+            print(f"prepare: resumes after {store.done:,} images of a stopped run", file=sys.stderr)
         processes = min(cores(), MOST_PROCESSES) if originals.raw_bytes >= PARALLEL_FROM else 1
         tasks = numbered(originals.chunks(store.done, largest), store.done)
         with progress("prepare: images", originals.total, store.done) as line:

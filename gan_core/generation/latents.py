@@ -1,4 +1,4 @@
-"""Latents from named randomness: banks, truncation, and ways from one latent to another."""
+"""Latents from named randomness: banks, truncation, and interpolation between latents."""
 
 import math
 

@@ -9,7 +9,6 @@ rounds to 0 or 1 and keeps its gradient there, which log(sigmoid(.)) does not.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 from torch import Tensor
 from torch.nn.functional import softplus
@@ -60,7 +59,7 @@ class Objective:
     paired: bool
 
 
-OBJECTIVES: dict[Literal["minimax", "non_saturating", "relativistic"], Objective] = {
+OBJECTIVES: dict[str, Objective] = {
     "minimax": Objective(discriminator_loss, minimax_generator_loss, paired=False),
     "non_saturating": Objective(discriminator_loss, non_saturating_generator_loss, paired=False),
     "relativistic": Objective(relativistic_discriminator_loss, relativistic_generator_loss, paired=True),

@@ -4,7 +4,8 @@ A family is one file with a generator and a discriminator, a configuration in `g
 `FAMILIES`. Images are (B, C, H, W) in [-1, 1] with H = W between 8 and 64 and C of 1 or 3; logits are (B,).
 """
 
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from torch import Generator, Tensor, nn
 
@@ -14,11 +15,23 @@ from gan_core.networks.layers import Maxout
 from gan_core.networks.mlp import MlpDiscriminator, MlpGenerator
 from gan_core.runtime.randomness import stream
 
+
+class Family(NamedTuple):
+    """What makes both networks of (config, size, channels); `convolutional` ones gain by bfloat16.
+
+    A discriminator is called with images and an optional `torch.Generator`.
+    """
+
+    generator: Callable[..., nn.Module]
+    discriminator: Callable[..., nn.Module]
+    convolutional: bool
+
+
 FAMILIES = {
-    MlpConfig: (MlpGenerator, MlpDiscriminator),
-    DcganConfig: (DcganGenerator, DcganDiscriminator),
+    MlpConfig: Family(MlpGenerator, MlpDiscriminator, convolutional=False),
+    DcganConfig: Family(DcganGenerator, DcganDiscriminator, convolutional=True),
 }
-"""Generator and discriminator by the class of their configuration."""
+"""By the class of the configuration."""
 
 
 @runtime_checkable
@@ -62,15 +75,15 @@ def build_generator(config: NetworkConfig, *, size: int, channels: int, seed: in
         ValueError: the size or the number of channels is not supported.
     """
     _check_shape(size, channels)
-    generator, _ = FAMILIES[type(config)]
-    return initialised(generator(config, size, channels), stream(seed, "generator weights"))
+    return initialised(FAMILIES[type(config)].generator(config, size, channels), stream(seed, "generator weights"))
 
 
 def build_discriminator(config: NetworkConfig, *, size: int, channels: int, seed: int) -> nn.Module:
     """Return a discriminator, built as a generator is: images, and an optional `torch.Generator`, to logits (B,)."""
     _check_shape(size, channels)
-    _, discriminator = FAMILIES[type(config)]
-    return initialised(discriminator(config, size, channels), stream(seed, "discriminator weights"))
+    return initialised(
+        FAMILIES[type(config)].discriminator(config, size, channels), stream(seed, "discriminator weights")
+    )
 
 
 def _check_shape(size: int, channels: int) -> None:

@@ -50,7 +50,7 @@ class CudaGraphStep:
 
     def _capture(self, state: TrainState, static: "_StaticBatches", step: int) -> str:
         if _FAILED:
-            return "launch by launch: a step could not be captured before"
+            return "kernel by kernel: a step could not be captured before"
         graph, main = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
         for rng in static.used():
             graph.register_generator_state(rng)
@@ -61,7 +61,7 @@ class CudaGraphStep:
         except RuntimeError as error:
             _FAILED.append(graph)
             torch.cuda.set_stream(main)
-            return f"launch by launch: a step cannot be captured ({str(error).splitlines()[0]})"
+            return f"kernel by kernel: a step cannot be captured ({str(error).splitlines()[0]})"
         self._graph = graph
         return "as one CUDA graph"
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from gan_core.config import ComputeConfig, ExecutionConfig, NetworkConfig
+from gan_core.networks.build import FAMILIES
 from gan_core.runtime.device import Arithmetic, has_bf16, pick_device
 from gan_core.runtime.distributed import world_size
 from gan_core.training.batches import Batches, StreamedBatches
@@ -38,7 +39,10 @@ class Execution:
         return kind(state, images)
 
     def step(self, report: Callable[[str], object]) -> Step:
-        """Return how `train` computes a step; a CUDA graph calls `report` with the way, once it was captured or not."""
+        """Return the function that computes a step.
+
+        If it captures a CUDA graph, it calls `report` once, with how steps are computed from then on.
+        """
         return CudaGraphStep(report) if self.device.type == "cuda" and world_size() == 1 else train_step
 
     def summary(self, images: Tensor) -> str:
@@ -48,7 +52,7 @@ class Execution:
             place = "in the GPU's memory" if images.device.type == "cuda" else "streamed to the GPU"
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"
         precision = "bf16 inside the networks" if self.arithmetic.bf16 else "fp32"
-        ranks = f"{world_size()} ranks, launch by launch; " if world_size() > 1 else ""
+        ranks = f"{world_size()} ranks, kernel by kernel; " if world_size() > 1 else ""
         return f"{name}, {precision}; {ranks}{len(images):,} images ({images.nbytes / 1e6:,.1f} MB) {place}"
 
 
@@ -60,7 +64,7 @@ def execution_of(compute: ComputeConfig, execution: ExecutionConfig, network: Ne
     """
     device = pick_device(compute)
     bf16 = execution.precision == "bf16" or (
-        execution.precision == "auto" and network.convolutional and has_bf16(device)
+        execution.precision == "auto" and FAMILIES[type(network)].convolutional and has_bf16(device)
     )
     return Execution(device, Arithmetic(bf16, execution.micro_batches))
 

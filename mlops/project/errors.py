@@ -1,4 +1,4 @@
-"""Errors that a user can mend, and how a process ends with one."""
+"""Errors that a user can correct, and how a process ends with one."""
 
 import errno
 import signal

@@ -38,7 +38,7 @@ def file_md5s(folder: Path) -> dict[str, str]:
 
 
 def dvc_md5(folder: Path) -> str:
-    """Return DVC's md5 of a folder: that of the sorted list of its files' md5s, with `.dir` behind.
+    """Return DVC's md5 of a folder: that of the sorted list of its files' md5s, followed by `.dir`.
 
     In a stage that DVC runs, that of a large folder is read from `dvc.lock`, which DVC has written after hashing the
     folder, unless a file is newer.
@@ -61,7 +61,7 @@ def _recorded_md5(folder: Path) -> str | None:
 
 
 def git_commit() -> str:
-    """Return the commit of the working tree, with `-dirty` behind if `git_changes` has any; empty without git."""
+    """Return the commit of the working tree, followed by `-dirty` if `git_changes` has any; empty without git."""
     commit = _git("rev-parse", "--verify", "--quiet", "HEAD").decode().strip()
     return f"{commit}-dirty" if commit and git_changes() else commit
 

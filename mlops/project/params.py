@@ -1,4 +1,4 @@
-"""The one road from `params.yaml` to the arguments of a stage."""
+"""Reads and checks `params.yaml`: the arguments of all stages."""
 
 import json
 from collections.abc import Iterator

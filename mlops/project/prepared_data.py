@@ -16,7 +16,7 @@ SUMMARY = "summary.json"
 
 @dataclass(frozen=True)
 class Summary:
-    """What the data are, and what is odd about them: counts are of images.
+    """What the data are, duplicates and refused images: counts.
 
     `duplicates_*` have the same pixels as an earlier image of their split; `leaks` are validation and test images whose
     pixels are also in the training split. `classes` are in label order, None if the data have no labels.

@@ -114,8 +114,9 @@ def locked_ledger() -> Iterator[Ledger]:
     with path.open("a+b", buffering=0) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         _restore_lost(path, file, copy)
+        ledger = Ledger(path, file)  # before the copy is written: a damaged file must not replace it
         try:
-            yield Ledger(path, file)
+            yield ledger
         finally:
             copy.parent.mkdir(exist_ok=True)
             shutil.copyfile(path, copy)

@@ -83,7 +83,7 @@ def _end(failures: dict[int, ProcessFailure], count: int) -> NoReturn:
         sys.exit(f"rank {rank} of {count} broke (exit {failure.exitcode}); its traceback is above")
     step = _last_step(failures[0].pid) if 0 in failures else None
     remedy = "run again" if step is None else f"run again: training goes on from step {step}"
-    # Not an `error:`, which only the user can mend: a flow retries what died.
+    # Not an `error:`, which only the user can correct: a flow retries what died.
     sys.exit(f"rank {rank} of {count} died (signal {abs(failure.exitcode) % 128}); {remedy}")
 
 

@@ -23,7 +23,7 @@ from mlops.runs.workspace import Workspace, training_key
 
 
 class TrainingRun:
-    """The images of a folder on this machine, and how networks are trained on them: `execution`."""
+    """Prepared images, placed for training, and the device and arithmetic (`execution`) of trainings on them."""
 
     def __init__(
         self, stage: str, prepared: Path, compute: ComputeConfig, execution: ExecutionConfig, network: NetworkConfig
@@ -81,7 +81,7 @@ class TrainingRun:
         """
         config, batches = state.config, self.execution.batches(state, self.images)
         try:
-            step = self.execution.step(lambda how: print(f"steps are played {how}"))
+            step = self.execution.step(lambda how: print(f"steps are computed {how}"))
             for report in train(state, batches, step):
                 yield report
                 if work and (report.step % config.checkpoint_every == 0 or report.step == config.steps):
@@ -104,8 +104,9 @@ def _remedy(config: TrainConfig, tried: int, parts: int | None) -> str:
     message = f"a batch of {config.batch_size // (tried * ranks)} images does not fit into the memory of the GPU"
     if parts is None:
         return f"{message}, and neither does a single one; make the networks smaller"
-    fitting = config.batch_size // parts
+    fitting, rows = config.batch_size // parts, config.batch_size // ranks
+    counts = (count for count in range(tried + 1, rows + 1) if rows % count == 0 and count * ranks >= parts)
     return (
         f"{message}; one of {fitting} does: in params.yaml set train.batch_size to {fitting * ranks}, or keep it and "
-        f"set execution.micro_batches to {max(2 * tried, parts // ranks)}"
+        f"set execution.micro_batches to {next(counts, rows)}"
     )

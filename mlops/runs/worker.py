@@ -28,7 +28,7 @@ GRACE = 10
 
 
 def run_rank(stage: Callable[[Params], None], values: Params) -> None:
-    """Run a stage as one of several ranks, of which rank 0 alone prints, and end the process."""
+    """Run a stage as one of several ranks, of which rank 0 alone prints; an error ends the process."""
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     _end_in_time(rank)
     try:

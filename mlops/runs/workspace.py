@@ -51,7 +51,7 @@ class Workspace:
         first of `columns` is the step.
         """
         lines = self.history.read_text().splitlines(keepends=True)[1:] if keep_to else []
-        kept = [line for line in lines if int(line.split(",")[0]) <= keep_to]
+        kept = [line for line in lines if line.endswith("\n") and int(line.split(",")[0]) <= keep_to]
         with self.history.open("w", newline="", buffering=1) as file:
             rows = csv.DictWriter(file, columns, lineterminator="\n")
             rows.writeheader()

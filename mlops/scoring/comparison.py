@@ -109,8 +109,8 @@ def explanation(comparisons: Sequence[Comparison]) -> str:
     over = f"{first.banks_each} banks of z" if noise == "sampling" else "trainings under other seeds"
     text = (
         f"[low, high] is the 95 % interval of the mean over {over}, {first.images:,} images each. A verdict is better "
-        f"or worse if equally good models would differ as much in fewer than {rate:.0%} of cases (Welch's test, for "
-        "each score alone)."
+        f"or worse if equally good models would differ as much in that direction in fewer than {rate:.0%} of cases "
+        "(Welch's test, for each score alone)."
     )
     if noise == "sampling":
         text += " This compares these generators; another training seed may change a score by more than that."

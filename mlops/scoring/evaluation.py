@@ -25,8 +25,13 @@ LOWER_IS_BETTER = {
 }
 """By metric. In files a metric bears its extractor's name: `fid_digits`; `fid` alone is that of Inception."""
 
-RANGE = {"fid": (0.0, math.inf), "kid": (-math.inf, math.inf), "is": (1.0, math.inf)}
-"""Of a metric; that of a share is [0, 1]."""
+RANGE = {
+    "fid": (0.0, math.inf),
+    "kid": (-math.inf, math.inf),
+    "is": (1.0, math.inf),
+    **dict.fromkeys(("precision", "recall", "near_copies", "class_coverage", "class_balance"), (0.0, 1.0)),
+}
+"""Of every metric; intervals are cut there."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +126,7 @@ def summarise(banks: pd.DataFrame, real: dict[str, float], noise_fid: float) -> 
     """
 
     def within(metric: str, noise: Noise) -> Interval:
-        measured, (lowest, highest) = interval(_values(banks, metric, noise)), RANGE.get(metric, (0.0, 1.0))
+        measured, (lowest, highest) = interval(_values(banks, metric, noise)), RANGE[metric]
         return Interval(measured.mean, max(measured.low, lowest), min(measured.high, highest))
 
     replicated = banks.training.nunique() > 1

@@ -1,4 +1,4 @@
-"""The only door to MLflow: runs, versions, aliases, descriptions, and the model that it serves."""
+"""All access to MLflow: runs, versions, aliases, descriptions, and the model that it serves."""
 
 import os
 

@@ -11,7 +11,7 @@ from mlflow.exceptions import MlflowException
 
 from mlops.tracking.run_writer import open_run
 
-if TYPE_CHECKING:  # whoever draws a grid has PIL loaded
+if TYPE_CHECKING:  # callers that draw grids import PIL themselves
     from PIL.Image import Image
 
 FLUSH_EVERY = 2.0

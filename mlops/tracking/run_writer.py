@@ -16,7 +16,7 @@ from mlops.project.identity import file_digest, identity_tags
 from mlops.project.prepared_data import MANIFEST, load_summary
 from mlops.tracking.runs import KEY_TAG, NOTE, connect, doctor_tags, find_run, flatten
 
-if TYPE_CHECKING:  # whoever draws a grid has PIL loaded; promoting and rebuilding need none of it
+if TYPE_CHECKING:  # callers that draw grids import PIL themselves
     from PIL.Image import Image
 
 GRID_KEY = "samples"

@@ -186,7 +186,7 @@ def test_logits_of_d_are_those_that_the_objective_defines(pair: Pair) -> None:
     real, fake = pair
     paired = [r - mean(fake) for r in real], [f - mean(real) for f in fake]
     for name, expected in (("minimax", pair), ("non_saturating", pair), ("relativistic", paired)):
-        defined = objective_logits(OBJECTIVES[name], **tensors(pair))  # type: ignore[index]  # a literal in a tuple
+        defined = objective_logits(OBJECTIVES[name], **tensors(pair))
         for logits, wanted in zip(defined, expected, strict=True):
             assert logits.tolist() == pytest.approx(wanted, rel=1e-12, abs=1e-12)
 

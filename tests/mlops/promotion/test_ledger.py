@@ -195,3 +195,12 @@ def test_another_ledger_takes_the_place_of_the_copy(root: Path) -> None:
     with locked_ledger() as ledger:
         assert [entry.candidate for entry in ledger.entries] == [who("b")]
     assert (root / LEDGER).read_bytes() == (root / ".checkpoints" / LEDGER).read_bytes() == other
+
+
+def test_a_damaged_ledger_does_not_replace_the_copy(written: Path) -> None:
+    entries()
+    copy, whole = written.parent / ".checkpoints" / LEDGER, written.read_bytes()
+    written.write_bytes(whole.replace(b"of another model", b"of another m0del"))
+    with pytest.raises(UserError, match="line 3"):
+        entries()
+    assert copy.read_bytes() == whole

@@ -15,7 +15,7 @@ from gan_core.training.state import TrainState
 from gan_core.training.steps import train_step
 from mlops.project.errors import UserError
 from mlops.project.params import Params
-from mlops.runs.run import TrainingRun
+from mlops.runs.run import TrainingRun, _remedy
 from mlops.runs.workspace import Workspace
 
 NETWORK = MlpConfig("mlp", 4, "normal", 8, 8, 2, 0.0)
@@ -72,6 +72,17 @@ def test_a_batch_that_does_not_fit_is_told_what_would(
     fits = 8 if room == 8 else 2
     assert f"a batch of 16 images does not fit into the memory of the GPU; one of {fits} does" in str(caught.value)
     assert remedy in str(caught.value)
+
+
+@pytest.mark.parametrize(("batch_size", "tried", "parts"), [(30, 2, 3), (16, 1, 2), (12, 2, 5), (90, 4, 7)])
+def test_the_parts_of_the_remedy_divide_the_batch_and_fit(
+    batch_size: int, tried: int, parts: int, config: TrainConfig
+) -> None:
+    remedy = _remedy(replace(config, batch_size=batch_size), tried, parts)
+    micro_batches = int(remedy.split("execution.micro_batches to ")[1])
+    assert micro_batches > tried
+    assert micro_batches >= parts
+    assert batch_size % micro_batches == 0
 
 
 def test_not_even_one_image_fits(
