@@ -209,7 +209,7 @@ def test_mnist_from_a_folder(preset: str, mnist: dict[str, Project]) -> None:
     summary = json.loads((place.root / "data/prepared/summary.json").read_text())
     held = 6_000 if preset == "mnist-dcgan" else 10_000
     assert (summary["train"], summary["validation"], summary["test"]) == (60_000 - held, held, 10_000)
-    assert ("parzen_mean" in scores) == (preset == "goodfellow2014-mnist")
+    assert ("parzen" in scores) == (preset == "goodfellow2014-mnist")
     assert json.loads((place.root / "reports/diagnosis/diagnosis.json").read_text())["sentence"]
 
 
