@@ -101,17 +101,26 @@ def test_the_documented_command_works_in_a_clean_clone(project: Callable[[], Pro
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.pipeline
+@pytest.mark.parametrize("seed", [1, 2])
 def test_the_games_come_to_the_equilibrium_of_the_theory(tmp_path: Path, seed: int) -> None:
-    """The limits of docs/densities.md, in nats and shares; a JSD below that of chance would be an error, too."""
     values = values_of(COMMITTED)
     values["measure"]["samples_on_the_way"] = 1000  # of curves that nobody looks at here; the end is measured in full
     values["gradients"] |= {"steps": 4, "every": 2}
     for name in NAMES:
         values[name]["train"]["seed"] = seed
     densities(written(tmp_path, values), tmp_path / "results.json", tmp_path / "metrics.json")
-    metrics = load_json(tmp_path / "metrics.json")
-    chance = values["measure"]["cells"] / (8 * values["measure"]["samples"])
+    check_equilibrium(load_json(tmp_path / "metrics.json"), values["measure"])
+
+
+def test_the_committed_figures_are_within_the_limits() -> None:
+    """They are of seed 0; a lock of other parameters fails in tests/test_architecture.py."""
+    check_equilibrium(load_json(COMMITTED.with_name("metrics.json")), values_of(COMMITTED)["measure"])
+
+
+def check_equilibrium(metrics: dict[str, Any], measure: dict[str, Any]) -> None:
+    """Check the limits of docs/densities.md, in nats and shares; a JSD below that of chance would be an error, too."""
+    chance = measure["cells"] / (8 * measure["samples"])
     for name, most in (("gaussian", 0.004), ("mixture", 0.004), ("heavy_tail", 0.01)):
         line = metrics[name]
         assert chance / 3 < line["jsd"] <= most
