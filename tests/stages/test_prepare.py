@@ -255,7 +255,7 @@ def test_a_killed_run_goes_on_where_it_was(
     monkeypatch.setattr("stages.prepare.progress", spied)
     prepare(raw, out, data=FOLDER, prepare=config)
     assert begun == [(120, 50)]
-    assert "prepare: goes on behind 50 images of a stopped run" in capsys.readouterr().err
+    assert "prepare: resumes after 50 images of a stopped run" in capsys.readouterr().err
     assert contents(out) == whole
     assert list((tmp_path / "project" / ".checkpoints").iterdir()) == []
 

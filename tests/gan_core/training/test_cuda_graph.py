@@ -154,7 +154,7 @@ def test_a_step_that_cannot_be_captured_is_launched(again: bool, monkeypatch: py
     assert [report.read() for report in train(fallen, IMAGES, CudaGraphStep(reported.append))] == expected
     assert same_bits(everything(launched), everything(fallen))
     reason = "could not be captured before" if again else "(operation not permitted when stream is capturing)"
-    assert [how.startswith("launch by launch") and how.endswith(reason) for how in reported] == [True]
+    assert [how.startswith("kernel by kernel") and how.endswith(reason) for how in reported] == [True]
     assert recorder.replays == 0
 
 

@@ -19,6 +19,7 @@ import yaml
 
 from gan_core.runtime.tensor_files import load_tensors
 from mlops.tracking.runs import connect
+from tests.servers import wait_for
 
 ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.slow
@@ -55,9 +56,8 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, list[str]]:
 
 def checkpoint(root: Path) -> Path:
     """Wait for a checkpoint."""
-    while not (found := list(root.glob(".checkpoints/*/state.safetensors"))):
-        time.sleep(0.05)
-    return found[0]
+    wait_for(lambda: any(root.glob(".checkpoints/*/state.safetensors")), "there is no checkpoint")
+    return next(root.glob(".checkpoints/*/state.safetensors"))
 
 
 def ranks(process: subprocess.Popen[str]) -> list[int]:
@@ -111,7 +111,8 @@ def test_who_is_told_to_end_ends_all_ranks(start: Start, root: Path, told: signa
     process.send_signal(told)
     found, lines = ended(process)
     assert found == status
-    assert not any(map(lives, played))
+    # A process closes its output a moment before it is gone.
+    wait_for(lambda: not any(map(lives, played)), f"ranks {played} live on")
     assert not any(line.startswith(("error", "Traceback")) for line in lines)
     client, experiment = connect()
     (run,) = client.search_runs([experiment], f"params.`train.seed` = '{20 + told}'")
