@@ -154,7 +154,7 @@ def _report(summary: Summary, refused: pd.DataFrame) -> None:
     console.print(table)
     console.print(f"classes: {escape(_class_list(summary.classes))}")
     console.print(f"held out, but with the pixels of a training image: {summary.leaks:,}")
-    console.print(f"refused, see {MANIFEST}: {summary.refused:,}{escape(_listed(refused))}")
+    console.print(f"refused: {summary.refused:,} (listed in {MANIFEST}){escape(_listed(refused))}")
 
 
 def _class_list(classes: list[str] | None) -> str:
