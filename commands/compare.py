@@ -9,11 +9,13 @@ import click
 
 from mlops.cards.scored_model import load_model, score_table, verdict_table
 from mlops.project import params
-from mlops.project.errors import command_line
+from mlops.project.errors import UserError, command_line
 from mlops.scoring.comparison import compare, explanation, sentence
 from mlops.scoring.evaluation import LOWER_IS_BETTER, Noise
 
 METRICS = list(LOWER_IS_BETTER)
+TITLE = b"<title>Which of "
+"""With this begins the page of an earlier comparison, the one kind of file that is written over."""
 EXAMPLES = """\b
 Examples:
   python -m commands.compare champion 3
@@ -39,6 +41,8 @@ Examples:
 def main(first: str, others: tuple[str, ...], metric: str | None, noise: Noise | None, html: Path | None) -> None:
     """Compare models with the first. Each is a version, an alias, models:/NAME@ALIAS or the id of a run."""
     configured = params.load().register
+    if html and html.exists() and TITLE not in html.read_bytes()[:500]:
+        raise UserError(f"{html} is not a page of this command; move it, or name a new file")
     with TemporaryDirectory() as folder:
         models = []
         for number, model in enumerate([first, *others]):

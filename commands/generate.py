@@ -16,9 +16,10 @@ from PIL import Image
 from mlops.figures.grids import grid, png_bytes
 from mlops.project import params
 from mlops.project.errors import UserError, command_line
-from mlops.project.new_folder import new_folder
 from mlops.project.progress import progress
 from mlops.project.result_files import save_json
+from mlops.safety.new_outputs import new_folder
+from mlops.safety.user_files import check_target
 from mlops.tracking.loaded_model import generated, load_version
 from mlops.tracking.runs import connect
 from mlops.tracking.versions import CHAMPION, find_version
@@ -56,6 +57,7 @@ def generate(
     """
     if truncation is not None and not 0 < truncation < math.inf:  # the model reads NaN as none
         raise UserError(f"truncation must be a number above 0, got {truncation}; leave it out for none")
+    check_target(folder)
     torch.set_num_threads(threads)
     with new_folder(folder) as new:
         client, _ = connect()

@@ -11,6 +11,8 @@ from ruamel.yaml import YAML
 
 from mlops.project import params
 from mlops.project.errors import UserError, command_line
+from mlops.project.identity import project_root
+from mlops.safety.user_files import check_sources
 
 PRESETS = Path("presets")
 EXAMPLES = """\b
@@ -36,6 +38,9 @@ def apply_preset(name: str, data: str | None = None) -> None:
     _patch(values, yaml.load((PRESETS / f"{name}.yaml").read_text(encoding="utf-8")))
     if data is not None:
         values["data"]["path"] = data
+        if not (project_root() / data).expanduser().exists():
+            raise UserError(f"there is no {data}; name a folder, zip or tar of images")
+    check_sources(values)
     dumped = StringIO()
     yaml.dump(values, dumped)
     # An empty line before each section, none within: ruamel.yaml keeps them with the key above, which may have moved.

@@ -13,7 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlops.project.errors import UserError, command_line, disk_errors
+from mlops.project.errors import UserError, command_line
+from mlops.safety.new_outputs import count_outputs, new_outputs
 
 if TYPE_CHECKING:
     from mlops.project.params import Params
@@ -37,42 +38,35 @@ def sections(function: Callable[..., None]) -> list[str]:
 
 def main(name: str = "", *paths: str) -> None:
     """Run one stage on paths; all of `params.yaml` is checked before any work."""
-    if name == "code":  # it always runs and reads no section: without pydantic it takes a third of the time
-        run(stage_function(name), paths)
+    if name == "code":  # it always runs: without pydantic it takes a third of the time
+        stage_function(name)(*map(Path, paths))
         return
     from mlops.project.params import load
 
     values = load()
     function = stage_function(name)
-    if "execution" in sections(function):
-        run_ranks(name, paths, function, values)
-    else:
-        run(function, paths, values)
-
-
-def run(function: Callable[..., None], paths: tuple[str, ...], values: "Params | None" = None) -> None:
-    """Run a stage in this process."""
-    read = sections(function)
-    expected = len(inspect.signature(function).parameters) - len(read)
-    if len(paths) != expected:
-        name = function.__name__
-        raise UserError(f"stage {name} takes {expected} paths, got {len(paths)}; run `dvc repro {name}`")
-    with disk_errors(Path.cwd()):
-        function(*map(Path, paths), **{section: getattr(values, section) for section in read})
-
-
-def run_ranks(name: str, paths: tuple[str, ...], function: Callable[..., None], values: "Params") -> None:
-    """Run a stage that several processes may share: as one of them, as their launcher, or alone."""
     if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun started this process
         from mlops.runs.worker import run_rank
 
         run_rank(partial(run, function, paths), values)
-    elif values.execution.processes > 1:
-        from mlops.runs.launcher import launch
+        return
+    expected = len(inspect.signature(function).parameters) - len(sections(function))
+    if len(paths) != expected:
+        raise UserError(f"stage {name} takes {expected} paths, got {len(paths)}; run `dvc repro {name}`")
+    first = len(paths) - count_outputs(function)
+    with new_outputs([Path(path) for path in paths[first:]]) as written:
+        paths = (*paths[:first], *map(str, written))
+        if "execution" in sections(function) and values.execution.processes > 1:
+            from mlops.runs.launcher import launch
 
-        launch(name, paths, values)
-    else:
-        run(function, paths, values)
+            launch(name, paths, values)
+        else:
+            run(function, paths, values)
+
+
+def run(function: Callable[..., None], paths: tuple[str, ...], values: "Params") -> None:
+    """Run a stage in this process."""
+    function(*map(Path, paths), **{section: getattr(values, section) for section in sections(function)})
 
 
 if __name__ == "__main__":

@@ -7,9 +7,10 @@ from gan_core.config import DoctorConfig
 from gan_core.doctor import Doctor
 from mlops.figures.curves import instruments_picture
 from mlops.project.result_files import DIAGNOSIS, HISTORY, INSTRUMENTS, load_history, save_json
+from mlops.safety.new_outputs import Output
 
 
-def diagnose(training: Path, diagnosis: Path, *, doctor: DoctorConfig) -> None:
+def diagnose(training: Path, diagnosis: Output, *, doctor: DoctorConfig) -> None:
     """Write the doctor's diagnosis of a training.
 
     Args:

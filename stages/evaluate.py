@@ -21,6 +21,7 @@ from mlops.project.params import EvaluateConfig
 from mlops.project.prepared_data import load_images
 from mlops.project.progress import progress
 from mlops.project.result_files import COMPARISON, INTERPOLATION, NEIGHBOURS
+from mlops.safety.new_outputs import Output
 from mlops.scoring.evaluation import Evaluation, summarise
 from mlops.scoring.evaluation_files import write_evaluation
 from mlops.scoring.scorer import Scorer
@@ -34,7 +35,7 @@ def evaluate(
     extractor: Path,
     generator: Path,
     replicas: Path,
-    evaluation: Path,
+    evaluation: Output,
     *,
     compute: ComputeConfig,
     execution: ExecutionConfig,

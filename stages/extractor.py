@@ -18,6 +18,7 @@ from mlops.project.identity import dvc_md5, file_digest, project_root
 from mlops.project.prepared_data import Split, load_images, load_labels, load_summary
 from mlops.project.progress import progress
 from mlops.project.result_files import save_json
+from mlops.safety.new_outputs import Output
 from mlops.scoring.extractor_files import WEIGHTS, features_path, load_extractor
 
 INCEPTION_URLS = [
@@ -26,7 +27,7 @@ INCEPTION_URLS = [
 _MEASURED: tuple[Split, Split] = ("train", "test")
 
 
-def extractor(prepared: Path, folder: Path, *, compute: ComputeConfig, extractor: ExtractorConfig) -> None:
+def extractor(prepared: Path, folder: Output, *, compute: ComputeConfig, extractor: ExtractorConfig) -> None:
     """Write a folder with the extractor's weights, its description, how good it is, and the features of real images.
 
     Features are extracted here, once, and DVC keeps them as long as neither images nor extractor change.

@@ -11,11 +11,11 @@ from mlops.images.published import DIGITS, DIGITS_SHA256, PUBLISHED, Published
 from mlops.project.download import download
 from mlops.project.errors import UserError
 from mlops.project.identity import file_digest, project_root
-from mlops.project.new_folder import new_folder
 from mlops.project.params import DataConfig
+from mlops.safety.new_outputs import Output
 
 
-def fetch(raw: Path, *, data: DataConfig) -> None:
+def fetch(raw: Output, *, data: DataConfig) -> None:
     """Write the original files of a data set: bundled, downloaded, or from a local copy.
 
     A published data set is stored unpacked under its published names, each file with the published sha256. A user's own
@@ -30,15 +30,15 @@ def fetch(raw: Path, *, data: DataConfig) -> None:
         UserError: the local copy is missing, incomplete, damaged, unsafe or not what was published; no mirror works;
             or the disk is full.
     """
-    with new_folder(raw) as folder:
-        if data.name == "digits":
-            _copy_digits(folder)
-        elif data.name == "folder":
-            _pack_images(_local(data), folder)
-        elif data.path is None:
-            _download(PUBLISHED[data.name], folder)
-        else:
-            _take(PUBLISHED[data.name], _local(data), folder)
+    raw.mkdir(parents=True)
+    if data.name == "digits":
+        _copy_digits(raw)
+    elif data.name == "folder":
+        _pack_images(_local(data), raw)
+    elif data.path is None:
+        _download(PUBLISHED[data.name], raw)
+    else:
+        _take(PUBLISHED[data.name], _local(data), raw)
 
 
 def _local(data: DataConfig) -> Path:

@@ -17,19 +17,20 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mlops.images.chunk_store import ChunkStore
+from mlops.images.chunk_store import WRITTEN, ChunkStore
 from mlops.images.decoding import SPLITS, Recipe, decoded, numbered
 from mlops.images.manifest import manifest, summarize
 from mlops.images.readers import Originals, read
 from mlops.images.worker_pool import cores, mapped
 from mlops.project.code_digest import stage_sha256
-from mlops.project.errors import UserError, disk_errors
+from mlops.project.errors import UserError
 from mlops.project.identity import project_root
 from mlops.project.locks import locked
-from mlops.project.new_folder import new_folder
 from mlops.project.params import DataConfig, PrepareConfig
 from mlops.project.prepared_data import MANIFEST, Summary, images_path, labels_path, save_summary
 from mlops.project.progress import progress
+from mlops.safety.new_outputs import Output
+from mlops.safety.written_files import delete_written
 
 PARALLEL_FROM = 32 << 20
 """Bytes of raw files, about a second of decoding: below, starting processes costs more than they give."""
@@ -43,7 +44,7 @@ SHOWN = 10
 """Refused files and classes that are printed; the manifest has all."""
 
 
-def prepare(raw: Path, prepared: Path, *, data: DataConfig, prepare: PrepareConfig) -> None:
+def prepare(raw: Path, prepared: Output, *, data: DataConfig, prepare: PrepareConfig) -> None:
     """Write the images of all splits as arrays (N, C, H, W), their labels, a manifest and a summary.
 
     Official test splits stay as they are. Of a published training split the last images are held out for validation, as
@@ -66,24 +67,24 @@ def prepare(raw: Path, prepared: Path, *, data: DataConfig, prepare: PrepareConf
     recipe = Recipe(prepare.image_size, prepare.channels, prepare.fit, prepare.seed, *shares, originals.official_train)
     place = project_root() / ".checkpoints" / f"prepare-{_key(raw, data.name, recipe)}"
     work, remedy = "prepares the same data with the same parameters", "what it has decoded is kept"
-    with locked(place, work, remedy), disk_errors(prepared):
+    with locked(place, work, remedy):
         _delete_others(place)
-        with new_folder(prepared) as folder:
-            frame, classes = manifest(_decode(originals, recipe, place), originals.classes)
-            size, channels = prepare.image_size, prepare.channels
-            summary = summarize(frame, name=data.name, size=size, channels=channels, classes=classes)
-            refused = frame.loc[frame["refused"].notna(), ["source", "refused"]]
-            _check_refused(refused, len(frame), prepare.max_refused_share)
-            _check_splits(summary, prepare)
-            if classes is not None:
-                for split in SPLITS:
-                    labels = frame.loc[frame["split"].eq(split), "label"]
-                    np.save(labels_path(folder, split), labels.to_numpy(np.int64))
-            frame.to_parquet(folder / MANIFEST, engine="pyarrow", index=False)
-            save_summary(folder, summary)
+        frame, classes = manifest(_decode(originals, recipe, place), originals.classes)
+        size, channels = prepare.image_size, prepare.channels
+        summary = summarize(frame, name=data.name, size=size, channels=channels, classes=classes)
+        refused = frame.loc[frame["refused"].notna(), ["source", "refused"]]
+        _check_refused(refused, len(frame), prepare.max_refused_share)
+        _check_splits(summary, prepare)
+        prepared.mkdir(parents=True)
+        if classes is not None:
             for split in SPLITS:
-                shutil.move(images_path(place, split), images_path(folder, split))
-        shutil.rmtree(place)
+                labels = frame.loc[frame["split"].eq(split), "label"]
+                np.save(labels_path(prepared, split), labels.to_numpy(np.int64))
+        frame.to_parquet(prepared / MANIFEST, engine="pyarrow", index=False)
+        save_summary(prepared, summary)
+        for split in SPLITS:
+            shutil.move(images_path(place, split), images_path(prepared, split))
+        delete_written(place, *WRITTEN)
     _report(summary, refused)
 
 
@@ -100,7 +101,7 @@ def _delete_others(place: Path) -> None:
     for other in place.parent.glob("prepare-*"):
         if other != place:
             with suppress(UserError), locked(other, "", ""):
-                shutil.rmtree(other)
+                delete_written(other, *WRITTEN)
 
 
 def _decode(originals: Originals, recipe: Recipe, place: Path) -> pd.DataFrame:

@@ -36,6 +36,7 @@ from mlops.promotion.gate import bounds
 from mlops.promotion.history import ModelId, replay
 from mlops.promotion.ledger import LEDGER, locked_ledger
 from mlops.provenance.record import write_lineage
+from mlops.safety.new_outputs import Output
 from mlops.scoring.comparison import shown_interval
 from mlops.scoring.evaluation import Evaluation
 from mlops.scoring.evaluation_files import mlflow_metrics, read_evaluation
@@ -57,7 +58,7 @@ def register(
     training: Path,
     diagnosis: Path,
     evaluation: Path,
-    registration: Path,
+    registration: Output,
     *,
     data: DataConfig,
     prepare: PrepareConfig,

@@ -13,11 +13,12 @@ from mlops.project.progress import progress
 from mlops.project.result_files import save_json
 from mlops.runs.run import TrainingRun
 from mlops.runs.workspace import Workspace
+from mlops.safety.new_outputs import Output
 
 
 def replicate(
     prepared: Path,
-    replicas: Path,
+    replicas: Output,
     *,
     compute: ComputeConfig,
     execution: ExecutionConfig,

@@ -23,6 +23,7 @@ from mlops.project.result_files import HISTORY, SAMPLES, SPEED, TRAINING, grid_p
 from mlops.runs.monitor import COLUMNS, TrainingMonitor
 from mlops.runs.run import TrainingRun
 from mlops.runs.workspace import Workspace
+from mlops.safety.new_outputs import Output
 from mlops.tracking.live_run import LiveRun
 
 SHOWN = ("d_loss", "g_loss", "real_prob", "fake_prob", "unseen_prob", "variety")
@@ -32,8 +33,8 @@ GRID_COLUMNS, GRID_IMAGES = 10, 100
 
 def train(
     prepared: Path,
-    generator: Path,
-    training: Path,
+    generator: Output,
+    training: Output,
     *,
     compute: ComputeConfig,
     execution: ExecutionConfig,

@@ -6,12 +6,18 @@ import sys
 from pathlib import Path
 
 from mlops.project.code_digest import write_digests
-from mlops.project.errors import UserError, command_line, disk_errors
+from mlops.project.errors import UserError, command_line
+from mlops.safety.new_outputs import count_outputs, new_outputs
+from mlops.safety.pipelines import DENSITIES
+from mlops.safety.user_files import check_outputs
+from mlops.safety.written_files import note_written
 
 
 def code(digests: Path) -> None:
-    """Write the digests of the code that the experiment's stages run into a new folder."""
+    """Write the digests of the code that the experiment's stages run, unless an output holds a person's files."""
+    check_outputs(DENSITIES)
     write_digests("experiments/densities", digests)
+    note_written(digests)
 
 
 def main(name: str = "", *paths: str) -> None:
@@ -22,8 +28,9 @@ def main(name: str = "", *paths: str) -> None:
     expected = len(inspect.signature(stage).parameters)
     if len(paths) != expected:
         raise UserError(f"stage {name} takes {expected} paths, got {len(paths)}; see experiments/densities/dvc.yaml")
-    with disk_errors(Path.cwd()):
-        stage(*map(Path, paths))
+    first = len(paths) - count_outputs(stage)
+    with new_outputs([Path(path) for path in paths[first:]]) as written:
+        stage(*map(Path, paths[:first]), *written)
 
 
 if __name__ == "__main__":

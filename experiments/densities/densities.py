@@ -26,6 +26,7 @@ from gan_core.training.state import TrainState, state_of
 from mlops.project.errors import UserError
 from mlops.project.progress import progress
 from mlops.project.result_files import save_json
+from mlops.safety.new_outputs import Output
 
 DIGITS = 6
 """Significant digits of what is only drawn: half the file, and no difference in a picture."""
@@ -36,7 +37,7 @@ _steps_done: Any
 """In a worker: the last step of each training, in the order of `NAMES`, in memory that the parent reads."""
 
 
-def densities(params: Path, results: Path, metrics: Path) -> None:
+def densities(params: Path, results: Output, metrics: Output) -> None:
     """Train on each density, side by side in `workers` processes of one thread, and measure.
 
     The same parameters give the same bytes, with any number of workers.

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from mlops.figures.curves import BLUE, GREEN, ORANGE, png_of
 from mlops.project.result_files import load_json
+from mlops.safety.new_outputs import Output
 
 BLACK = "#000000"
 """Of real points. With the colours of `mlops.figures.curves` each curve also has a line style of its own."""
@@ -30,7 +31,7 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def density_pictures(results: Path, pictures: Path) -> None:
+def density_pictures(results: Path, pictures: Output) -> None:
     """Draw what was measured; the same results give the same bytes.
 
     Args:

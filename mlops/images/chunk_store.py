@@ -19,6 +19,8 @@ from mlops.images.decoding import SPLITS, Decoded, Row
 from mlops.project.prepared_data import Split, images_path
 
 ROWS = "rows"
+WRITTEN = (ROWS, "images_*.npy", "lock")
+"""Files of a store's folder, and the lock that its user holds on it."""
 _SCHEMA = pa.schema({name: pa.int64() if name in ("width", "height") else pa.large_string() for name in Row._fields})
 _FRAME = struct.Struct("<QI")  # length and checksum of the record batch behind it
 

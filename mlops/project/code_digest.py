@@ -7,11 +7,17 @@ from functools import cache
 from importlib.util import resolve_name
 from pathlib import Path, PurePosixPath
 
-from mlops.project.result_files import save_json
+from mlops.project.result_files import load_json, save_json
 
 ROOT = Path(__file__).resolve().parents[2]
 """The folder of this code, which may be a copy of the project."""
-IGNORED = ("gan_core/config.py", "mlops/project/", "mlops/tracking/", "experiments/densities/config.py")
+IGNORED = (
+    "gan_core/config.py",
+    "mlops/project/",
+    "mlops/safety/",
+    "mlops/tracking/",
+    "experiments/densities/config.py",
+)
 """Files and rooms whose code shapes no number: they check, place, fetch or report."""
 WARNS_ONLY = {"train": "gan_core/doctor.py"}
 """Per stage, a file that only warns: thresholds of the doctor may end a training, but change no byte of its outputs."""
@@ -47,8 +53,13 @@ def stage_sha256(stage: str) -> str:
 
 def write_digests(package: str, folder: Path) -> None:
     """Write `code_files` of each module of a package, such as `stages`, as a JSON file of the module's name."""
-    for path in sorted((ROOT / package).glob("[a-z]*.py")):
-        save_json(folder / f"{path.stem}.json", code_files(f"{package}/{path.name}", WARNS_ONLY.get(path.stem)))
+    modules = {f"{path.stem}.json": path for path in sorted((ROOT / package).glob("[a-z]*.py"))}
+    for old in {path.name for path in folder.glob("*.json")} - modules.keys():
+        (folder / old).unlink()
+    for name, path in modules.items():
+        digests = code_files(f"{package}/{path.name}", WARNS_ONLY.get(path.stem))
+        if not (folder / name).is_file() or load_json(folder / name) != digests:
+            save_json(folder / name, digests)
 
 
 @cache

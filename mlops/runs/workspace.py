@@ -3,7 +3,6 @@
 import csv
 import hashlib
 import json
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
@@ -11,6 +10,7 @@ from typing import Any, Self
 from mlops.project.identity import project_root
 from mlops.project.locks import locked
 from mlops.project.result_files import HISTORY, SAMPLES
+from mlops.safety.written_files import delete_written
 
 CHECKPOINT = "state.safetensors"
 
@@ -59,5 +59,5 @@ class Workspace:
             yield rows
 
     def discard(self) -> None:
-        """Delete what is kept, once the training's outputs are written."""
-        shutil.rmtree(self.folder)
+        """Delete what this class has written, once the training's outputs are written."""
+        delete_written(self.folder, f"{SAMPLES}/step_*.png", f".{CHECKPOINT}.*", CHECKPOINT, HISTORY, "lock")

@@ -35,7 +35,7 @@ def test_a_section_with_a_family_is_replaced(preset: Path) -> None:
     before = Path("params.yaml").read_text()
     for path in (preset, *PRESETS, preset):  # from the defaults, and after any other preset
         Path("presets", path.name).write_text(path.read_text())
-        apply_preset(path.stem, "somewhere")
+        apply_preset(path.stem, str(ROOT / "presets"))
     network = yaml.safe_load(preset.read_text())["network"]
     assert yaml.safe_load(Path("params.yaml").read_text())["network"] == network
     assert asdict(load().network) == network
@@ -50,12 +50,14 @@ def test_comments_and_nulls_stay() -> None:
     assert "path: null" in text
 
 
-def test_the_path_of_the_data_can_be_given() -> None:
+def test_the_path_of_the_data_can_be_given(tmp_path: Path) -> None:
     Path("presets/mine.yaml").write_text("data: {name: folder}\n")
-    main(["mine", "/with space/and 'quote"], standalone_mode=False)
+    folder = tmp_path / "with space" / "and 'quote"
+    folder.mkdir(parents=True)
+    main(["mine", str(folder)], standalone_mode=False)
     assert yaml.safe_load(Path("params.yaml").read_text())["data"] == {
         "name": "folder",
-        "path": "/with space/and 'quote",
+        "path": str(folder),
     }
 
 

@@ -20,6 +20,7 @@ from mlops.project.errors import UserError
 from mlops.project.params import DataConfig, PrepareConfig
 from mlops.project.prepared_data import load_images, load_labels, load_summary
 from mlops.project.progress import progress
+from mlops.safety.new_outputs import new_outputs
 from stages.fetch import fetch
 from stages.prepare import prepare
 
@@ -54,7 +55,8 @@ def run(root: Path, files: dict[str, bytes], config: PrepareConfig = CONFIG, nam
         (root / name / "source" / file).parent.mkdir(parents=True, exist_ok=True)
         (root / name / "source" / file).write_bytes(content)
     fetch(root / name / "raw", data=DataConfig("folder", str(root / name / "source")))
-    prepare(root / name / "raw", root / name / "out", data=FOLDER, prepare=config)
+    with new_outputs([root / name / "out"]) as [out]:
+        prepare(root / name / "raw", out, data=FOLDER, prepare=config)
     return root / name / "out"
 
 
@@ -297,7 +299,7 @@ def test_a_full_disk_leaves_nothing_that_looks_complete(tmp_path: Path, monkeypa
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(ImageFile, "append", fail)
-    with pytest.raises(UserError, match="out"):
+    with pytest.raises(UserError, match=str(Path.cwd())):
         run(tmp_path, {f"{number}.jpg": jpeg(number) for number in range(20)})
     assert sorted(path.name for path in (tmp_path / "prepared").iterdir()) == ["raw", "source"]
 

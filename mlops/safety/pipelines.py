@@ -1,0 +1,79 @@
+"""The outputs of the pipelines, as their `dvc.yaml` name them, and what DVC has recorded of them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML  # reads a lock's 1e-06 as a number, as DVC does; PyYAML reads a word
+
+from mlops.project.identity import file_digest
+
+MAIN, DENSITIES = Path("dvc.yaml"), Path("experiments/densities/dvc.yaml")
+PARAMS = Path("params.yaml")
+"""As in `mlops.project.params`, which takes longer to import than the stage `code` may take."""
+
+
+def stage_outputs(pipeline: Path) -> dict[str, list[Path]]:
+    """Return the paths of what each stage of a pipeline writes, by the stage's name; nothing without that file."""
+    content = load_yaml(pipeline)
+
+    def path(entry: str | dict[str, Any]) -> Path:
+        name = entry if isinstance(entry, str) else next(iter(entry))
+        return Path(content["vars"][0]["paths"][name.removeprefix("${paths.").removesuffix("}")])
+
+    return {
+        name: [path(entry) for entry in (*stage.get("outs", []), *stage.get("metrics", []))]
+        for name, stage in content.get("stages", {}).items()
+    }
+
+
+def recorded(pipeline: Path) -> dict[Path, str]:
+    """Return the md5 of each file that the lock beside a pipeline names, also of those in folders that are outputs.
+
+    What is in a folder stands in DVC's cache; a folder that the cache lacks has no files here.
+    """
+    cache, files = cache_folder(), dict[Path, str]()
+    for stage in load_yaml(pipeline.with_suffix(".lock")).get("stages", {}).values():
+        for out in stage.get("outs", []):
+            path, md5 = Path(out["path"]), out["md5"]
+            listing = cache / md5[:2] / md5[2:]
+            if not md5.endswith(".dir"):
+                files[path] = md5
+            elif listing.is_file():
+                files |= {path / entry["relpath"]: entry["md5"] for entry in json.loads(listing.read_text())}
+    return files
+
+
+def nothing_to_do(pipeline: Path, values: dict[str, Any]) -> bool:
+    """Return whether outputs, parameters and code are those of the lock beside a pipeline; data are not compared.
+
+    `values` is the content of `params.yaml`.
+    """
+    lock = load_yaml(pipeline.with_suffix(".lock")).get("stages", {})
+    for name, outputs in stage_outputs(pipeline).items():
+        stage = lock.get(name, {})
+        params = stage.get("params", {}).get(PARAMS.name, {})
+        code = {Path(dep["path"]): dep["md5"] for dep in stage.get("deps", []) if dep["path"].endswith(f"/{name}.json")}
+        if (
+            name not in lock
+            or not all(path.exists() for path in outputs)
+            or any(values.get(section) != value for section, value in params.items())
+            or any(file_digest(path, "md5") != md5 for path, md5 in code.items())
+        ):
+            return False
+    return True
+
+
+def cache_folder() -> Path:
+    """Return the folder in which DVC keeps files by their md5, as DVC is set."""
+    command = [sys.executable, "-m", "dvc", "cache", "dir"]
+    ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False)
+    return Path(ended.stdout.strip() or ".dvc/cache") / "files" / "md5"  # nothing outside of DVC's repositories
+
+
+def load_yaml(path: Path) -> dict[str, Any]:
+    """Return the content of a YAML file; nothing if it is missing or holds no mapping."""
+    content = YAML(typ="safe").load(path.read_text(encoding="utf-8")) if path.exists() else None
+    return content if isinstance(content, dict) else {}

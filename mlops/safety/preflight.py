@@ -1,0 +1,34 @@
+"""What can be known before work starts, checked at the start of every run of a pipeline."""
+
+from ruamel.yaml.error import YAMLError
+
+from mlops.project.errors import UserError
+from mlops.project.identity import project_root
+from mlops.safety.pipelines import MAIN, PARAMS, load_yaml, nothing_to_do
+from mlops.safety.user_files import SOURCES, check_outputs, check_sources
+
+
+def preflight() -> None:
+    """Raise a UserError for what would harm a person's files, or would fail after minutes of work.
+
+    What takes longer than reading some small files is left out if neither parameters nor code have changed.
+    """
+    try:
+        values = load_yaml(PARAMS)
+    except (YAMLError, UnicodeDecodeError):
+        values = {}  # which `load` below explains
+    check_sources(values)
+    check_outputs(MAIN)
+    if nothing_to_do(MAIN, values):
+        return
+    from mlops.project.params import load  # only here: pydantic takes longer to import than all the rest
+
+    load()
+    _check_weights(values)
+
+
+def _check_weights(values: dict[str, dict[str, str | None]]) -> None:
+    section, key = SOURCES[1]
+    path = values[section][key]
+    if path is not None and not (project_root() / path).expanduser().is_file():
+        raise UserError(f"{PARAMS}: {section}.{key}: {path} does not exist; correct it, or set it to null")

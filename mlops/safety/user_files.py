@@ -1,0 +1,106 @@
+"""Files of a person in the places that runs replace: paths that parameters name, and strange files in outputs."""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mlops.project.errors import UserError
+from mlops.project.identity import file_digest, project_root
+from mlops.safety.pipelines import DENSITIES, MAIN, PARAMS, cache_folder, recorded, stage_outputs
+from mlops.safety.written_files import note_written, unknown_files
+
+SOURCES = (("data", "path"), ("extractor", "weights"))
+"""Sections and keys of `params.yaml` that name files of a person; a relative path starts at the project's root."""
+OWN = (".checkpoints", ".mlflow", ".prefect", "generated", ".dvc", ".git", ".venv")
+"""Folders of the project, beside outputs, in which commands write and delete."""
+SHOWN = 3
+"""Files that an error names."""
+
+
+def check_sources(values: Mapping[str, Any]) -> None:
+    """Raise a UserError if a parameter names a place that a run replaces, a place in one, or a folder around one.
+
+    `values` is the content of `params.yaml`. Paths are compared as they stand and with all links followed.
+    """
+    for section, key in SOURCES:
+        content = values.get(section)
+        path = content.get(key) if isinstance(content, dict) else None
+        if isinstance(path, str):
+            _check(f"{PARAMS}: {section}.{key}: {path}", Path(path), around=True)
+
+
+def check_target(folder: Path) -> None:
+    """Raise a UserError if a new folder of a person would be in a place that a run replaces."""
+    _check(str(folder), Path.cwd() / folder, around=False)
+
+
+def _check(what: str, path: Path, *, around: bool) -> None:
+    root = project_root()
+    path = root / path.expanduser()
+    for place in (*_outputs(), *map(Path, OWN)):
+        if not around and place.name == "generated":
+            continue  # where people let images be generated
+        for inner, outer in _both(path, root / place):
+            if inner.is_relative_to(outer):
+                raise UserError(
+                    f"{what} lies in {place}, which the project itself writes and deletes; "
+                    "move your files to a folder of their own, and name that one"
+                )
+            if around and outer.is_relative_to(inner):
+                raise UserError(
+                    f"{what} contains {place}, which the project itself writes and deletes; name a folder with your "
+                    "files alone"
+                )
+
+
+def _both(path: Path, place: Path) -> Iterator[tuple[Path, Path]]:
+    """Yield two paths as they stand and with all links followed."""
+    for left in {Path(os.path.normpath(path)), path.resolve()}:
+        for right in {Path(os.path.normpath(place)), place.resolve()}:
+            yield left, right
+
+
+def check_outputs(pipeline: Path) -> None:
+    """Raise a UserError if outputs of a pipeline hold files that it did not write, which DVC would delete.
+
+    A file is the pipeline's if it is as a stage has written it, if the lock records its bytes, or if it is of the
+    lock's names and its bytes are in DVC's cache, as after a `git checkout`.
+    """
+    outputs = [path for paths in stage_outputs(pipeline).values() for path in paths]
+    unknown = {output: unknown_files(output) for output in outputs}
+    if not any(unknown.values()):
+        return
+    known, cache = recorded(pipeline), cache_folder()
+
+    def is_ours(file: Path) -> bool:
+        if file not in known or not file.is_file():
+            return False
+        md5 = file_digest(file, "md5")
+        return md5 == known[file] or (cache / md5[:2] / md5[2:]).is_file()
+
+    strange = [file for files in unknown.values() for file in files if not is_ours(file)]
+    if strange:
+        raise UserError(_complaint(strange, known))
+    for output, files in unknown.items():
+        if files:
+            note_written(output)
+
+
+def _complaint(strange: list[Path], known: Mapping[Path, str]) -> str:
+    changed = [file for file in strange if file in known]
+    shown = ", ".join(map(str, (changed or strange)[:SHOWN]))
+    more = f" and {len(changed or strange) - SHOWN:,} more" if len(changed or strange) > SHOWN else ""
+    if changed:
+        return (
+            f"{shown}{more} changed since the pipeline wrote it, and the next run would delete the change; move it "
+            f"elsewhere to keep it, and bring back what was written: dvc checkout --force {changed[0]}"
+        )
+    return (
+        f"{shown}{more} is not of the pipeline, and the next run would delete it with the rest of that output; move it "
+        "to a folder of your own"
+    )
+
+
+def _outputs() -> list[Path]:
+    return [path for pipeline in (MAIN, DENSITIES) for paths in stage_outputs(pipeline).values() for path in paths]

@@ -1,0 +1,66 @@
+from pathlib import Path
+
+import pytest
+
+from mlops.safety.written_files import delete_written, note_written, stamps, unknown_files
+
+
+@pytest.fixture(autouse=True)
+def _in_a_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_what_was_noted_is_known_until_it_changes() -> None:
+    folder = Path("reports/training")
+    (folder / "samples").mkdir(parents=True)
+    (folder / "samples" / "1.png").write_bytes(b"x")
+    assert unknown_files(folder) == [folder / "samples" / "1.png"]
+    note_written(folder)
+    assert unknown_files(folder) == []
+    (folder / "mine").write_bytes(b"")
+    assert unknown_files(folder) == [folder / "mine"]
+
+
+def test_an_output_may_be_a_file() -> None:
+    file = Path("generator.safetensors")
+    assert unknown_files(file) == []
+    file.write_bytes(b"x")
+    assert unknown_files(file) == [file]
+    note_written(file)
+    assert unknown_files(file) == []
+
+
+def test_files_are_noted_before_they_become_the_output() -> None:
+    Path("partial").mkdir()
+    (Path("partial") / "a").write_bytes(b"x")
+    note_written(Path("out"), Path("partial"))
+    Path("partial").rename("out")
+    assert unknown_files(Path("out")) == []
+
+
+def test_outputs_whose_names_begin_alike_have_notes_of_their_own() -> None:
+    for name in ("a/b", "a+b"):
+        Path(name).mkdir(parents=True)
+        Path(name, "x").write_bytes(name.encode())
+    note_written(Path("a/b"))
+    assert unknown_files(Path("a+b")) == [Path("a+b/x")]
+
+
+def test_links_to_folders_are_not_followed(tmp_path_factory: pytest.TempPathFactory) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "a").write_bytes(b"x")
+    Path("out").mkdir()
+    Path("out/link").symlink_to(elsewhere)
+    assert list(stamps(Path("out"))) == ["link"]
+
+
+def test_what_a_person_keeps_beside_written_files_stays() -> None:
+    folder = Path("checkpoints/key")
+    (folder / "samples").mkdir(parents=True)
+    for name in ("samples/step_1.png", "state", "samples/mine.png"):
+        (folder / name).write_bytes(b"x")
+    delete_written(folder, "samples/step_*.png", "state", "absent")
+    assert [path for path in folder.rglob("*") if path.is_file()] == [folder / "samples" / "mine.png"]
+    (folder / "samples" / "mine.png").unlink()
+    delete_written(folder, "samples/step_*.png", "state")
+    assert not folder.exists()
