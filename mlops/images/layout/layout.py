@@ -107,8 +107,8 @@ def _by_folders(places: dict[str, Place], counts: Counter[str], source: str) -> 
     tested = {class_name for split, class_name in found if split == "test" and class_name is not None}
     if missing := sorted(tested - {class_name for split, class_name in found if split == "train"}):
         raise UserError(
-            f"{source}: the class folders {shown(missing)} are in the test split and not in the training split; name "
-            "them alike in both, or remove those that are no classes"
+            f"{source}: the test split has class folders that the training split has not: {shown(missing)}; name "
+            "classes alike in all splits, or remove folders that are no classes"
         )
     classless = {folder: (*place[:2], place[2] or NO_CLASS) for folder, place in places.items() if place[1] is None}
     return Layout(places | classless)

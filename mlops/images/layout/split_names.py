@@ -69,9 +69,12 @@ def shown(names: list[str]) -> str:
 
 
 def _question(alike: list[str], others: list[str], place: str) -> str:
-    beside = f"but {shown(others)} not" if others else "but not of one training and one test split"
+    one, beside = len(alike) == 1, "together they are not one training split with what is held out of it"
+    if others:
+        beside = f"{shown(others)} {'does' if len(others) == 1 else 'do'} not"
+    folders = f"the folder {shown(alike)} looks like a split" if one else f"the folders {shown(alike)} look like splits"
     return (
-        f"{place}: the folders {shown(alike)} look like splits, {beside}; for splits, leave nothing there but folders "
-        f"called like train and test; for classes, rename these, {alike[0]} to {alike[0]}_class, say; or point "
-        "data.path at the part that is meant"
+        f"{place}: {folders}, but {beside}; for splits, leave nothing there but folders called like train and test; if "
+        "they are classes, rename them, train to trains, say, which is no split's name; or point data.path at the part "
+        "that is meant"
     )

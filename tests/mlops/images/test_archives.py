@@ -1,4 +1,5 @@
 import io
+import random
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -186,6 +187,24 @@ def test_a_hard_link_in_a_tar_is_its_file_from_the_root_of_the_tar(tmp_path: Pat
     assert content_of(source, tmp_path) == sorted((FILES | {"b/c.png": b"two", "d.png": b"one"}).items())
     with pytest.raises(UserError, match=r"'b/l\.png'"):
         content_of(make_linked_tar(tmp_path / "other.tar", {"b/l.png": "2.png"}, tarfile.LNKTYPE), tmp_path)
+
+
+@pytest.mark.parametrize("make", MAKERS[1:])
+def test_flipped_bits_are_an_error_that_names_the_archive_or_change_contents_alone(
+    tmp_path: Path, make: Callable[[Path, dict[str, bytes]], Path]
+) -> None:
+    whole = make(tmp_path / "archive", {f"é/{number}.png": bytes([number]) * 40 for number in range(4)}).read_bytes()
+    rng, errors = random.Random(0), []
+    for _ in range(150):
+        flipped = bytearray(whole)
+        flipped[rng.randrange(len(whole))] ^= 1 << rng.randrange(8)
+        (tmp_path / "archive").write_bytes(flipped)
+        try:
+            content_of(tmp_path / "archive", tmp_path)
+        except UserError as error:
+            errors.append(str(error))
+    assert errors
+    assert all(error.startswith(str(tmp_path / "archive")) for error in errors)
 
 
 def test_the_source_itself_may_be_a_link(tmp_path: Path) -> None:
