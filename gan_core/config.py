@@ -10,6 +10,8 @@ from typing import Literal
 
 SMALLEST_SIZE, LARGEST_SIZE = 8, 64
 """Sides of images, in pixels, that the networks support."""
+FEWEST_SCORED = 4
+"""Images, at least, of each set that is scored: precision and recall need a third nearest other image of each."""
 LARGEST_MANIFOLD = 50_000
 """Images, at most, from which precision and recall are measured: the number of Kynkäänniemi et al. 2019."""
 

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from mlops.images.archives import LARGEST_FILE, Entry, open_entries
 from mlops.images.decompression import copy_bounded, unpacked
 from mlops.images.image_tar import IMAGES_LIST, IMAGES_TAR, pack
+from mlops.images.layout.layout import layout
 from mlops.images.published import DIGITS, DIGITS_SHA256, PUBLISHED, Published
 from mlops.project.download import download
 from mlops.project.errors import UserError
@@ -27,8 +28,8 @@ def fetch(raw: Output, *, data: DataConfig) -> None:
         data: which data set, and where a local copy of it is. A relative path counts from the project's root.
 
     Raises:
-        UserError: the local copy is missing, incomplete, damaged, unsafe or not what was published; no mirror works;
-            or the disk is full.
+        UserError: the local copy is missing, incomplete, damaged, unsafe, not what was published, or in folders whose
+            meaning is not clear; no mirror works; or the disk is full.
     """
     raw.mkdir(parents=True)
     if data.name == "digits":
@@ -64,7 +65,19 @@ def _pack_images(source: Path, folder: Path) -> None:
     with open_entries(source, scratch=folder) as entries:
         if not entries:
             raise UserError(f"params.yaml: data.path: {source} holds no files (hidden ones do not count); add images")
+        _check_layout(entries, source)
         pack(entries, folder / IMAGES_TAR, folder / IMAGES_LIST)
+
+
+def _check_layout(entries: list[Entry], source: Path) -> None:
+    """Refuse before gigabytes are packed what `prepare` would refuse: it reads the same names."""
+    by_name = {entry.name: entry for entry in entries}
+
+    def content(name: str, most: int) -> bytes:
+        with by_name[name].open() as file:
+            return file.read(most)
+
+    layout(list(by_name), content, f"params.yaml: data.path: {source}")
 
 
 def _download(published: Published, folder: Path) -> None:
@@ -83,7 +96,8 @@ def _take(published: Published, source: Path, folder: Path) -> None:
     missing = dict(published.files)
     with open_entries(source, scratch=folder) as entries:
         for entry in entries:
-            name = PurePosixPath(entry.name).name.removesuffix(".gz")
+            # In some copies a dot stands for the dash: train-images.idx3-ubyte.
+            name = PurePosixPath(entry.name).name.removesuffix(".gz").replace(".idx", "-idx")
             if name in missing:
                 _unpack(entry, folder / name)
                 remedy = "replace it by the original file, or set params.yaml: data.path to null to download it"

@@ -17,9 +17,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from gan_core.config import FEWEST_SCORED
 from mlops.images.chunk_store import WRITTEN, ChunkStore
 from mlops.images.decoding import SPLITS, Recipe, decoded, numbered
-from mlops.images.manifest import manifest, summarize
+from mlops.images.layout.layout import NO_CLASS
+from mlops.images.layout.split_names import shown
+from mlops.images.manifest import manifest, summarize, untrained
 from mlops.images.readers import Originals, read
 from mlops.images.worker_pool import cores, mapped
 from mlops.project.code_digest import stage_sha256
@@ -41,7 +44,9 @@ CHUNK_PIXELS = 3 << 19
 MOST_PROCESSES = 16
 """One process writes what the others decode, and each has some 50 MB."""
 SHOWN = 10
-"""Refused files and classes that are printed; the manifest has all."""
+"""Refused files that are printed; the manifest has all."""
+FEWEST = {"train": FEWEST_SCORED, "validation": 1, "test": FEWEST_SCORED}
+"""Images of each split with which all later stages work; good scores take hundreds."""
 
 
 def prepare(raw: Path, prepared: Output, *, data: DataConfig, prepare: PrepareConfig) -> None:
@@ -59,8 +64,8 @@ def prepare(raw: Path, prepared: Output, *, data: DataConfig, prepare: PrepareCo
         prepare: size, channels, fit, split and the bound.
 
     Raises:
-        UserError: too many files were refused, a split is empty, `raw` is not what `fetch` writes, a process died,
-            or the disk is full. Then `prepared` is not written; what was decoded is kept for the next run.
+        UserError: too many files were refused, a split has too few images, `raw` is not what `fetch` writes, a process
+            died, or the disk is full. Then `prepared` is not written; what was decoded is kept for the next run.
     """
     originals = read(raw, data.name)
     shares = (prepare.test_share, prepare.validation_share)
@@ -85,7 +90,14 @@ def prepare(raw: Path, prepared: Output, *, data: DataConfig, prepare: PrepareCo
         for split in SPLITS:
             shutil.move(images_path(place, split), images_path(prepared, split))
         delete_written(place, *WRITTEN)
-    _report(summary, refused)
+    _report(summary, refused, originals.unlabelled)
+    if "note" in frame:
+        print(f"notes: {frame['note'].notna().sum():,} images (see the column note of {MANIFEST})")
+    if lost := untrained(frame):
+        print(
+            f"warning: no training image is of {shown(lost)}; add images of these classes, or draw other splits by "
+            "another prepare.seed in params.yaml"
+        )
 
 
 def _key(raw: Path, name: str, recipe: Recipe) -> str:
@@ -124,9 +136,15 @@ def _check_refused(refused: pd.DataFrame, total: int, bound: float) -> None:
     if len(refused) > bound * total:
         raise UserError(
             f"{len(refused):,} of {total:,} files ({len(refused) / total:.2%}) were refused, and "
-            f"prepare.max_refused_share in params.yaml allows {bound:.2%}; remove or repair them in data.path, "
-            f"or raise the bound:{_listed(refused)}"
+            f"prepare.max_refused_share in params.yaml allows {bound:.2%}; remove or repair them in data.path"
+            f"{_classless(refused)} and run `dvc repro --force fetch`, or raise the bound:{_listed(refused)}"
         )
+
+
+def _classless(refused: pd.DataFrame) -> str:
+    if not refused["refused"].eq(NO_CLASS).any():
+        return ""
+    return f" (of images {NO_CLASS}: sort them into one, or set data.path to the folder that has class folders alone)"
 
 
 def _listed(refused: pd.DataFrame) -> str:
@@ -137,15 +155,16 @@ def _listed(refused: pd.DataFrame) -> str:
 def _check_splits(summary: Summary, config: PrepareConfig) -> None:
     counts = {"train": summary.train, "validation": summary.validation, "test": summary.test}
     for split, count in counts.items():
-        if count == 0:
+        if count < FEWEST[split]:
             raise UserError(
-                f"none of the {sum(counts.values()):,} images is in the {split} split; add images, or change "
+                f"{count} of the {sum(counts.values()):,} images {'is' if count == 1 else 'are'} in the {split} split, "
+                f"which takes {FEWEST[split]} or more; add images and run `dvc repro --force fetch`, or change "
                 f"prepare.test_share in params.yaml, which is {config.test_share} (it has no effect on official test "
                 f"splits), or prepare.validation_share, which is {config.validation_share}"
             )
 
 
-def _report(summary: Summary, refused: pd.DataFrame) -> None:
+def _report(summary: Summary, refused: pd.DataFrame, unlabelled: str | None) -> None:
     shape = f"{summary.channels} x {summary.size} x {summary.size}"
     table = Table("", *SPLITS, title=f"prepared: {summary.name}, {shape}", title_justify="left")
     duplicates = (summary.duplicates_train, summary.duplicates_validation, summary.duplicates_test)
@@ -153,13 +172,12 @@ def _report(summary: Summary, refused: pd.DataFrame) -> None:
     table.add_row("duplicates within", *(f"{count:,}" for count in duplicates))
     console = Console(highlight=False)
     console.print(table)
-    console.print(f"classes: {escape(_class_list(summary.classes))}")
+    console.print(f"classes: {escape(_class_list(summary.classes, unlabelled))}")
     console.print(f"held out, but with the pixels of a training image: {summary.leaks:,}")
     console.print(f"refused: {summary.refused:,} (listed in {MANIFEST}){escape(_listed(refused))}")
 
 
-def _class_list(classes: list[str] | None) -> str:
+def _class_list(classes: list[str] | None, unlabelled: str | None) -> str:
     if classes is None:
-        return "none, so there are no labels"
-    more = ", ..." if len(classes) > SHOWN else ""
-    return f"{len(classes):,}: {', '.join(classes[:SHOWN])}{more}"
+        return f"none, so there are no labels{'' if unlabelled is None else f': {unlabelled}'}"
+    return f"{len(classes):,}: {shown(classes)}"

@@ -15,7 +15,8 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 class Row(NamedTuple):
     """What the manifest takes from one image; `width`, `height`, `sha256` and `split` are None if it was refused.
 
-    `width` and `height` are those of the upright original, `sha256` is that of the prepared pixels.
+    `width` and `height` are those of the upright original, `sha256` is that of the prepared pixels; `note` is what was
+    odd in an image that was not refused.
     """
 
     source: str
@@ -25,6 +26,7 @@ class Row(NamedTuple):
     height: int | None
     sha256: str | None
     refused: str | None
+    note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def decoded(task: tuple[int, Chunk], recipe: Recipe) -> Decoded:
         split = _split(original, number, content, recipe)
         parts[split].append(content)
         sha256 = hashlib.sha256(content).hexdigest()
-        rows.append(Row(original.source, split, original.class_name, *original.image.size, sha256, None))
+        rows.append(Row(original.source, split, original.class_name, *original.image.size, sha256, None, original.note))
     return Decoded(tuple(zip(*rows, strict=True)), {split: b"".join(images) for split, images in parts.items()})
 
 

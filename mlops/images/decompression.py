@@ -1,8 +1,10 @@
 """Streams of bytes that may be compressed, damaged, unreadable or endless."""
 
 import bz2
+import errno
 import gzip
 import lzma
+import struct
 import tarfile
 import tempfile
 import zipfile
@@ -27,6 +29,8 @@ _DAMAGE = (
     lzma.LZMAError,
     EOFError,
     NotImplementedError,
+    UnicodeDecodeError,
+    struct.error,
 )
 
 
@@ -40,7 +44,7 @@ def readable(source: Path) -> Iterator[None]:
     except PermissionError as error:
         raise UserError(f"{error.filename or source} is not readable for you; change its permissions") from None
     except OSError as error:
-        if error.errno is not None:
+        if error.errno not in (None, errno.EINVAL):  # EINVAL is of a seek to where a damaged header points
             raise
         raise UserError(f"{source} is damaged: {error}; get a fresh copy") from None  # of bz2 and tarfile
 

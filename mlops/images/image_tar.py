@@ -3,12 +3,10 @@
 import csv
 import tarfile
 from collections.abc import Iterable, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 import numpy as np
-
-from mlops.project.prepared_data import Split
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,11 +20,8 @@ IMAGES_LIST = "images.csv"
 COLUMNS = ("name", "offset", "size")
 CHUNK_BYTES = 4 << 20
 """Bytes of encoded images in a chunk: a moment's work, whether they are many small ones or one photograph."""
-HELD_OUT = ("test", "val", "valid", "validation")
 Member = tuple[str, int, int]
 """A row of the list, see `COLUMNS`. Named tuples would cost six times as much."""
-Place = tuple[Split | None, str | None]
-"""Official split and class."""
 
 
 def pack(entries: list["Entry"], target: Path, index: Path) -> None:
@@ -68,11 +63,6 @@ def listed(path: Path, bytes_of_tar: int) -> "pa.Table":
     return table
 
 
-def folder_of(name: str) -> str:
-    """Return the folder of a member; empty if it is in none."""
-    return name.rpartition("/")[0]
-
-
 def cut(sizes: Iterable[int], largest: int) -> Iterator[slice]:
     """Yield slices of at most `largest` consecutive files and `CHUNK_BYTES`, unless one file alone has more."""
     start = stop = 0
@@ -85,24 +75,3 @@ def cut(sizes: Iterable[int], largest: int) -> Iterator[slice]:
         free -= size
     if stop > start:
         yield slice(start, stop)
-
-
-def layout(folders: set[str]) -> dict[str, Place]:
-    """Return the official split and the class of the files in each folder, by the folders' names.
-
-    A folder that holds everything else is skipped (archives often have such a root), and so on inside it. If the next
-    folders are `train` and one or more of `test`, `val`, `valid` and `validation`, they are the split, and what is held
-    out is the test split. The next folder is the class.
-    """
-    parts_of = {folder: PurePosixPath(folder).parts for folder in folders}
-    depth = 0
-    while len(here := {parts[depth] for parts in parts_of.values() if len(parts) > depth}) == 1:
-        depth += 1
-    official = "train" in here and {"train"} < here <= {"train", *HELD_OUT}
-    places: dict[str, Place] = {}
-    for folder, parts in parts_of.items():
-        split: Split | None = None
-        if official and len(parts) > depth:
-            split = "train" if parts[depth] == "train" else "test"
-        places[folder] = (split, next(iter(parts[depth + official :]), None))
-    return places

@@ -18,7 +18,7 @@ COLUMN_TYPES = {
     "refused": "str",
     "duplicate_of": "str",
 }
-"""Of manifest.parquet, in order; every column but `source` may be null."""
+"""Of manifest.parquet, in order; every column but `source` may be null. `note` follows if an image has one."""
 
 
 def manifest(rows: pd.DataFrame, published: tuple[str, ...] | None) -> tuple[pd.DataFrame, list[str] | None]:
@@ -36,13 +36,20 @@ def manifest(rows: pd.DataFrame, published: tuple[str, ...] | None) -> tuple[pd.
     copies = accepted[accepted["sha256"].duplicated()]
     originals = accepted[accepted["sha256"].isin(copies["sha256"])].drop_duplicates("sha256").set_index("sha256")
     columns["duplicate_of"] = copies["sha256"].map(originals["source"])
-    return rows.assign(**columns)[list(COLUMN_TYPES)].astype(COLUMN_TYPES), classes
+    kinds = COLUMN_TYPES | ({"note": "str"} if rows["note"].notna().any() else {})
+    return rows.assign(**columns)[list(kinds)].astype(kinds), classes
 
 
 def _folder_classes(names: pd.Series) -> list[str] | None:
     if names.isna().any() or names.nunique() < 2:
         return None
     return sorted(names.unique())
+
+
+def untrained(frame: pd.DataFrame) -> list[str]:
+    """Return the classes of which a manifest has images, but no training images."""
+    names = frame.loc[frame["label"].notna(), ["split", "class_name"]]
+    return sorted(set(names["class_name"]) - set(names.loc[names["split"].eq("train"), "class_name"]))
 
 
 def summarize(frame: pd.DataFrame, *, name: str, size: int, channels: int, classes: list[str] | None) -> Summary:

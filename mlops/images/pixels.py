@@ -2,41 +2,106 @@
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
+PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
+NEEDED_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"eXIf", b"IEND")
+"""Of a PNG: what pixels depend on, and the EXIF orientation; text, times, profiles and gamma are metadata."""
+METADATA_SEGMENTS = tuple(bytes([marker]) for marker in (*range(0xE2, 0xEE), 0xEF, 0xFE))
+"""Markers of a JPEG: profiles, previews, captions, comments; not JFIF's, EXIF's and Adobe's, on which pixels depend."""
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes an image upright, by its EXIF orientation."""
 
 
 class RefusedError(Exception):
     """A file cannot become an image; the message is the reason."""
 
 
-def decode(content: bytes) -> Image.Image:
-    """Return a PNG, JPEG, WebP or BMP as a viewer shows it: upright, as its EXIF orientation says.
+def decode(content: bytes) -> tuple[Image.Image, str | None]:
+    """Return a PNG, JPEG, WebP or BMP as a viewer shows it, upright as its EXIF orientation says, and perhaps a note.
 
-    Of an animation, the first frame counts. It is a RefusedError if the bytes are empty, no image, truncated, or more
-    than `PIL.Image.MAX_IMAGE_PIXELS` pixels.
+    Of an animation, the first frame counts. Broken metadata cost no pixels: if EXIF is unreadable, the image stays
+    unturned; either is the note. It is a RefusedError if the bytes are empty, no image, truncated, or more than
+    `PIL.Image.MAX_IMAGE_PIXELS` pixels.
     """
     if not content:
         raise RefusedError("empty file")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of odd metadata
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            return _upright(_loaded(content), None)
+        except RefusedError:
+            with suppress(RefusedError):
+                return _upright(_loaded(_without_metadata(content)), "metadata are unreadable and were left out")
+            raise
+
+
+def _loaded(content: bytes) -> Image.Image:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd metadata
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image: Image.Image = Image.open(io.BytesIO(content), formats=FORMATS)
-            image.load()
-            ImageOps.exif_transpose(image, in_place=True)
-            return image
+        image: Image.Image = Image.open(io.BytesIO(content), formats=FORMATS)
+        image.load()
+        return image
     except UnidentifiedImageError:
         raise RefusedError(f"not an image ({', '.join(FORMATS)})") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise RefusedError(f"more than {Image.MAX_IMAGE_PIXELS:,} pixels") from None
     except Exception as error:  # Pillow's decoders raise almost anything when bytes are bad
         raise RefusedError(f"unreadable: {error or type(error).__name__}") from None
+
+
+def _upright(image: Image.Image, note: str | None) -> tuple[Image.Image, str | None]:
+    """Turn an image; Pillow's `exif_transpose` would also write EXIF anew, which fails for reasons of its own."""
+    try:
+        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # Pillow reads EXIF late, and raises almost anything
+        return image, "EXIF is unreadable, so the image is not turned"
+    return (image if turn is None else image.transpose(turn)), note
+
+
+def _without_metadata(content: bytes) -> bytes:
+    """Return a PNG or JPEG without what its pixels do not depend on; other bytes as they are."""
+    if content.startswith(PNG):
+        return PNG + b"".join(_png_chunks(content))
+    if content.startswith(JPEG):
+        return JPEG + b"".join(_jpeg_segments(content))
+    return content
+
+
+def _png_chunks(content: bytes) -> Iterator[bytes]:
+    """Yield the needed chunks: length, name, data and checksum of each."""
+    start = len(PNG)
+    while start < len(content):
+        end = start + 12 + int.from_bytes(content[start : start + 4])
+        if content[start + 4 : start + 8] in NEEDED_CHUNKS:
+            yield content[start:end]
+        start = end
+
+
+def _jpeg_segments(content: bytes) -> Iterator[bytes]:
+    """Yield the needed segments before the first scan (marker, length, data), and all that follows them."""
+    start = len(JPEG)
+    while content[start : start + 1] == b"\xff" and content[start + 1 : start + 2] != b"\xda":
+        end = start + 2 + int.from_bytes(content[start + 2 : start + 4])
+        if content[start + 1 : start + 2] not in METADATA_SEGMENTS:
+            yield content[start:end]
+        start = end
+    yield content[start:]
 
 
 def pixels(

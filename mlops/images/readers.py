@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mlops.images.image_tar import IMAGES_LIST, IMAGES_TAR, Member, Place, cut, folder_of, layout, listed
+from mlops.images.image_tar import COLUMNS, IMAGES_LIST, IMAGES_TAR, Member, cut, listed
+from mlops.images.layout.layout import Place, layout
 from mlops.images.pixels import RefusedError, decode
 from mlops.images.published import CIFAR_TEST, CIFAR_TRAIN, DIGITS, IDX_FILES, PUBLISHED
 from mlops.project.errors import UserError
@@ -19,13 +20,17 @@ from mlops.project.prepared_data import Split
 
 @dataclass(frozen=True)
 class Original:
-    """One source image, or the reason why there is none; `split` is the official one; all but `source` may be None."""
+    """One source image, or the reason why there is none; `split` is the official one; all but `source` may be None.
+
+    `note` is what was odd in reading the image.
+    """
 
     source: str
     split: Split | None
     class_name: str | None
     image: Image.Image | None
     refused: str | None
+    note: str | None = None
 
 
 class Chunk(Protocol):
@@ -42,7 +47,8 @@ class Originals:
     """All source images in a fixed order; `classes` in label order, or None if folders name them.
 
     `official_train` is the number of images in a published training split, whose order is random; 0 for other data.
-    `chunks(first, largest)` yields the images from number `first` on in chunks of at most `largest`.
+    `chunks(first, largest)` yields the images from number `first` on in chunks of at most `largest`. `unlabelled` is
+    why images have no labels although something names classes.
     """
 
     total: int
@@ -50,6 +56,7 @@ class Originals:
     official_train: int
     classes: tuple[str, ...] | None
     chunks: Callable[[int, int], Iterator[Chunk]]
+    unlabelled: str | None = None
 
 
 def read(raw: Path, name: str) -> Originals:
@@ -151,12 +158,11 @@ def _cifar(raw: Path, classes: tuple[str, ...]) -> Originals:
 
 @dataclass(frozen=True)
 class Packed:
-    """Consecutive members of `images.tar` and their places; `official` if folders name the split."""
+    """Consecutive members of `images.tar` and their places."""
 
     path: Path
     members: list[Member]
     places: list[Place]
-    official: bool
 
     def __len__(self) -> int:
         return len(self.members)
@@ -164,29 +170,38 @@ class Packed:
     def originals(self) -> Iterator[Original]:
         """See `Chunk`."""
         with self.path.open("rb") as file:
-            for (name, offset, size), (split, class_name) in zip(self.members, self.places, strict=True):
+            for (name, offset, size), (split, class_name, misplaced) in zip(self.members, self.places, strict=True):
                 file.seek(offset)
                 try:
-                    image = decode(file.read(size))
-                    if self.official and split is None:
-                        raise RefusedError("outside of train/ and test/")
+                    image, note = decode(file.read(size))
+                    if misplaced is not None:
+                        raise RefusedError(misplaced)
                 except RefusedError as reason:
                     yield Original(name, split, class_name, None, str(reason))
                 else:
-                    yield Original(name, split, class_name, image, None)
+                    yield Original(name, split, class_name, image, None, note)
 
 
 def _folder(tar: Path, index: Path) -> Originals:
     raw_bytes = tar.stat().st_size
     table = listed(index, raw_bytes)
-    places = layout({folder_of(name) for part in table["name"].chunks for name in part.to_pylist()})
-    official = any(split is not None for split, _ in places.values())
+    names = table["name"].to_pylist()
+
+    def content(name: str, most: int) -> bytes:
+        offset, size = (table[column][names.index(name)].as_py() for column in COLUMNS[1:])
+        with tar.open("rb") as file:
+            file.seek(offset)
+            return file.read(min(size, most))
+
+    where = layout(names, content, "data.path")
+    if where.labels_file is not None:
+        table = table.filter([name != where.labels_file for name in names])
 
     def chunks(first: int, largest: int) -> Iterator[Chunk]:
         left = table.slice(first)
         for part in cut((size for some in left["size"].chunks for size in some.to_pylist()), largest):
             columns = left.slice(part.start, part.stop - part.start).to_pydict()
             members = list(zip(*columns.values(), strict=True))
-            yield Packed(tar, members, [places[folder_of(name)] for name in columns["name"]], official)
+            yield Packed(tar, members, [where.place(name) for name in columns["name"]])
 
-    return Originals(table.num_rows, raw_bytes, 0, None, chunks)
+    return Originals(table.num_rows, raw_bytes, 0, where.classes, chunks, where.unlabelled)

@@ -12,6 +12,7 @@ from ruamel.yaml import YAML  # reads 2e-4 as a number, as DVC does; PyYAML read
 from ruamel.yaml.error import YAMLError
 
 from gan_core.config import (
+    FEWEST_SCORED,
     LARGEST_MANIFOLD,
     LARGEST_SIZE,
     SMALLEST_SIZE,
@@ -62,7 +63,7 @@ class EvaluateConfig:
 
     seed: Annotated[int, Field(ge=0)]
     banks: Annotated[int, Field(ge=2)]
-    max_images: Annotated[int, Field(ge=4, le=LARGEST_MANIFOLD)]
+    max_images: Annotated[int, Field(ge=FEWEST_SCORED, le=LARGEST_MANIFOLD)]
     isc_splits: Annotated[int, Field(ge=1)]
     kid_subsets: Annotated[int, Field(ge=1)]
     kid_subset_size: Annotated[int, Field(ge=2)]

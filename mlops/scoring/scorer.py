@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gan_core.config import ComputeConfig
+from gan_core.config import FEWEST_SCORED, ComputeConfig
 from gan_core.generation.generate import generate
 from gan_core.generation.generator_file import load_generator
 from gan_core.generation.latents import z_bank
@@ -44,15 +44,16 @@ class Scorer:
         self.summary, self._data = load_summary(prepared), {"data_md5": dvc_md5(prepared), "threads": compute.threads}
         self.count = min(config.max_images, len(self._real.features))
         subset = min(config.kid_subset_size, self.count, len(self.reference.features))
-        self.settings = Settings(config.isc_splits, config.kid_subsets, subset)
+        splits = min(config.isc_splits, self.count // 2)  # of one image each, IS would be 1 whatever the images are
+        self.settings = Settings(splits, config.kid_subsets, subset)
         self.few = self.count < 2 * self.extractor.dimension
         self._check_count()
 
     def _check_count(self) -> None:
-        if self.count < max(4, self.config.isc_splits):
+        if self.count < FEWEST_SCORED:
             raise UserError(
-                f"{self.count} test images cannot be scored with evaluate.isc_splits of {self.config.isc_splits} in "
-                "params.yaml; lower it, raise prepare.test_share or add images"
+                f"{self.count} test images cannot be scored, which takes {FEWEST_SCORED}; raise prepare.test_share in "
+                "params.yaml, or add images"
             )
         if self.few:
             few = (

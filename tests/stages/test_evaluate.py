@@ -10,11 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
-from gan_core.config import ComputeConfig
+from gan_core.config import FEWEST_SCORED, ComputeConfig
 from gan_core.generation.generate import generate
 from gan_core.generation.generator_file import load_generator
 from gan_core.generation.latents import z_bank
 from gan_core.metrics.intervals import interval
+from gan_core.metrics.neighbours import radii
 from gan_core.metrics.parzen import SAMPLES, best_sigma, log_likelihoods
 from mlops.project.errors import UserError
 from mlops.project.params import Params
@@ -151,9 +152,14 @@ def test_few_images_are_marked_or_refused(score: Callable[..., Any], capsys: pyt
         score("refused", max_images=127, few_images="refuse")
 
 
-def test_too_few_images_for_the_inception_score_are_refused(score: Callable[..., Any]) -> None:
-    with pytest.raises(UserError, match=r"9 .*evaluate\.isc_splits of 10"):
-        score("few", max_images=9)
+def test_the_fewest_images_are_scored_and_fewer_have_no_third_neighbour(score: Callable[..., Any]) -> None:
+    scores, passport = score("few", max_images=FEWEST_SCORED)
+    assert passport["settings"]["isc_splits"] == FEWEST_SCORED // 2  # of one image each, the score would be 1
+    assert scores["is_digits"]["real"] > 1
+    assert score("more", max_images=19)[1]["settings"]["isc_splits"] == 9
+    assert len(radii(torch.rand(FEWEST_SCORED, 2))) == FEWEST_SCORED
+    with pytest.raises(RuntimeError):
+        radii(torch.rand(FEWEST_SCORED - 1, 2))
 
 
 def test_the_papers_likelihood_is_of_the_test_images_under_a_window_on_generated_ones(

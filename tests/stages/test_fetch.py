@@ -89,6 +89,16 @@ def test_local_files_may_be_packed_or_not(root: Path, name: str) -> None:
     assert content(root / "raw") == FILES
 
 
+@pytest.mark.parametrize("path", ["{0}", "MNIST/raw/{0}", "{0}/{0}"])
+@pytest.mark.parametrize("packed", [True, False])
+def test_names_may_have_a_dot_for_the_dash_and_be_in_any_folder(root: Path, path: str, packed: bool) -> None:
+    for file, data in FILES.items():
+        name = path.format(file.replace("-idx", ".idx")) + (".gz" if packed else "")
+        write(root / "local", {name: gzip.compress(data) if packed else data})
+    fetch(root / "raw", data=DataConfig("mnist", "local"))
+    assert content(root / "raw") == FILES
+
+
 def test_the_suffix_does_not_decide_what_is_packed(root: Path) -> None:
     write(root / "local", {f"{file}.gz": data for file, data in FILES.items()})
     fetch(root / "raw", data=DataConfig("mnist", "local"))
@@ -211,6 +221,17 @@ def test_an_empty_folder_is_an_error(root: Path) -> None:
     write(root / "pets", {".hidden": b"x"})
     with pytest.raises(UserError, match=r"data\.path: .*pets"):
         fetch(root / "raw", data=DataConfig("folder", "pets"))
+    assert not (root / "raw").exists()
+
+
+@pytest.mark.parametrize("form", [Path, as_zip, as_tar])
+def test_folders_whose_meaning_is_not_clear_are_an_error_before_anything_is_packed(
+    root: Path, form: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = form(write(root / "pets", {f"{name}/1.jpg": b"x" for name in ("train", "test", "cats")}))
+    monkeypatch.setattr(module, "pack", lambda *_: pytest.fail("packed"))
+    with pytest.raises(UserError, match=rf"^params\.yaml: data\.path: .*{source.name}: .*test, train .*cats .*; "):
+        fetch(root / "raw", data=DataConfig("folder", source.name))
     assert not (root / "raw").exists()
 
 

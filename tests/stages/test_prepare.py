@@ -5,6 +5,7 @@ import json
 import struct
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,19 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from gan_core.config import ComputeConfig, DcganConfig, MlpConfig, NetworkConfig
 from mlops.images.chunk_store import ImageFile
+from mlops.images.decoding import drawn_split
+from mlops.images.layout.layout import NO_CLASS
+from mlops.images.pixels import decode, pixels
 from mlops.images.worker_pool import mapped
 from mlops.project.errors import UserError
-from mlops.project.params import DataConfig, PrepareConfig
+from mlops.project.params import DataConfig, Params, PrepareConfig
 from mlops.project.prepared_data import load_images, load_labels, load_summary
 from mlops.project.progress import progress
 from mlops.safety.new_outputs import new_outputs
 from stages.fetch import fetch
-from stages.prepare import prepare
+from stages.prepare import FEWEST, prepare
 
 ROOT = Path(__file__).parents[2]
 MNIST = ROOT.parent / "shared" / "data" / "mnist"
@@ -133,9 +138,86 @@ def test_official_test_splits_stay_and_their_leaks_are_counted(tmp_path: Path) -
     assert (summary.duplicates_train, summary.duplicates_validation, summary.duplicates_test) == (0, 0, 0)
 
 
-def test_two_images_are_too_few_for_three_splits(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"2 images .*prepare\.validation_share"):
-        run(tmp_path, {"a.jpg": jpeg(1), "b.jpg": jpeg(2)})
+def test_images_in_no_class_folder_are_refused_by_name_and_the_others_keep_their_labels(tmp_path: Path) -> None:
+    files = {f"train/{'ab'[number % 2]}/{number}.jpg": jpeg(number) for number in range(40)}
+    files |= {f"test/a/{number}.jpg": jpeg(number) for number in range(40, 50)} | {"test/stray.jpg": jpeg(50)}
+    prepared = run(tmp_path, files, replace(CONFIG, max_refused_share=0.02))
+    rows = table(prepared).set_index("source")
+    assert rows["refused"].dropna().to_dict() == {"test/stray.jpg": NO_CLASS}
+    assert (load_summary(prepared).classes, load_summary(prepared).test) == (["a", "b"], 10)
+    files |= {f"test/{number}.jpg": jpeg(number) for number in range(60, 70)}
+    with pytest.raises(UserError, match=rf"11 of 61 files .*{NO_CLASS}: .*data\.path .*`dvc repro --force fetch`"):
+        run(tmp_path, files, replace(CONFIG, max_refused_share=0.02), "flat")
+
+
+def test_why_there_are_no_labels_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = {f"{number}.jpg": jpeg(number) for number in range(20)} | {"a/1.jpg": jpeg(20), "b/1.jpg": jpeg(21)}
+    assert load_summary(run(tmp_path, files, replace(CONFIG, validation_share=0.3))).classes is None
+    assert "20 of 22 images" in capsys.readouterr().out.replace("\n", " ")
+
+
+def test_a_class_without_training_images_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = {f"{'ab'[number % 2]}/{number}.jpg": jpeg(number) for number in range(40)}
+    run(tmp_path, files, name="both")
+    assert "warning" not in capsys.readouterr().out
+    shares = {"test_share": CONFIG.test_share, "validation_share": CONFIG.validation_share}
+    contents = (
+        (seed, pixels(decode(jpeg(seed))[0], size=8, channels=1, fit="crop").tobytes()) for seed in range(100, 200)
+    )
+    tested = next(seed for seed, content in contents if drawn_split(content, seed=0, **shares) == "test")
+    run(tmp_path, files | {"lost/1.jpg": jpeg(tested)}, name="lost")
+    assert "warning: no training image is of lost;" in capsys.readouterr().out
+
+
+def test_unreadable_exif_costs_no_image_and_is_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    odd = io.BytesIO()
+    Image.open(io.BytesIO(jpeg(50))).save(odd, "PNG", exif=b"GARBAGE")
+    rows = table(run(tmp_path, {f"{number}.jpg": jpeg(number) for number in range(40)} | {"odd.png": odd.getvalue()}))
+    assert rows["refused"].isna().all()
+    assert list(rows.loc[rows["note"].notna(), "source"]) == ["odd.png"]
+    assert "notes: 1 " in capsys.readouterr().out
+
+
+def test_too_few_images_for_what_follows_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"1 of the 2 images is in the train split, which takes 4 .*validation_share"):
+        run(tmp_path, {"a.jpg": jpeg(1), "b.jpg": jpeg(2)}, replace(CONFIG, seed=2))
+    files = {f"train/{number}.jpg": jpeg(number) for number in range(20)}
+    files |= {f"test/{number}.jpg": jpeg(number) for number in range(50, 53)}
+    with pytest.raises(UserError, match="3 of the 23 images are in the test split, which takes 4 "):
+        run(tmp_path, files, replace(CONFIG, validation_share=0.3), "three")
+    files |= {"test/4.jpg": jpeg(60)}
+    assert load_summary(run(tmp_path, files, replace(CONFIG, validation_share=0.3), "four")).test == 4
+
+
+@pytest.mark.parametrize(
+    "network", [MlpConfig("mlp", 4, "normal", 8, 8, 2, 0.2), DcganConfig("dcgan", 4, "normal", 4, 4)]
+)
+def test_the_fewest_images_run_through_to_their_scores(
+    tmp_path: Path, committed: Params, tracking_uri: str, monkeypatch: pytest.MonkeyPatch, network: NetworkConfig
+) -> None:
+    from stages.evaluate import evaluate  # only here, as in the next line: they import torch
+    from stages.extractor import extractor
+    from stages.train import train
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri)
+    write_idx(tmp_path / "raw", {"train": 5, "t10k": 4}, np.random.default_rng(0).bytes)
+    config = replace(CONFIG, image_size=16, channels=3, validation_share=0.2)
+    prepared = tmp_path / "prepared"
+    prepare(tmp_path / "raw", prepared, data=DataConfig("mnist", None), prepare=config)
+    summary = load_summary(prepared)
+    assert {"train": summary.train, "validation": summary.validation, "test": summary.test} == FEWEST
+    compute, execution = ComputeConfig("cpu", 1), committed.execution
+    extractor(prepared, tmp_path / "extractor", compute=compute, extractor=replace(committed.extractor, epochs=1))
+    generator, steps = tmp_path / "generator.safetensors", replace(committed.train, steps=4, batch_size=16)
+    sections = {"compute": compute, "execution": execution, "network": network, "doctor": committed.doctor}
+    train(prepared, generator, tmp_path / "training", train=steps, **sections)  # type: ignore[arg-type]
+    inputs = (prepared, tmp_path / "extractor", generator, tmp_path / "replicas")
+    few = replace(committed.evaluate, banks=2, parzen=True)
+    evaluate(*inputs, tmp_path / "evaluation", compute=compute, execution=execution, evaluate=few)
+    scores = (tmp_path / "evaluation" / "scores.json").read_text()
+    assert json.loads(scores)["images"] == FEWEST["test"]
+    assert "NaN" not in scores
+    assert "Infinity" not in scores
 
 
 def test_the_same_input_gives_the_same_bytes_elsewhere(tmp_path: Path) -> None:
@@ -304,24 +386,24 @@ def test_a_full_disk_leaves_nothing_that_looks_complete(tmp_path: Path, monkeypa
     assert sorted(path.name for path in (tmp_path / "prepared").iterdir()) == ["raw", "source"]
 
 
-def write_idx(raw: Path, counts: dict[str, int]) -> dict[str, list[int]]:
+def write_idx(raw: Path, counts: dict[str, int], content: Callable[[int], bytes] = bytes) -> dict[str, list[int]]:
     """Write images of 5 rows and 4 columns; return their labels."""
     raw.mkdir()
     labels = {}
     for split, count in counts.items():
-        (raw / f"{split}-images-idx3-ubyte").write_bytes(struct.pack(">4I", 0x803, count, 5, 4) + bytes(count * 20))
+        (raw / f"{split}-images-idx3-ubyte").write_bytes(struct.pack(">4I", 0x803, count, 5, 4) + content(count * 20))
         labels[split] = [number * 3 % 10 for number in range(count)]
         (raw / f"{split}-labels-idx1-ubyte").write_bytes(struct.pack(">2I", 0x801, count) + bytes(labels[split]))
     return labels
 
 
 def test_small_idx_files_run_through_with_their_own_split(tmp_path: Path) -> None:
-    labels = write_idx(tmp_path / "raw", {"train": 7, "t10k": 3})
+    labels = write_idx(tmp_path / "raw", {"train": 7, "t10k": 4})
     config = replace(CONFIG, image_size=16, channels=3, fit="stretch", validation_share=0.3)
     prepare(tmp_path / "raw", tmp_path / "out", data=DataConfig("fashion_mnist", None), prepare=config)
     assert load_images(tmp_path / "out", "train").shape == (5, 3, 16, 16)
     assert load_images(tmp_path / "out", "validation").shape == (2, 3, 16, 16)
-    assert load_images(tmp_path / "out", "test").shape == (3, 3, 16, 16)
+    assert load_images(tmp_path / "out", "test").shape == (4, 3, 16, 16)
     found = load_labels(tmp_path / "out", "test")
     assert found is not None
     assert found.tolist() == labels["t10k"]

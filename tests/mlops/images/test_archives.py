@@ -1,4 +1,5 @@
 import io
+import random
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -15,7 +16,11 @@ from mlops.images.image_tar import pack
 from mlops.project.errors import UserError
 
 FILES = {"b/2.png": b"two", "a.png": b"one", "b/10.png": b"ten" * 1000}
-HIDDEN = {".DS_Store": b"x", "b/.hidden.png": b"x", "__MACOSX/b/2.png": b"x", ".git/config": b"x"}
+HIDDEN = {
+    **dict.fromkeys((".DS_Store", "b/.hidden.png", "__MACOSX/b/2.png", ".git/config", "b/Icon\r"), b"x"),
+    **dict.fromkeys(("b/Thumbs.db", "THUMBS.DB", "ehthumbs.db", "Desktop.ini", "$RECYCLE.BIN/1.png"), b"x"),
+    **dict.fromkeys(("System Volume Information/1.png", "lost+found/1.png", "b/@eaDir/2.png/thumb.jpg"), b"x"),
+}
 
 
 def make_folder(path: Path, files: dict[str, bytes]) -> Path:
@@ -111,23 +116,122 @@ def test_unsafe_names_are_refused(tmp_path: Path, make: Callable[[Path, dict[str
         content_of(source, tmp_path)
 
 
-@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE])
-def test_links_and_devices_in_a_tar_are_refused(tmp_path: Path, kind: bytes) -> None:
-    with tarfile.open(tmp_path / "archive.tar", "w") as tar:
-        info = tarfile.TarInfo("link.png")
-        info.type, info.linkname = kind, "/etc/passwd"
-        tar.addfile(info)
-    with pytest.raises(UserError, match=r"'link\.png'"):
-        content_of(tmp_path / "archive.tar", tmp_path)
+def make_linked_folder(path: Path, links: dict[str, str]) -> Path:
+    make_folder(path, FILES)
+    for name, target in links.items():
+        (path / name).parent.mkdir(exist_ok=True)
+        (path / name).symlink_to(target)
+    return path
 
 
-def test_links_in_a_zip_are_refused(tmp_path: Path) -> None:
-    info = zipfile.ZipInfo("link.png")
-    info.external_attr = 0o120777 << 16
-    with zipfile.ZipFile(tmp_path / "archive.zip", "w") as archive:
-        archive.writestr(info, "/etc/passwd")
-    with pytest.raises(UserError, match=r"'link\.png'"):
-        content_of(tmp_path / "archive.zip", tmp_path)
+def make_linked_zip(path: Path, links: dict[str, str]) -> Path:
+    make_zip(path, FILES)
+    with zipfile.ZipFile(path, "a") as archive:
+        for name, target in links.items():
+            info = zipfile.ZipInfo(name)
+            info.external_attr = 0o120777 << 16
+            archive.writestr(info, target)
+    return path
+
+
+def make_linked_tar(path: Path, links: dict[str, str], kind: bytes = tarfile.SYMTYPE) -> Path:
+    make_tar(path, FILES)
+    with tarfile.open(path, "a") as tar:
+        for name, target in links.items():
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, target
+            tar.addfile(info)
+    return path
+
+
+LINKED: list[Callable[[Path, dict[str, str]], Path]] = [make_linked_folder, make_linked_zip, make_linked_tar]
+
+
+@pytest.mark.parametrize("make", LINKED)
+def test_a_link_to_a_file_of_the_data_is_that_file(
+    tmp_path: Path, make: Callable[[Path, dict[str, str]], Path]
+) -> None:
+    source = make(tmp_path / "source", {"b/c.png": "../a.png", "d.png": "b/c.png", "e.png": "./b/2.png"})
+    linked = {"b/c.png": b"one", "d.png": b"one", "e.png": b"two"}
+    assert content_of(source, tmp_path) == sorted((FILES | linked).items())
+
+
+@pytest.mark.parametrize("make", LINKED)
+@pytest.mark.parametrize(
+    "target", ["/etc/passwd", "../outside.png", "b", ".", "missing.png", "l.png", "../source/../outside.png", "a.png/x"]
+)
+def test_every_other_link_is_refused_by_name(
+    tmp_path: Path, make: Callable[[Path, dict[str, str]], Path], target: str
+) -> None:
+    (tmp_path / "outside.png").write_bytes(b"x")
+    with pytest.raises(UserError, match=r"l\.png"):
+        content_of(make(tmp_path / "source", {"l.png": target}), tmp_path)
+
+
+@pytest.mark.parametrize("make", LINKED)
+def test_links_in_a_circle_end(tmp_path: Path, make: Callable[[Path, dict[str, str]], Path]) -> None:
+    with pytest.raises(UserError, match=r"[lm]\.png"):
+        content_of(make(tmp_path / "source", {"l.png": "m.png", "m.png": "l.png"}), tmp_path)
+
+
+@pytest.mark.parametrize("make", LINKED)
+def test_hidden_links_are_ignored_and_may_be_led_to(
+    tmp_path: Path, make: Callable[[Path, dict[str, str]], Path]
+) -> None:
+    source = make(tmp_path / "source", {".h.png": "/etc/passwd", ".i": "a.png", "j.png": ".i", "b/Icon\r": "/nowhere"})
+    assert content_of(source, tmp_path) == sorted((FILES | {"j.png": b"one"}).items())
+
+
+def test_a_hard_link_in_a_tar_is_its_file_from_the_root_of_the_tar(tmp_path: Path) -> None:
+    source = make_linked_tar(tmp_path / "archive.tar", {"b/c.png": "b/2.png", "d.png": "./a.png"}, tarfile.LNKTYPE)
+    assert content_of(source, tmp_path) == sorted((FILES | {"b/c.png": b"two", "d.png": b"one"}).items())
+    with pytest.raises(UserError, match=r"'b/l\.png'"):
+        content_of(make_linked_tar(tmp_path / "other.tar", {"b/l.png": "2.png"}, tarfile.LNKTYPE), tmp_path)
+
+
+@pytest.mark.parametrize("make", MAKERS[1:])
+def test_flipped_bits_are_an_error_that_names_the_archive_or_change_contents_alone(
+    tmp_path: Path, make: Callable[[Path, dict[str, bytes]], Path]
+) -> None:
+    whole = make(tmp_path / "archive", {f"é/{number}.png": bytes([number]) * 40 for number in range(4)}).read_bytes()
+    rng, errors = random.Random(0), []
+    for _ in range(150):
+        flipped = bytearray(whole)
+        flipped[rng.randrange(len(whole))] ^= 1 << rng.randrange(8)
+        (tmp_path / "archive").write_bytes(flipped)
+        try:
+            content_of(tmp_path / "archive", tmp_path)
+        except UserError as error:
+            errors.append(str(error))
+    assert errors
+    assert all(error.startswith(str(tmp_path / "archive")) for error in errors)
+
+
+def test_the_source_itself_may_be_a_link(tmp_path: Path) -> None:
+    make_linked_folder(tmp_path / "source", {"d.png": "a.png", "e.png": str(tmp_path / "source" / "a.png")})
+    (tmp_path / "link").symlink_to("source")
+    assert content_of(tmp_path / "link", tmp_path) == sorted(
+        (FILES | dict.fromkeys(["d.png", "e.png"], b"one")).items()
+    )
+
+
+@pytest.mark.parametrize("make", LINKED[1:])
+def test_links_count_as_what_they_lead_to(
+    tmp_path: Path, make: Callable[[Path, dict[str, str]], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = make(tmp_path / "archive", {f"{number}.png": "b/10.png" for number in range(10)})
+    monkeypatch.setattr(archives, "LARGEST_RATIO", 0)
+    monkeypatch.setattr(archives, "ALWAYS_ALLOWED", 33_006)
+    assert len(content_of(source, tmp_path)) == 13
+    monkeypatch.setattr(archives, "ALWAYS_ALLOWED", 33_005)
+    with pytest.raises(UserError, match="33,005 bytes"):
+        content_of(source, tmp_path)
+
+
+@pytest.mark.parametrize("kind", [tarfile.CHRTYPE, tarfile.FIFOTYPE])
+def test_devices_in_a_tar_are_refused(tmp_path: Path, kind: bytes) -> None:
+    with pytest.raises(UserError, match=r"'device\.png'"):
+        content_of(make_linked_tar(tmp_path / "archive.tar", {"device.png": "/dev/null"}, kind), tmp_path)
 
 
 def test_encrypted_zip_is_refused(tmp_path: Path) -> None:
@@ -181,16 +285,3 @@ def test_a_zip_with_flipped_bytes_is_damaged(tmp_path: Path) -> None:
     (tmp_path / "archive.zip").write_bytes(data)
     with pytest.raises(UserError, match=r"archive\.zip"):
         content_of(tmp_path / "archive.zip", tmp_path)
-
-
-def test_a_folder_follows_links_to_files_and_refuses_those_to_folders(tmp_path: Path) -> None:
-    source = make_folder(tmp_path / "source", {"a.png": b"one"})
-    (source / "b.png").symlink_to(source / "a.png")
-    assert [name for name, _ in content_of(source, tmp_path)] == ["a.png", "b.png"]
-    (source / "c").symlink_to(tmp_path)
-    with pytest.raises(UserError, match="source/c"):
-        content_of(source, tmp_path)
-    (source / "c").unlink()
-    (source / "d.png").symlink_to(source / "missing.png")
-    with pytest.raises(UserError, match=r"source/d\.png"):
-        content_of(source, tmp_path)

@@ -10,9 +10,7 @@ from hypothesis import strategies as st
 
 from mlops.images import image_tar as packed
 from mlops.images.archives import Entry
-from mlops.images.image_tar import cut, folder_of, layout, listed, pack
-
-Place = tuple[str | None, str | None]
+from mlops.images.image_tar import cut, listed, pack
 
 
 def packed_in(folder: Path, files: dict[str, bytes]) -> tuple[bytes, Path]:
@@ -80,25 +78,3 @@ def test_chunks_are_few_files_in_a_row_of_few_bytes(sizes: list[int], largest: i
     assert all(len(chunk) == 1 or (len(chunk) <= largest and sum(chunk) <= 100) for chunk in chunks)
     # None is smaller than it must be.
     assert all(len(one) == largest or sum(one) + other[0] > 100 for one, other in pairwise(chunks))
-
-
-@pytest.mark.parametrize(
-    ("names", "places"),
-    [
-        (["a.png", "b.png"], [(None, None), (None, None)]),
-        (["cat/a.png", "dog/b.png", "c.png"], [(None, "cat"), (None, "dog"), (None, None)]),
-        (["cat/x/a.png", "dog/y/b.png"], [(None, "cat"), (None, "dog")]),
-        (["pets/cat/a.png", "pets/dog/b.png", "README"], [(None, "cat"), (None, "dog"), (None, None)]),
-        (["cat/a.png", "cat/b.png"], [(None, None), (None, None)]),
-        (["train/cat/a.png", "test/dog/b.png"], [("train", "cat"), ("test", "dog")]),
-        (["train/a.png", "test/b.png", "c.png"], [("train", None), ("test", None), (None, None)]),
-        (["pets/train/cat/a.png", "pets/test/cat/b.png"], [("train", "cat"), ("test", "cat")]),
-        (["train/a.png", "test/b.png", "val/c.png"], [("train", None), ("test", None), ("test", None)]),
-        (["train/a.png", "tested/b.png"], [(None, "train"), (None, "tested")]),
-        (["train/cat/a.png", "train/dog/b.png"], [(None, "cat"), (None, "dog")]),
-        ([], []),
-    ],
-)
-def test_folders_tell_the_split_and_the_class(names: list[str], places: list[Place]) -> None:
-    found = layout({folder_of(name) for name in names})
-    assert [found[folder_of(name)] for name in names] == places

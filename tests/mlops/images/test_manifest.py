@@ -1,7 +1,7 @@
 import pandas as pd
 
 from mlops.images.decoding import Row
-from mlops.images.manifest import COLUMN_TYPES, manifest, summarize
+from mlops.images.manifest import COLUMN_TYPES, manifest, summarize, untrained
 from mlops.project.prepared_data import Split
 
 
@@ -13,7 +13,9 @@ def row(source: str, split: Split | None, sha256: str | None, class_name: str | 
 
 def frame_of(rows: list[Row]) -> pd.DataFrame:
     """Return rows as `prepare` reads them."""
-    return pd.DataFrame(rows, columns=Row._fields).astype(dict.fromkeys(("class_name", "sha256", "refused"), "str"))
+    return pd.DataFrame(rows, columns=Row._fields).astype(
+        dict.fromkeys(("class_name", "sha256", "refused", "note"), "str")
+    )
 
 
 ROWS = [
@@ -85,3 +87,16 @@ def test_nothing_but_refused_images_is_a_table_too() -> None:
     frame, classes = manifest(frame_of([row("1", None, None)]), None)
     assert classes is None
     assert len(frame) == 1
+
+
+def test_notes_are_a_column_only_if_there_is_one() -> None:
+    frame, _ = manifest(frame_of([*ROWS[:3], ROWS[3]._replace(note="odd")]), None)
+    assert {name: str(kind) for name, kind in frame.dtypes.items()} == COLUMN_TYPES | {"note": "str"}
+    assert column(frame, "note") == [None, None, None, "odd"]
+
+
+def test_classes_without_a_training_image_are_named() -> None:
+    rows = [*ROWS, row("9", "test", "d", "emu"), row("10", "validation", "e", "yak"), row("11", None, None, "fox")]
+    assert untrained(manifest(frame_of(rows), None)[0]) == ["emu", "yak"]
+    assert untrained(manifest(frame_of(ROWS), None)[0]) == []
+    assert untrained(manifest(frame_of(ROWS[:1]), None)[0]) == []

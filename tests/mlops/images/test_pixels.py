@@ -1,10 +1,12 @@
 import io
+import struct
+import zlib
 from typing import Any, Literal
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from mlops.images.pixels import RefusedError, decode, pixels
 
@@ -18,7 +20,7 @@ def encoded(image: Image.Image, file_format: str = "PNG", **options: Any) -> byt
 def prepared(
     image: Image.Image, size: int = 8, channels: Literal[1, 3] = 1, fit: Literal["crop", "pad", "stretch"] = "crop"
 ) -> NDArray[np.uint8]:
-    return pixels(decode(encoded(image)), size=size, channels=channels, fit=fit)
+    return pixels(decode(encoded(image))[0], size=size, channels=channels, fit=fit)
 
 
 def noise(*shape: int) -> NDArray[np.uint8]:
@@ -36,7 +38,7 @@ def test_an_image_of_the_right_size_keeps_its_pixels(fit: Literal["crop", "pad",
 def test_lossless_formats_keep_their_pixels(file_format: str) -> None:
     colour = noise(8, 8, 3)
     options = {"lossless": True} if file_format == "WEBP" else {}
-    image = decode(encoded(Image.fromarray(colour), file_format, **options))
+    image, _ = decode(encoded(Image.fromarray(colour), file_format, **options))
     assert np.array_equal(pixels(image, size=8, channels=3, fit="crop"), colour.transpose(2, 0, 1))
 
 
@@ -58,7 +60,7 @@ def test_a_palette_shows_its_colours() -> None:
 
 
 def test_cmyk_is_not_inverted() -> None:
-    image = decode(encoded(Image.new("CMYK", (8, 8), (255, 0, 0, 0)), "JPEG", quality=100))
+    image, _ = decode(encoded(Image.new("CMYK", (8, 8), (255, 0, 0, 0)), "JPEG", quality=100))
     assert image.mode == "CMYK"
     red, green, blue = pixels(image, size=8, channels=3, fit="crop")[:, 4, 4].tolist()
     assert (red < 30, green > 225, blue > 225) == (True, True, True)
@@ -76,7 +78,7 @@ def test_cmyk_is_not_inverted() -> None:
 )
 def test_what_is_transparent_is_white(image: Image.Image) -> None:
     keys: dict[str, Any] = {"RGB": {"transparency": (200, 0, 0)}, "P": {"transparency": 0}}
-    decoded = decode(encoded(image, **keys.get(image.mode, {})))
+    decoded, _ = decode(encoded(image, **keys.get(image.mode, {})))
     assert (pixels(decoded, size=8, channels=3, fit="crop") == 255).all()
 
 
@@ -89,15 +91,73 @@ def test_grey_weighs_colours_as_the_eye_does() -> None:
     assert shades == [76, 150, 29]  # 255 * (0.299, 0.587, 0.114)
 
 
-def test_exif_orientation_is_applied() -> None:
-    image = Image.new("L", (16, 8))
-    image.paste(255, (0, 0, 8, 8))  # left half white
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize("orientation", range(10))
+def test_exif_orientation_is_applied_as_pillow_does(file_format: str, orientation: int) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned clockwise by a quarter
-    upright = decode(encoded(image, exif=exif))
-    assert upright.size == (8, 16)
-    assert upright.getpixel((4, 2)) == 255
-    assert upright.getpixel((4, 13)) == 0
+    exif[0x0112] = orientation
+    content = encoded(Image.fromarray(noise(16, 8)), file_format, exif=exif)
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
+    upright, note = decode(content)
+    assert note is None
+    assert upright.size == ((16, 8) if 5 <= orientation <= 8 else (8, 16))
+    assert upright.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize("exif", [b"GARBAGE", b"Exif\0\0", b"Exif\0\0II*\0", b"Exif\0\0MM\0*\xff\xff\xff\xff"])
+def test_sound_pixels_with_unreadable_exif_are_taken_unturned(file_format: str, exif: bytes) -> None:
+    image = Image.fromarray(noise(16, 8))
+    taken, note = decode(encoded(image, file_format, exif=exif))
+    assert taken.tobytes() == decode(encoded(image, file_format))[0].tobytes()
+    assert note is None or "EXIF" in note
+    assert (note is None) == (file_format == "JPEG" or exif in (b"Exif\0\0", b"Exif\0\0MM\0*\xff\xff\xff\xff"))
+
+
+def chunk(kind: bytes, data: bytes, damage: int = 0) -> bytes:
+    """Return a chunk of a PNG, perhaps with a wrong checksum."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data) ^ damage)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(5 << 20))),
+        chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(1_000_000))) * 70,
+        chunk(b"tEXt", b"a\0b", damage=1),
+        *(
+            chunk(kind, data)
+            for kind, data in ((b"iCCP", b"p\0\7bad"), (b"gAMA", b"x"), (b"pHYs", b"x"), (b"acTL", b"x"))
+        ),
+    ],
+    ids=["huge text", "much text", "checksum", "profile", "gamma", "density", "animation"],
+)
+def test_broken_metadata_of_a_png_cost_no_pixels(odd: bytes) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content = encoded(Image.fromarray(noise(16, 8)), exif=exif)
+    image, note = decode(content[:33] + odd + content[33:])  # behind the header
+    assert note is not None
+    assert image.tobytes() == decode(content)[0].tobytes()
+
+
+def test_a_broken_profile_of_a_jpeg_costs_no_pixels() -> None:
+    content = encoded(Image.fromarray(noise(16, 8, 3)), "JPEG", comment=b"x")
+    image, note = decode(content[:2] + b"\xff\xe2\x00\x0fICC_PROFILE\0\5" + content[2:])
+    assert note is not None
+    assert image.tobytes() == decode(content)[0].tobytes()
+
+
+@pytest.mark.parametrize("content", [b"\x89PNG\r\n\x1a\n", b"\xff\xd8", b"\xff\xd8\xff", b"\xff\xd8\xff\xe2\0\0"])
+def test_a_mere_beginning_is_refused(content: bytes) -> None:
+    with pytest.raises(RefusedError, match=r"^not an image"):
+        decode(content)
+
+
+def test_a_broken_colour_of_transparency_is_not_left_out() -> None:
+    content = encoded(Image.fromarray(noise(16, 8)))
+    with pytest.raises(RefusedError, match="tRNS"):
+        decode(content[:33] + chunk(b"tRNS", b"x") + content[33:])
 
 
 def test_crop_takes_the_centre() -> None:
@@ -164,4 +224,4 @@ def test_absurd_sizes_are_refused_before_they_are_decoded(monkeypatch: pytest.Mo
     with pytest.raises(RefusedError, match=f"^more than {bound:,} pixels$"):
         decode(content)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1600)
-    assert decode(content).size == (40, 40)
+    assert decode(content)[0].size == (40, 40)

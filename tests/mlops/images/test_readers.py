@@ -11,6 +11,7 @@ from PIL import Image
 
 from mlops.images.archives import Entry
 from mlops.images.image_tar import pack
+from mlops.images.layout.layout import OUTSIDE
 from mlops.images.published import CIFAR_TEST, CIFAR_TRAIN, TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS
 from mlops.images.readers import Original, Originals, read
 from mlops.project.errors import UserError
@@ -140,10 +141,20 @@ def test_a_folder_is_decoded_or_refused_file_by_file(tmp_path: Path) -> None:
     stray, test, train = all_of(originals)
     assert (originals.total, originals.classes) == (3, None)
     assert [original.source for original in all_of(originals, 1)] == ["test/b.png", "train/a.png"]
-    assert (stray.refused, stray.split) == ("outside of train/ and test/", None)
+    assert (stray.refused, stray.split) == (OUTSIDE, None)
     assert test.refused == "not an image (PNG, JPEG, WEBP, BMP)"
     assert (train.source, train.split, train.refused) == ("train/a.png", "train", None)
     assert pixels_of(train).tolist() == [[9] * 6] * 4
+
+
+def test_a_note_on_an_image_goes_with_it(tmp_path: Path) -> None:
+    picture = io.BytesIO()
+    Image.new("L", (6, 4), 9).save(picture, "PNG", exif=b"GARBAGE")
+    entries = [Entry("a.png", len(picture.getvalue()), partial(io.BytesIO, picture.getvalue()))]
+    pack(entries, tmp_path / "images.tar", tmp_path / "images.csv")
+    (odd,) = all_of(read(tmp_path, "folder"))
+    assert (odd.refused, pixels_of(odd).shape) == (None, (4, 6))
+    assert odd.note is not None
 
 
 def test_a_folder_without_its_list_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""What the folders of a user's images mean."""
