@@ -6,13 +6,15 @@ import pytest
 import yaml
 
 import mlops.project.identity
+from mlops.project.errors import UserError
 from mlops.project.identity import (
+    GIT_LOCATION,
+    WorkingTree,
     dvc_md5,
-    git_changes,
     git_commit,
     identity_tags,
     project_root,
-    untracked_code,
+    working_tree,
 )
 
 
@@ -97,15 +99,55 @@ def test_what_the_pipeline_writes_by_itself_makes_nothing_dirty(repository: Path
     clean = git_commit()
     for name in ("dvc.lock", "ledger.jsonl", "reports/ledger.jsonl", "untracked.txt"):
         (repository / name).write_text("2\n")
-    assert (git_changes(), git_commit()) == (b"", clean)
+    assert (working_tree().patch, git_commit()) == (b"", clean)
 
 
 def test_without_git_there_is_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert (git_commit(), git_changes(), untracked_code()) == ("", b"", [])
+    assert git_commit() == ""
+    with pytest.raises(UserError, match="git init"):
+        working_tree()
+    git("init", "-q")
+    with pytest.raises(UserError, match="git commit"):
+        working_tree()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match="install"):
+        working_tree()
 
 
-@pytest.mark.parametrize("key", ["diff.noprefix", "diff.mnemonicPrefix", "color.ui"])
+def test_git_in_its_own_variables_works_on_the_repository_of_the_folder(
+    repository: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clean = git_commit()
+    other = tmp_path_factory.mktemp("other")
+    git("init", "-q", str(other))
+    for name, path in (("GIT_DIR", ".git"), ("GIT_WORK_TREE", "."), ("GIT_INDEX_FILE", ".git/index")):
+        monkeypatch.setenv(name, str(other / path))
+    monkeypatch.setenv("GIT_LITERAL_PATHSPECS", "1")
+    (repository / "ledger.jsonl").write_text("2\n")
+    assert working_tree() == WorkingTree(clean, b"", ())
+    listed = subprocess.run(["git", "rev-parse", "--local-env-vars"], capture_output=True, text=True, check=True)
+    settings = {"GIT_CONFIG_PARAMETERS", "GIT_CONFIG_COUNT"}  # a person's, such as safe.directory
+    assert set(listed.stdout.split()) - settings <= GIT_LOCATION
+
+
+def test_a_repository_of_another_owner_comes_with_the_remedy(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    with pytest.raises(UserError, match=rf"safe\.directory '{repository}'"):
+        working_tree()
+    assert git_commit() == ""
+
+
+def test_in_a_folder_of_a_repository_only_that_folder_counts(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (repository / "a.txt").write_text("2\n")
+    monkeypatch.chdir(repository / "reports")
+    assert working_tree().patch == b""
+    git("mv", "ledger.jsonl", "b.txt")
+    assert working_tree().patch.splitlines()[0] == b"diff --git a/reports/b.txt b/reports/b.txt"
+    assert working_tree().commit.endswith("-dirty")
+
+
+@pytest.mark.parametrize("key", ["diff.noprefix", "diff.mnemonicPrefix", "diff.relative", "color.ui"])
 def test_the_patch_makes_the_tree_again_however_git_is_set(repository: Path, key: str) -> None:
     wanted = {"a.txt": "zwei\n".encode("utf-16"), "new.bin": bytes(range(256)), "dvc.lock": b"1\n"}
     for name, content in wanted.items():
@@ -113,7 +155,7 @@ def test_the_patch_makes_the_tree_again_however_git_is_set(repository: Path, key
     (repository / "reports" / "ledger.jsonl").unlink()
     git("add", "new.bin")
     git("config", key, "always" if key == "color.ui" else "true")
-    (repository / "changes.patch").write_bytes(git_changes())
+    (repository / "changes.patch").write_bytes(working_tree().patch)
     git("stash", "-q")
     git("apply", "changes.patch")
     assert {name: (repository / name).read_bytes() for name in wanted} == wanted
@@ -124,7 +166,7 @@ def test_code_that_git_does_not_know_is_named(repository: Path) -> None:
         (repository / name).parent.mkdir(exist_ok=True)
         (repository / name).write_text("")
     (repository / ".gitignore").write_text("ignored.py\n")
-    assert untracked_code() == ["gan_core/new.py", "stages/newer.py"]
+    assert working_tree().untracked == ("gan_core/new.py", "stages/newer.py")
 
 
 def test_an_experiment_in_a_copy_belongs_to_the_original_project(
