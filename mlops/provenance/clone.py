@@ -13,9 +13,8 @@ from ruamel.yaml import YAML
 from mlops.project.errors import UserError
 from mlops.project.identity import git, own_repository
 from mlops.provenance.record import LOCK, PARAMS
+from mlops.safety.user_files import SOURCES, check_target
 
-PLACES = (("data", "path"), ("extractor", "weights"))
-"""Parameters that are paths; a relative one starts at the project's root."""
 FOREIGN = ("MLFLOW_", "EQUILIBRIUM_", "PREFECT_", "DVC_ROOT", "DVC_STAGE", "DVC_EXP_")
 """Variables that would connect the clone with runs of this project."""
 
@@ -36,6 +35,7 @@ def new_place(folder: str | None) -> Path:
     if folder is None:
         return Path(mkdtemp(prefix="rebuild-"))
     place = Path(folder).absolute()
+    check_target(place)
     if place.exists() and not (place.is_dir() and not any(place.iterdir())):
         raise UserError(f"{place} exists and is not empty; name a new folder, or none for a temporary one")
     return place
@@ -66,7 +66,7 @@ def clone(root: Path, place: Path, commit: str, patch: Path) -> Path:
 def _make_absolute(path: Path, root: Path) -> None:
     yaml = YAML()
     values = yaml.load(path.read_text(encoding="utf-8"))
-    for section, key in PLACES:
+    for section, key in SOURCES:
         if values.get(section, {}).get(key) is not None:
             values[section][key] = str(root / Path(values[section][key]).expanduser())
     with path.open("w", encoding="utf-8") as file:

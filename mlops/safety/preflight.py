@@ -6,6 +6,7 @@ from mlops.project.errors import UserError
 from mlops.project.identity import project_root
 from mlops.safety.pipelines import MAIN, PARAMS, load_yaml, nothing_to_do
 from mlops.safety.user_files import SOURCES, check_outputs, check_sources
+from mlops.tracking.store import check_store
 
 
 def preflight() -> None:
@@ -25,6 +26,7 @@ def preflight() -> None:
 
     load()
     _check_weights(values)
+    check_store()
 
 
 def _check_weights(values: dict[str, dict[str, str | None]]) -> None:
