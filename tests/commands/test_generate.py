@@ -134,7 +134,7 @@ def test_what_cannot_be_done_leaves_nothing(
 ) -> None:
     with pytest.raises(UserError, match=message):
         generate_here(count, **changes)
-    assert {path.name for path in root.iterdir()} <= {".mlflow"}
+    assert {path.name for path in root.iterdir()} <= {".mlflow", ".checkpoints"}
 
 
 def test_a_folder_that_holds_something_is_not_touched(generate_here: Generate, root: Path) -> None:
