@@ -63,7 +63,11 @@ def _names(folders: Iterable[Parts], depth: int) -> set[str]:
 
 def _below(folders: set[Parts], depth: int, at: int) -> dict[str, set[str]]:
     """Return the names at a depth that are below each name at another one."""
-    return {name: _names((parts for parts in folders if parts[depth] == name), at) for name in _names(folders, depth)}
+    below: dict[str, set[str]] = {name: set() for name in _names(folders, depth)}
+    for parts in folders:
+        if len(parts) > at:
+            below[parts[depth]].add(parts[at])
+    return below
 
 
 def _below_splits(folders: set[Parts], split_at: int) -> int | None:
