@@ -2,10 +2,12 @@
 
 import sys
 
-from flows.stage import StageFailedError
+from flows.environment import check_server
+from flows.failure import StageFailedError
 from flows.training import gan_training
 
 if __name__ == "__main__":
+    check_server()
     try:
         gan_training()
     except StageFailedError as error:

@@ -9,15 +9,13 @@ import yaml
 from prefect import flow
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 
+from flows.failure import StageDiedError, StageFailedError
 from flows.markdown import embedded
-from flows.stage import StageDiedError, StageFailedError, stage_task
+from flows.stage import stage_task
 
 ROOT = Path(__file__).resolve().parent.parent
-RETRIED: dict[str, dict[str, Any]] = {
-    "fetch": {"retries": 2},  # a download resumes
-    "train": {"retries": 2, "retry_on": StageDiedError},  # from the last checkpoint
-    "replicate": {"retries": 2, "retry_on": StageDiedError},
-}
+RETRIES = {"train": 2, "replicate": 2}
+"""How often a stage that died is started again; it resumes from its last checkpoint."""
 
 
 @flow(name="gan-training", log_prints=True)
@@ -28,7 +26,7 @@ def gan_training() -> None:
     *stages, last = pipeline["stages"]
     for name in stages:
         try:
-            stage_task(name, **RETRIED.get(name, {}))()
+            stage_task(name, retries=RETRIES.get(name, 0))()
         except StageFailedError as error:
             if name == "train" and not isinstance(error, StageDiedError):
                 create_markdown_artifact(key="gan-doctor", markdown=f"**{error}**", description="training failed")

@@ -3,7 +3,7 @@ from collections.abc import Callable
 import pytest
 
 import flows.training
-from flows.stage import StageDiedError, StageFailedError
+from flows.failure import StageDiedError, StageFailedError
 
 
 @pytest.mark.parametrize(
