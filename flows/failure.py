@@ -4,6 +4,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from flows.environment import NO_GIT
+
 CONTROL = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])|[\x00-\x08\x0b-\x1f]")
 """Colours, movements of the cursor, and other codes for a terminal."""
 FAILED = re.compile(r"ERROR: failed to reproduce '.+?': ")
@@ -14,9 +16,7 @@ MARKS = re.compile(r"error: |ERROR: |'.+' is invalid\.$")
 """How errors begin that trying again does not mend: of a stage, of DVC, of DVC about a file that it reads."""
 LOCK = Path(".dvc", "tmp", "lock")
 REMEDIES = {
-    "is not a git repository": (
-        "type `git init` and commit all files, or do without git: `dvc config --local core.no_scm true`"
-    ),
+    "is not a git repository": NO_GIT,
     "is outside of git repository": (
         "DVC writes through no link: put a folder in the place of the link; for a larger disk move DVC's cache, "
         "`dvc cache dir --local FOLDER`"
@@ -60,4 +60,5 @@ def own_error(lines: Sequence[str]) -> str:
     remedies = [remedy for sign, remedy in REMEDIES.items() if sign in error]
     if "Unable to acquire lock" in error and LOCK.exists():
         remedies.append(f"process {LOCK.read_text().strip()} took {LOCK} last: wait for it, or end it")
-    return "; ".join([FAILED.sub("", error, count=1).removeprefix("ERROR: "), *remedies])
+    reason = FAILED.sub("", error, count=1).removeprefix("ERROR: ")
+    return "; ".join([reason.removesuffix("."), *remedies]) if remedies else reason
