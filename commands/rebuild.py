@@ -16,7 +16,7 @@ from mlops.project.prepared_data import MANIFEST
 from mlops.project.result_files import TRAINING, load_json
 from mlops.provenance import record
 from mlops.provenance.clone import clone, new_place, require_commit, run_stage
-from mlops.tracking.runs import artifact_names, connect
+from mlops.tracking.runs import artifact_names, connect, fetch_artifacts
 from mlops.tracking.versions import CHAMPION, WEIGHTS_TAG, find_version
 
 DECISIVE = ("python", "platform", "cpu", "gpu", "torch", "numpy", "scipy", "pillow", "scikit-learn")
@@ -61,11 +61,11 @@ def rebuild(model: str = CHAMPION, folder: str | None = None) -> None:
         place = new_place(folder)
         print(f"rebuild: {version.title}, commit {version.tags[record.COMMIT]}, in {place}", flush=True)
         try:
-            clone(root, place, commit, version.lineage / record.PATCH)
-            run_stage("prepare", place)
-            compare_inputs(version, place)
-            run_stage("train", place)
-            sha256 = compare_weights(version, place, environment)
+            project = clone(root, place, commit, version.lineage / record.PATCH)
+            run_stage("prepare", project)
+            compare_inputs(version, project)
+            run_stage("train", project)
+            sha256 = compare_weights(version, project, environment)
         except UserError as error:
             raise UserError(f"{error}\nthe clone is kept in {place}") from None
     if folder is None:
@@ -78,15 +78,13 @@ def _version(model: str, downloads: Path) -> Version:
     client, _ = connect()
     registered = find_version(client, params.load().register.model_name, model)
     title, run_id = f"{registered.name} version {registered.version}", str(registered.run_id)
-    if (
-        not {record.LOCK, record.FILES} <= artifact_names(client, run_id, record.LINEAGE)
-        or record.COMMIT not in registered.tags
-    ):
+    written = artifact_names(client, run_id, record.LINEAGE)
+    if not {record.LOCK, record.PATCH, record.FILES} <= written or record.COMMIT not in registered.tags:
         raise UserError(
             f"MLflow has no lineage of {title} (run {run_id}): it was registered before there was one, or outside of "
             f"git and DVC; run `dvc repro --force --single-item register` where its outputs are, which adds it"
         )
-    lineage = Path(client.download_artifacts(run_id, record.LINEAGE, str(downloads)))
+    lineage = fetch_artifacts(client, run_id, record.LINEAGE, downloads)
     return Version(title, dict(registered.tags), lineage, record.load_lock(lineage / record.LOCK))
 
 

@@ -24,7 +24,7 @@ FILES = {
     *("numpy", "pandas", "pyarrow", "yaml", "ruamel", "pydantic", "jinja2", "rich"),
     *("PIL", "matplotlib", "torch", "safetensors"),
 }
-TRACKED = FILES | {"mlflow"}
+TRACKED = FILES | {"mlflow", "requests", "sqlalchemy"}
 ROOMS: dict[str, set[str]] = {
     "gan_core/config.py": set(),
     "gan_core/doctor.py": {"gan_core.config"},

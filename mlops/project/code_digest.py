@@ -55,7 +55,7 @@ def write_digests(package: str, folder: Path) -> None:
 def _parsed(path: Path) -> tuple[str, tuple[str, ...]]:
     """Return the digest of a file's code, empty without any, and its templates and the files that it imports."""
     if path.suffix == ".jinja":
-        return hashlib.sha256(path.read_bytes()).hexdigest(), ()
+        return hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest(), ()
     code = _Code(package=".".join(path.relative_to(ROOT).parent.parts))
     text = ast.unparse(code.visit(ast.parse(path.read_bytes())))
     templates = (template.relative_to(ROOT).as_posix() for template in path.parent.glob(f"{path.stem}.*.jinja"))

@@ -4,14 +4,25 @@ import hashlib
 import json
 import os
 import platform
+import re
 import subprocess
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 from ruamel.yaml import YAML
 
+from mlops.project.errors import UserError
+
 UNPATCHED = ("dvc.lock", "ledger.jsonl")
 """Names of tracked files that running the pipeline changes, though they change nothing that it computes."""
+GIT_LOCATION = {
+    *("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES"),
+    *("GIT_COMMON_DIR", "GIT_PREFIX", "GIT_IMPLICIT_WORK_TREE", "GIT_INTERNAL_SUPER_PREFIX", "GIT_SHALLOW_FILE"),
+    *("GIT_GRAFT_FILE", "GIT_NO_REPLACE_OBJECTS", "GIT_REPLACE_REF_BASE", "GIT_CONFIG", "GIT_DIFF_OPTS"),
+    *("GIT_LITERAL_PATHSPECS", "GIT_GLOB_PATHSPECS", "GIT_NOGLOB_PATHSPECS", "GIT_ICASE_PATHSPECS"),
+}
+"""Variables by which git works on another repository than that of its folder, or reads paths in another way."""
 
 LARGE = 100_000_000
 """Bytes that take a fraction of a second to hash."""
@@ -60,33 +71,82 @@ def _recorded_md5(folder: Path) -> str | None:
     return known[0] if known else None
 
 
-def git_commit() -> str:
-    """Return the commit of the working tree, followed by `-dirty` if `git_changes` has any; empty without git."""
-    commit = _git("rev-parse", "--verify", "--quiet", "HEAD").decode().strip()
-    return f"{commit}-dirty" if commit and git_changes() else commit
+@dataclass(frozen=True)
+class WorkingTree:
+    """The working tree as git has it.
 
-
-def git_changes() -> bytes:
-    """Return the patch from the commit to the working tree's tracked files, for `git apply`; empty if none differs.
-
-    Logs that the pipeline itself writes (`UNPATCHED`) are left out.
+    `commit` is followed by `-dirty` if there is a patch, `patch` leads from it to the tracked files of the project's
+    folder (for `git apply`), and `untracked` are the modules that no patch holds.
     """
+
+    commit: str
+    patch: bytes
+    untracked: tuple[str, ...]
+
+
+def working_tree() -> WorkingTree:
+    """Return the state of the working tree; if git refuses, that is a UserError.
+
+    Logs that the pipeline itself writes (`UNPATCHED`) are left out of the patch.
+    """
+    commit = git("rev-parse", "--verify", "HEAD").decode().strip()
     # Whatever a user's git is set to, the patch has the form that `git apply` expects.
-    form = ("--binary", "--no-color", "--no-ext-diff", "--no-renames", "--src-prefix=a/", "--dst-prefix=b/")
-    return _git("diff", "HEAD", *form, "--", ":/", *(f":(top,exclude,glob)**/{name}" for name in UNPATCHED))
+    prefixes = ("--src-prefix=a/", "--dst-prefix=b/", "--no-relative")
+    form = ("--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames", "--unified=3", *prefixes)
+    patch = git("diff", "HEAD", *form, "--", ".", *(f":(exclude,glob)**/{name}" for name in UNPATCHED))
+    code = ("gan_core/*.py", "mlops/*.py", "stages/*.py")
+    untracked = os.fsdecode(git("ls-files", "--others", "--exclude-standard", "-z", "--", *code))
+    names = sorted(filter(None, untracked.split("\0")))
+    return WorkingTree(f"{commit}-dirty" if patch else commit, patch, tuple(names))
 
 
-def untracked_code() -> list[str]:
-    """Return the modules that git does not track, so that no patch holds them."""
-    listed = _git(
-        "ls-files", "--others", "--exclude-standard", "-z", "--", "gan_core/*.py", "mlops/*.py", "stages/*.py"
-    )
-    return sorted(filter(None, listed.decode().split("\0")))
+def git_commit() -> str:
+    """Return the commit of the working tree, as in `working_tree`; empty if git refuses."""
+    try:
+        return working_tree().commit
+    except UserError:
+        return ""
 
 
-def _git(*command: str) -> bytes:
-    """Return what git prints; nothing without git."""
-    return subprocess.run(["git", *command], capture_output=True, check=False).stdout
+def git(*command: str, folder: Path | None = None) -> bytes:
+    """Return what git prints in a folder, by default the working one.
+
+    If there is no git or no repository, if git does not trust its owner, or the command fails, the UserError has the
+    remedy. Variables that name another repository (git sets them for hooks) do not count.
+    """
+    place = folder or Path.cwd()
+    try:
+        ended = subprocess.run(
+            ["git", *command], cwd=place, env=own_repository() | {"LC_ALL": "C"}, capture_output=True, check=False
+        )
+    except (FileNotFoundError, PermissionError):
+        raise UserError("there is no program `git` on this machine; install it (apt install git)") from None
+    if ended.returncode:
+        raise UserError(_refusal(command, ended.stderr.decode(errors="replace").strip(), place))
+    return ended.stdout
+
+
+def own_repository() -> dict[str, str]:
+    """Return the environment without the variables by which git works on another repository than its folder's."""
+    return {name: value for name, value in os.environ.items() if name not in GIT_LOCATION}
+
+
+def _refusal(command: tuple[str, ...], message: str, place: Path) -> str:
+    """Return what happened to a command of git and the remedy."""
+    if "dubious ownership" in message:
+        owned = re.search(r"repository at '(.*?)'", message)
+        return (
+            f"git does not trust {place}, because another user owns it; allow it with "
+            f"`git config --global --add safe.directory '{owned[1] if owned else place}'`"
+        )
+    if "not a git repository" in message:
+        return (
+            f"{place} is in no git repository; clone the project with git, or make one here: "
+            "`git init && git add . && git commit -m start`"
+        )
+    if command[0] == "rev-parse" and "Needed a single revision" in message:
+        return f"the git repository of {place} has no commit yet; make one: `git add . && git commit -m start`"
+    return f"`git {' '.join(command)}` failed in {place}: {message}"
 
 
 def identity_tags() -> dict[str, str]:

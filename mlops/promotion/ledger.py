@@ -11,9 +11,8 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from io import FileIO
@@ -23,7 +22,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from mlops.project.errors import UserError, disk_errors
-from mlops.project.identity import project_root
+from mlops.project.identity import git, project_root
 from mlops.promotion.history import Action, Entry, ModelId, replay
 
 LEDGER = "ledger.jsonl"
@@ -113,6 +112,7 @@ def locked_ledger() -> Iterator[Ledger]:
     path, copy = project_root() / LEDGER, project_root() / ".checkpoints" / LEDGER
     with path.open("a+b", buffering=0) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
+        _end_lines_as_written(file)
         _restore_lost(path, file, copy)
         ledger = Ledger(path, file)  # before the copy is written: a damaged file must not replace it
         try:
@@ -120,6 +120,16 @@ def locked_ledger() -> Iterator[Ledger]:
         finally:
             copy.parent.mkdir(exist_ok=True)
             shutil.copyfile(path, copy)
+
+
+def _end_lines_as_written(file: FileIO) -> None:
+    """Write the lines with the ends that they had, and that their sha256 are of, if git or an editor set others."""
+    file.seek(0)
+    there = file.readall()
+    if b"\r\n" in there:
+        file.truncate(0)
+        file.write(there.replace(b"\r\n", b"\n"))
+        os.fsync(file.fileno())
 
 
 def _restore_lost(path: Path, file: FileIO, copy: Path) -> None:
@@ -135,8 +145,10 @@ def _restore_lost(path: Path, file: FileIO, copy: Path) -> None:
 
 def _author() -> str:
     """Return who decides: the name in git's configuration, else that of the account."""
+    with suppress(UserError):  # no git, or no name in it
+        if name := git("config", "user.name").decode(errors="replace").strip():
+            return name
     try:
-        git = subprocess.run(["git", "config", "user.name"], capture_output=True, text=True, check=False)
-        return git.stdout.strip() or getpass.getuser()
-    except (OSError, KeyError):  # no git, or an account without a name, as in a container
+        return getpass.getuser()
+    except (OSError, KeyError):  # an account without a name, as in a container
         return f"user {os.getuid()}"

@@ -11,6 +11,7 @@ from tempfile import mkdtemp
 from ruamel.yaml import YAML
 
 from mlops.project.errors import UserError
+from mlops.project.identity import git, own_repository
 from mlops.provenance.record import LOCK, PARAMS
 
 PLACES = (("data", "path"), ("extractor", "weights"))
@@ -20,9 +21,10 @@ FOREIGN = ("MLFLOW_", "EQUILIBRIUM_", "PREFECT_", "DVC_ROOT", "DVC_STAGE", "DVC_
 
 
 def require_commit(commit: str, root: Path) -> None:
-    """Raise a UserError if a project's git does not have a commit."""
+    """Raise a UserError if a project's git does not have a commit, or refuses."""
+    git("rev-parse", "--show-toplevel", folder=root)
     try:
-        _git("-C", str(root), "cat-file", "-e", f"{commit}^{{commit}}")
+        git("cat-file", "-e", f"{commit}^{{commit}}", folder=root)
     except UserError:
         raise UserError(
             f"{root} does not have commit {commit}; `git fetch` it from the clone in which it was made, or run there"
@@ -39,20 +41,26 @@ def new_place(folder: str | None) -> Path:
     return place
 
 
-def clone(root: Path, place: Path, commit: str, patch: Path) -> None:
-    """Clone a project at a commit with a patch for `git apply`; if git refuses, that is a UserError.
+def clone(root: Path, place: Path, commit: str, patch: Path) -> Path:
+    """Clone a project at a commit with a patch for `git apply`; return its folder. If git refuses, it is a UserError.
 
-    Without a lock and with an empty cache, DVC computes everything in it.
+    The clone is of the whole repository, and the project may be a folder of it. Without a lock and with an empty
+    cache, DVC computes everything in it.
     """
-    _git("clone", "--quiet", "--no-checkout", str(root), str(place))
-    _git("-C", str(place), "checkout", "--quiet", "--detach", commit)
+    top, prefix = (os.fsdecode(git("rev-parse", f"--show-{name}", folder=root)[:-1]) for name in ("toplevel", "prefix"))
+    git("clone", "--quiet", "--no-checkout", top, str(place), folder=root)
+    git("checkout", "--quiet", "--detach", commit, folder=place)
+    project = place / prefix
+    if not (project / PARAMS).exists():
+        raise UserError(f"commit {commit} has no {prefix}{PARAMS}; run rebuild in a clone where the project is as then")
     if patch.stat().st_size:
-        print(f"applying the {len(patch.read_text(encoding='utf-8').splitlines())} lines that differed from {commit}")
-        _git("-C", str(place), "apply", "--whitespace=nowarn", str(patch))
-    (place / LOCK).unlink(missing_ok=True)
+        print(f"applying the {len(patch.read_bytes().splitlines())} lines that differed from {commit}")
+        git("apply", "--whitespace=nowarn", str(patch), folder=project)
+    (project / LOCK).unlink(missing_ok=True)
     # From a cache that all projects of a user share, DVC would restore the old weights.
-    (place / ".dvc" / "config.local").write_text("[cache]\n    dir = cache\n", encoding="utf-8")
-    _make_absolute(place / PARAMS, root)
+    (project / ".dvc" / "config.local").write_text("[cache]\n    dir = cache\n", encoding="utf-8")
+    _make_absolute(project / PARAMS, root)
+    return project
 
 
 def _make_absolute(path: Path, root: Path) -> None:
@@ -65,18 +73,12 @@ def _make_absolute(path: Path, root: Path) -> None:
         yaml.dump(values, file)
 
 
-def _git(*command: str) -> None:
-    ended = subprocess.run(["git", *command], capture_output=True, text=True, check=False)
-    if ended.returncode:
-        raise UserError(f"`git {' '.join(command)}` failed: {ended.stderr.strip()}")
-
-
 def run_stage(name: str, place: Path) -> None:
     """Bring a stage of a clone up to date, its output passed through; if it fails, that is a UserError.
 
     The stage ends with this process, whatever ends it.
     """
-    variables = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+    variables = {name: value for name, value in own_repository().items() if not name.startswith(FOREIGN)}
     variables["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # DVC's shell must find this Python
     command = [sys.executable, "-m", "dvc", "repro", name]
     process = subprocess.Popen(command, cwd=place, env=variables, start_new_session=True)

@@ -1,7 +1,6 @@
 """The lineage of a version, kept beside it in MLflow: `register` writes it, `commands.rebuild` reads it."""
 
 import platform
-import shutil
 import sys
 from importlib.metadata import distributions
 from pathlib import Path
@@ -12,11 +11,12 @@ import pandas as pd
 from ruamel.yaml import YAML  # reads a lock's 1e-06 as a number, as DVC does; PyYAML reads a word
 
 from mlops.project import params
-from mlops.project.identity import dvc_md5, file_digest, file_md5s, git_changes, git_commit, untracked_code
+from mlops.project.errors import UserError
+from mlops.project.identity import WorkingTree, dvc_md5, file_digest, file_md5s, working_tree
 from mlops.project.prepared_data import MANIFEST, load_summary
 from mlops.project.result_files import load_json, save_json
 from mlops.tracking.run_writer import RunWriter
-from mlops.tracking.runs import artifact_names, flatten
+from mlops.tracking.runs import flatten
 
 LINEAGE = "lineage"
 """Folder among the artifacts of a run."""
@@ -30,35 +30,54 @@ def write_lineage(writer: RunWriter, prepared: Path) -> dict[str, str]:
     """Write the inputs of a training into its run, once; return tags for the versions that come from this run.
 
     The files are below `lineage/`. Commit, patch and environment are those of the working tree now: if DVC called the
-    stage, its lock agrees with this tree, so they made the outputs or would make them again.
+    stage, its lock agrees with this tree, so they made the outputs or would make them again. If git cannot tell commit
+    and patch, a warning has the remedy, and a later call adds them.
     """
-    if FILES not in artifact_names(writer.client, writer.id, LINEAGE):
-        untracked = ", ".join(untracked_code())
-        if untracked:
-            print(f"warning: git does not track {untracked}, so a rebuild will lack it; `git add` it", file=sys.stderr)
-        tags = {COMMIT: git_commit(), UNTRACKED: untracked}
-        writer.set_tags({name: value for name, value in tags.items() if value})
-        with TemporaryDirectory() as folder:
-            for path in _lineage_files(Path(folder), prepared):
-                writer.client.log_artifact(writer.id, str(path), LINEAGE)
+    sizes = {Path(file.path).name: file.file_size for file in writer.client.list_artifacts(writer.id, LINEAGE)}
+    commit = writer.client.get_run(writer.id).data.tags.get(COMMIT, "")
+    complete = {FILES, PATCH} <= sizes.keys() and bool(commit) and commit.endswith("-dirty") == bool(sizes[PATCH])
+    tree = None if complete else _tree()
+    if tree is not None or FILES not in sizes:
+        _write(writer, tree, prepared)
     tags = writer.client.get_run(writer.id).data.tags
     return {name: tags[name] for name in VERSION_TAGS if name in tags}
 
 
-def _lineage_files(folder: Path, prepared: Path) -> list[Path]:
-    """Write the files of the lineage into a folder; return their paths, `FILES` last: it marks the rest as complete."""
+def _tree() -> WorkingTree | None:
+    """Return the working tree; if git cannot tell it, None and a warning."""
+    try:
+        tree = working_tree()
+    except UserError as error:
+        print(f"warning: this version cannot be rebuilt until it is registered with git: {error}", file=sys.stderr)
+        return None
+    if tree.untracked:
+        names = ", ".join(tree.untracked)
+        print(f"warning: git does not track {names}, so a rebuild will lack it; `git add` it", file=sys.stderr)
+    return tree
+
+
+def _write(writer: RunWriter, tree: WorkingTree | None, prepared: Path) -> None:
+    if tree is not None:
+        tags = {COMMIT: tree.commit, UNTRACKED: ", ".join(tree.untracked)}
+        writer.set_tags({name: value for name, value in tags.items() if value})
+    with TemporaryDirectory() as folder:
+        writer.write_files(_lineage_files(Path(folder), tree, prepared), LINEAGE)
+
+
+def _lineage_files(folder: Path, tree: WorkingTree | None, prepared: Path) -> list[Path]:
+    """Return the files of the lineage, `FILES` last: it marks the rest as complete; some are written into a folder."""
     copied = [Path(LOCK), Path(PARAMS)]
     if load_summary(prepared).name == "folder":
         copied.append(prepared / MANIFEST)  # to name an image that differs; `fetch` has verified published data
-    for path in filter(Path.exists, copied):  # without DVC there is no lock
-        shutil.copy(path, folder)
-    (folder / PATCH).write_bytes(git_changes())
+    if tree is not None:
+        (folder / PATCH).write_bytes(tree.patch)
     lines = [f"{name}=={value}\n" for name, value in environment().items()]
     (folder / ENVIRONMENT).write_text("".join(lines), encoding="utf-8")
     stages = load_lock(Path(LOCK)) if Path(LOCK).exists() else {}
     digests = data_files(data_folders(stages), Path()) | code_files(stages, Path()) if "train" in stages else {}
     save_json(folder / FILES, digests)
-    return sorted(folder.iterdir(), key=lambda path: path.name == FILES)
+    made = [folder / PATCH, folder / ENVIRONMENT, folder / FILES]
+    return [path for path in (*copied, *made) if path.exists()]  # without DVC there is no lock
 
 
 def load_lock(path: Path) -> dict[str, Any]:

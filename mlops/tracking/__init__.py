@@ -9,3 +9,11 @@ os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 # A lost server is reported within seconds, and training goes on without it; the default tries for minutes.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+# An empty variable names no store, as an unset one; MLflow takes it for an address.
+for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+    if not os.environ.get(name, "").strip():
+        os.environ.pop(name, None)
+# Servers on this machine are not reached through a proxy, which would ask another machine for them.
+for name in ("no_proxy", "NO_PROXY"):
+    hosts = [host for variable in ("no_proxy", "NO_PROXY") for host in os.environ.get(variable, "").split(",")]
+    os.environ[name] = ",".join(dict.fromkeys([*filter(None, map(str.strip, hosts)), "127.0.0.1", "localhost", "::1"]))

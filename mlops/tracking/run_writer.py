@@ -14,7 +14,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run,
 
 from mlops.project.identity import file_digest, identity_tags
 from mlops.project.prepared_data import MANIFEST, load_summary
-from mlops.tracking.runs import KEY_TAG, NOTE, connect, doctor_tags, find_run, flatten
+from mlops.tracking.runs import KEY_TAG, NOTE, artifact_names, connect, doctor_tags, find_run, flatten, real_copy
 
 if TYPE_CHECKING:  # callers that draw grids import PIL themselves
     from PIL.Image import Image
@@ -95,10 +95,16 @@ class RunWriter:
         # more replicas change the files, but not the passport
         digests = "".join(file_digest(folder / name) for name in names)
         tags = {"passport": passport, "evaluation.sha256": hashlib.sha256(digests.encode()).hexdigest()}
-        if any(self.run.data.tags.get(tag) != value for tag, value in tags.items()):
-            for name in names:
-                self.client.log_artifact(self.id, str(folder / name), "evaluation")
+        gone = set(names) - artifact_names(self.client, self.id, "evaluation")
+        if gone or any(self.run.data.tags.get(tag) != value for tag, value in tags.items()):
+            self.write_files([folder / name for name in names], "evaluation")
             self.set_tags(tags)
+
+    def write_files(self, paths: Iterable[Path], folder: str | None) -> None:
+        """Write files as artifacts in a folder, in their order, over those of the same names."""
+        for path in paths:
+            with real_copy(path) as copy:
+                self.client.log_artifact(self.id, str(copy), folder)
 
     def write_file(self, content: bytes, path: str) -> None:
         """Write an artifact, unless it is there with the same content."""
@@ -110,14 +116,15 @@ class RunWriter:
                 return
             file = Path(folder) / target.name
             file.write_bytes(content)
-            self.client.log_artifact(self.id, str(file), parent or None)
+            self.write_files([file], parent or None)
 
     def write_diagnosis(self, diagnosis: dict[str, Any], picture: Path) -> None:
         """Write the doctor's verdict as tags, as a picture and, unless a person wrote one, as the description."""
         tags = self.run.data.tags
         new = doctor_tags(diagnosis["verdict"], diagnosis["sentence"]) | {"doctor.picture": file_digest(picture)}
-        if tags.get("doctor.picture") != new["doctor.picture"]:
-            self.client.log_artifact(self.id, str(picture), "diagnosis")
+        present = artifact_names(self.client, self.id, "diagnosis")
+        if picture.name not in present or tags.get("doctor.picture") != new["doctor.picture"]:
+            self.write_files([picture], "diagnosis")
         if tags.get(NOTE) in (None, "", tags.get("doctor.sentence")):
             new |= {NOTE: diagnosis["sentence"]}
         self.set_tags({name: value for name, value in new.items() if tags.get(name) != value})

@@ -1,7 +1,10 @@
 """The tracking store, its experiment, and the run of a training in it; all can be rebuilt from DVC's outputs."""
 
-import os
-from pathlib import PurePath
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePath
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import mlflow
@@ -10,9 +13,9 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from mlops.project.errors import UserError
-from mlops.project.identity import project_root
+from mlops.tracking.own_store import artifacts
+from mlops.tracking.store import EXPERIMENT, check_store, title_of, tracking_uri
 
-EXPERIMENT = "gan-training"
 KEY_TAG = "training.key"
 NOTE = "mlflow.note.content"
 """Tag of a run's description in MLflow."""
@@ -21,14 +24,13 @@ NOTE = "mlflow.note.content"
 def connect() -> tuple[MlflowClient, str]:
     """Return a client and the id of the experiment `gan-training`; a missing store or experiment is created.
 
-    The store is MLFLOW_TRACKING_URI, or SQLite and a folder in `.mlflow/` of the project. If its server does not answer
-    or MLflow refuses it, that is a UserError.
+    The store is MLFLOW_TRACKING_URI, or SQLite and a folder in `.mlflow/` of the project. If `check_store` or MLflow
+    refuses it, that is a UserError.
     """
-    home = project_root() / ".mlflow"
-    home.mkdir(exist_ok=True)
-    uri = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{home / 'mlflow.db'}")
+    check_store()
+    uri = tracking_uri()
     mlflow.set_tracking_uri(uri)
-    local = None if uri.startswith("http") else (home / "artifacts").as_uri()
+    local = None if uri.startswith("http") else artifacts()
     try:
         client = MlflowClient()
         experiment = client.get_experiment_by_name(EXPERIMENT)
@@ -40,7 +42,7 @@ def connect() -> tuple[MlflowClient, str]:
         tags = {"mlflow.experimentKind": "custom_model_development"}
         return client, client.create_experiment(EXPERIMENT, artifact_location=local, tags=tags)
     except MlflowException as error:
-        raise UserError(f"MLFLOW_TRACKING_URI={uri}: {error}; start the server or unset the variable") from None
+        raise UserError(f"{title_of(uri)}: {error}; run again, or name another store in MLFLOW_TRACKING_URI") from None
 
 
 def find_run(client: MlflowClient, experiment: str, key: str, passport: str | None = None) -> Run | None:
@@ -59,6 +61,28 @@ def find_run(client: MlflowClient, experiment: str, key: str, passport: str | No
 def artifact_names(client: MlflowClient, run_id: str, folder: str) -> set[str]:
     """Return the names of a run's artifacts in a folder."""
     return {PurePath(file.path).name for file in client.list_artifacts(run_id, folder)}
+
+
+def fetch_artifacts(client: MlflowClient, run_id: str, folder: str, target: Path) -> Path:
+    """Download a folder of a run's artifacts; return where it is, below `target`. If it is gone, it is a UserError."""
+    try:
+        return Path(client.download_artifacts(run_id, folder, str(target)))
+    except (MlflowException, OSError) as error:
+        raise UserError(
+            f"run {run_id}: its files in {folder}/ cannot be downloaded ({error}); restore its params.yaml and "
+            "dvc.lock from git, and run dvc checkout and dvc repro register, which writes them again"
+        ) from None
+
+
+@contextmanager
+def real_copy(path: Path) -> Iterator[Path]:
+    """Yield a copy of a file, of the same name, for MLflow to read.
+
+    DVC may place outputs as links into its cache, with the cache's permissions; MLflow refuses the one and keeps the
+    other.
+    """
+    with TemporaryDirectory() as folder:
+        yield Path(shutil.copyfile(path, Path(folder) / path.name))
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

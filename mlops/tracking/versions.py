@@ -18,7 +18,7 @@ from mlflow.types import ColSpec, DataType, Schema
 from mlops.project.code_digest import ROOT
 from mlops.project.errors import UserError
 from mlops.promotion.history import ModelId
-from mlops.tracking.runs import KEY_TAG, artifact_names
+from mlops.tracking.runs import KEY_TAG, artifact_names, fetch_artifacts, real_copy
 
 CHAMPION = "champion"
 WEIGHTS_TAG, PASSPORT_TAG = "generator.sha256", "passport"
@@ -63,11 +63,11 @@ def registered_version(client: MlflowClient, name: str, run_id: str, weights_sha
 
 def add_version(name: str, run_id: str, generator: Path, tags: dict[str, str]) -> ModelVersion:
     """Log a generator, a safetensors file, as a model of its run, and register it as a version with tags."""
-    with mlflow.start_run(run_id=run_id):
+    with mlflow.start_run(run_id=run_id), real_copy(generator) as weights:
         model = mlflow.pyfunc.log_model(
             name="generator",
             python_model=str(Path(__file__).with_name("served_model.py")),
-            artifacts={"generator": str(generator)},
+            artifacts={"generator": str(weights)},
             code_paths=[str(ROOT / "gan_core")],
             pip_requirements=[f"{package}=={metadata.version(package)}" for package in REQUIREMENTS],
             signature=SIGNATURE,
@@ -144,7 +144,4 @@ def fetch_evaluation(client: MlflowClient, model: TrackedModel, names: Iterable[
             f"run {model.run_name} ({model.run_id}) has no {', '.join(missing)}: it was not scored, or by an older "
             "version of this project; run dvc repro with its params.yaml, which registers it with scores and intervals"
         )
-    try:
-        return Path(client.download_artifacts(model.run_id, "evaluation", str(target)))
-    except (MlflowException, OSError) as error:
-        raise UserError(f"run {model.run_name} ({model.run_id}): its files cannot be downloaded: {error}") from None
+    return fetch_artifacts(client, model.run_id, "evaluation", target)

@@ -6,13 +6,13 @@ import pytest
 import yaml
 
 import mlops.project.identity
+from mlops.project.errors import UserError
 from mlops.project.identity import (
     dvc_md5,
-    git_changes,
     git_commit,
     identity_tags,
     project_root,
-    untracked_code,
+    working_tree,
 )
 
 
@@ -97,15 +97,23 @@ def test_what_the_pipeline_writes_by_itself_makes_nothing_dirty(repository: Path
     clean = git_commit()
     for name in ("dvc.lock", "ledger.jsonl", "reports/ledger.jsonl", "untracked.txt"):
         (repository / name).write_text("2\n")
-    assert (git_changes(), git_commit()) == (b"", clean)
+    assert (working_tree().patch, git_commit()) == (b"", clean)
 
 
 def test_without_git_there_is_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert (git_commit(), git_changes(), untracked_code()) == ("", b"", [])
+    assert git_commit() == ""
+    with pytest.raises(UserError, match="git init"):
+        working_tree()
+    git("init", "-q")
+    with pytest.raises(UserError, match="git commit"):
+        working_tree()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match="install"):
+        working_tree()
 
 
-@pytest.mark.parametrize("key", ["diff.noprefix", "diff.mnemonicPrefix", "color.ui"])
+@pytest.mark.parametrize("key", ["diff.noprefix", "diff.mnemonicPrefix", "diff.relative", "color.ui"])
 def test_the_patch_makes_the_tree_again_however_git_is_set(repository: Path, key: str) -> None:
     wanted = {"a.txt": "zwei\n".encode("utf-16"), "new.bin": bytes(range(256)), "dvc.lock": b"1\n"}
     for name, content in wanted.items():
@@ -113,7 +121,7 @@ def test_the_patch_makes_the_tree_again_however_git_is_set(repository: Path, key
     (repository / "reports" / "ledger.jsonl").unlink()
     git("add", "new.bin")
     git("config", key, "always" if key == "color.ui" else "true")
-    (repository / "changes.patch").write_bytes(git_changes())
+    (repository / "changes.patch").write_bytes(working_tree().patch)
     git("stash", "-q")
     git("apply", "changes.patch")
     assert {name: (repository / name).read_bytes() for name in wanted} == wanted
@@ -124,7 +132,7 @@ def test_code_that_git_does_not_know_is_named(repository: Path) -> None:
         (repository / name).parent.mkdir(exist_ok=True)
         (repository / name).write_text("")
     (repository / ".gitignore").write_text("ignored.py\n")
-    assert untracked_code() == ["gan_core/new.py", "stages/newer.py"]
+    assert working_tree().untracked == ("gan_core/new.py", "stages/newer.py")
 
 
 def test_an_experiment_in_a_copy_belongs_to_the_original_project(

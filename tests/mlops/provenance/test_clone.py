@@ -52,7 +52,7 @@ def test_a_clone_has_commit_and_patch_absolute_data_paths_and_no_lock(project: P
 def test_a_patch_of_another_commit_is_an_error(project: Path, tmp_path: Path) -> None:
     patch = tmp_path / "changes.patch"
     patch.write_text("--- a/params.yaml\n+++ b/params.yaml\n@@ -1 +1 @@\n-other\n+mine\n")
-    with pytest.raises(UserError, match=r"git -C .* apply"):
+    with pytest.raises(UserError, match=r"git apply .*place"):
         clone(project, tmp_path / "place", "HEAD", patch)
 
 
