@@ -13,6 +13,7 @@ from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
 from mlops.project.errors import UserError
+from mlops.tracking.own_store import own_uri
 
 HOST = "127.0.0.1"
 START_WITHIN = 180.0
@@ -61,10 +62,9 @@ class Server:
 def mlflow_server(port: int) -> Server:
     """Return the server of the project's own tracking store.
 
-    Its places are relative to the working directory: in an address `?`, `#` and `%` would mean something.
+    Artifacts are named relative to the working directory: in an address `?`, `#` and `%` would mean something.
     """
-    home = Path(".mlflow")
-    store = ("--backend-store-uri", f"sqlite:///{home}/mlflow.db", "--artifacts-destination", str(home / "artifacts"))
+    store = ("--backend-store-uri", own_uri(), "--artifacts-destination", ".mlflow/artifacts")
     return Server(
         name="MLflow",
         port=port,
@@ -72,7 +72,7 @@ def mlflow_server(port: int) -> Server:
         command=("mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1", *store),
         health="/health",
         page="/#/experiments/1?workflowType=machine_learning",
-        log=home / "server.log",
+        log=Path(".mlflow", "server.log"),
         # Without the second, eight more processes wait for judges of language models.
         variables={"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
     )
@@ -100,7 +100,7 @@ def running(servers: Sequence[Server]) -> Iterator[Processes]:
         processes.extend(map(_start, servers))
         yield processes
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not leave one running
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not leave one running
         deadline = time.monotonic() + END_WITHIN
         for process in processes:
             _signal(process, signal.SIGTERM)
@@ -109,6 +109,7 @@ def running(servers: Sequence[Server]) -> Iterator[Processes]:
                 process.wait(max(0.0, deadline - time.monotonic()))
             _signal(process, signal.SIGKILL)
             process.wait()
+        signal.signal(signal.SIGINT, before)
 
 
 def _start(server: Server) -> "subprocess.Popen[bytes]":

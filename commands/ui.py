@@ -1,5 +1,6 @@
 """`python -m commands.ui`: MLflow on the project's store and a Prefect server, until Ctrl-C; both or none."""
 
+import os
 import signal
 import socket
 import time
@@ -12,6 +13,7 @@ import psutil  # type: ignore[import-untyped]  # has no stubs among the locked p
 from commands.local_servers import HOST, Server, check, mlflow_server, prefect_server, running, wait_for
 from mlops.project.errors import UserError, command_line
 from mlops.project.locks import locked
+from mlops.tracking.store import REGISTRY, TRACKING, check_store
 
 PREFECT_PORT = 4200
 
@@ -56,6 +58,9 @@ def serve(mlflow_port: int, prefect_port: int) -> None:
     """Start both servers, print their addresses once both answer, and wait; if one ends, that is a UserError."""
     servers = (mlflow_server(mlflow_port), prefect_server(prefect_port))
     pages = "\n".join(f"{server.name:7}  {server.address}{server.page}" for server in servers)
+    for variable in (TRACKING, REGISTRY):
+        os.environ.pop(variable, None)  # the project's own store is served, whatever else is used
+    check_store()
     folder = Path(".mlflow", "ui")
     shown = folder / "pages"
     before = shown.read_text(encoding="utf-8") if shown.exists() else ""

@@ -11,7 +11,8 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]  # has no stubs among the locked packages
 import pytest
 
-from commands.local_servers import mlflow_server, prefect_server
+from commands.local_servers import Server, mlflow_server, prefect_server, running
+from commands.local_servers import wait_for as wait_for_servers
 from commands.ui import check_ports
 from mlops.project.errors import UserError
 from tests.project import ROOT, environment
@@ -65,24 +66,34 @@ def test_one_port_is_not_for_both() -> None:
         check_ports(mlflow_server(port), prefect_server(port))
 
 
-@pytest.mark.slow
-def test_a_server_that_ends_ends_the_other_and_its_log_is_shown(tmp_path: Path) -> None:
-    (tmp_path / ".mlflow").mkdir()
-    (tmp_path / ".mlflow" / "mlflow.db").write_text("this is no database" * 100)
-    log = tmp_path / "log"
-    ui = start(tmp_path, log, free_port(), free_port())
-    try:
-        wait_for(lambda: psutil.Process(ui.pid).children(), "no server", ui)
-        servers = psutil.Process(ui.pid).children()
-        assert ui.wait(300) == 1
-        printed = log.read_text().splitlines()
-        (error,) = [place for place, line in enumerate(printed) if line.startswith("error: MLflow ")]
-        assert ".mlflow/server.log" in printed[error]
-        assert "file is not a database" in "".join(printed[error + 1 :])
-        assert "http://" not in "".join(printed[:error])
-        assert [server for server in servers if server.is_running()] == []
-    finally:
-        end(ui)
+def server(name: str, folder: Path, *command: str) -> Server:
+    """Return a server that is a module of Python's, with arguments."""
+    port = free_port()
+    arguments = (str(port) if argument == "PORT" else argument for argument in command)
+    return Server(name, port, "PORT", tuple(arguments), "/", "/", folder / name / "server.log", {})
+
+
+def test_both_are_up_or_it_is_an_error_with_the_end_of_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", DEAD)
+    good = server("good", tmp_path, "http.server", "PORT", "--bind", "127.0.0.1")
+    with running((good,)) as (process,):
+        wait_for_servers((good,), (process,))
+        assert answers(good.address)
+    assert process.poll() is not None
+    assert not answers(good.address)
+
+    bad = server("bad", tmp_path, "json.tool", "/nowhere")
+    with pytest.raises(UserError, match=r"bad .*exit 2") as caught, running((good, bad)) as processes:
+        wait_for_servers((good, bad), processes)
+    assert "/nowhere" in str(caught.value).splitlines()[-1]
+    assert str(bad.log) in str(caught.value)
+    assert [process.poll() is None for process in processes] == [False, False]
+
+    monkeypatch.setattr("commands.local_servers.START_WITHIN", 0.5)
+    silent = server("silent", tmp_path, "timeit", "-n1", "-r1", "import time; time.sleep(600)")
+    with pytest.raises(UserError, match="silent"), running((silent,)) as processes:
+        wait_for_servers((silent,), processes)
+    assert processes[0].poll() is not None
 
 
 @pytest.mark.slow
