@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.requirements-$(shell sha256sum requirements.txt | cut -c1-16)
 # A virtual environment names its place in many files, so that of a project that was moved or copied is made anew.
-MOVED := $(shell cd $(VENV) 2>/dev/null && grep -q "^command = " pyvenv.cfg && ! grep -qF " -m venv $$(pwd -P)" pyvenv.cfg && echo moved)
+MOVED := $(shell cd $(VENV) 2>/dev/null && grep -q "^command = " pyvenv.cfg && ! grep -qF " $$(pwd -P)" pyvenv.cfg && echo moved)
 ifdef MOVED
 .PHONY: $(READY)
 endif
@@ -43,10 +43,11 @@ bench: $(READY)
 pictures: $(READY)
 	@$(BIN)/python -m benchmarks.pictures
 
-$(READY): requirements.txt
+$(READY):
 	@if [ "$(MOVED)" ] && [ -L $(VENV) ]; then \
 		echo "error: the virtual environment to which .venv is a link was moved; delete the link" >&2; exit 1; fi
-	$(PYTHON) -m venv $(if $(MOVED),--clear) $(VENV)
+	@{ [ -z "$(MOVED)" ] && $(BIN)/python -m pip --version >/dev/null 2>&1; } || \
+		$(PYTHON) -m venv $(if $(MOVED),--clear) $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@# prefect's docstring_parser and pydoclint's fork of it share one folder; the fork serves both, so it comes last
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall \
