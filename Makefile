@@ -1,11 +1,19 @@
 # `make run`: set up, then train, score and register a GAN.   `make test`: set up, then all tests.
-# Also: make check | bench | pictures | ui | worker | preset NAME=... [DATA=...] | rebuild [MODEL=...] [FOLDER=...] | clean
+# Also: make check | bench | pictures | ui [MLFLOW_PORT=...] [PREFECT_PORT=...] | worker | preset NAME=... [DATA=...]
+#       make rebuild [MODEL=...] [FOLDER=...] | clean
 
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.requirements-$(shell sha256sum requirements.txt | cut -c1-16)
+# A virtual environment names its place in many files, so that of a project that was moved or copied is made anew.
+MOVED := $(shell cd $(VENV) 2>/dev/null && grep -q "^command = " pyvenv.cfg && ! grep -qF " $$(pwd -P)" pyvenv.cfg && echo moved)
+ifdef MOVED
+.PHONY: $(READY)
+endif
 
+# A user id without a name, as containers have, gets its number for one.
+export LOGNAME := $(or $(LOGNAME),$(USER),$(shell id -un 2>/dev/null || id -u))
 export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
@@ -23,10 +31,10 @@ test: $(READY)
 	wait $$second || status=$$?; cat $$output; rm $$output; exit $$status
 
 check: $(READY)
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/pydoclint gan_core mlops stages commands experiments flows benchmarks
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m mypy
+	$(BIN)/python -m pydoclint.main gan_core mlops stages commands experiments flows benchmarks
 	$(BIN)/python -m pytest tests/test_architecture.py
 
 bench: $(READY)
@@ -35,37 +43,34 @@ bench: $(READY)
 pictures: $(READY)
 	@$(BIN)/python -m benchmarks.pictures
 
-$(READY): requirements.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+$(READY):
+	@if [ "$(MOVED)" ] && [ -L $(VENV) ]; then \
+		echo "error: the virtual environment to which .venv is a link was moved; delete the link" >&2; exit 1; fi
+	@{ [ -z "$(MOVED)" ] && $(BIN)/python -m pip --version >/dev/null 2>&1; } || \
+		$(PYTHON) -m venv $(if $(MOVED),--clear) $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@# prefect's docstring_parser and pydoclint's fork of it share one folder; the fork serves both, so it comes last
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --force-reinstall \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall \
 		$(shell grep ^docstring_parser_fork requirements.txt)
 	@touch $@
 
 ui: $(READY)
-	@mkdir -p .mlflow .prefect
-	@$(BIN)/mlflow server --host 127.0.0.1 --port 5000 --workers 1 \
-		--backend-store-uri sqlite:///$(CURDIR)/.mlflow/mlflow.db \
-		--artifacts-destination $(CURDIR)/.mlflow/artifacts >.mlflow/server.log 2>&1 & mlflow=$$!; \
-	$(BIN)/prefect server start >.prefect/server.log 2>&1 & prefect=$$!; \
-	trap 'kill $$mlflow $$prefect 2>/dev/null' INT TERM; \
-	echo "MLflow   http://127.0.0.1:5000/#/experiments/1?workflowType=machine_learning"; \
-	echo "Prefect  http://127.0.0.1:4200/runs"; \
-	echo "Both start within seconds; their logs are .mlflow/server.log and .prefect/server.log. Ctrl-C stops both."; \
-	wait $$mlflow $$prefect; wait; true
+	@$(BIN)/python -m commands.ui
 
-worker: export PREFECT_API_URL ?= http://127.0.0.1:4200/api
 worker: $(READY)
-	@$(BIN)/prefect --no-prompt work-pool create local --type process --overwrite
-	@$(BIN)/prefect --no-prompt deploy --all
-	@$(BIN)/prefect worker start --pool local --type process
+	@$(BIN)/python -m flows.worker
 
+# What a user types arrives as it is: make does not expand it, and no shell reads it.
+preset: export override NAME := $(value NAME)
+preset: export override DATA := $(value DATA)
 preset: $(READY)
-	@$(BIN)/python -m commands.preset "$(NAME)" $(if $(DATA),"$(DATA)")
+	@$(BIN)/python -m commands.preset -- "$$NAME" $${DATA:+"$$DATA"}
 
+rebuild: export override MODEL := $(value MODEL)
+rebuild: export override FOLDER := $(value FOLDER)
 rebuild: $(READY)
-	@$(BIN)/python -m commands.rebuild $(if $(MODEL),"$(MODEL)",champion) $(if $(FOLDER),"$(FOLDER)")
+	@$(BIN)/python -m commands.rebuild -- "$${MODEL:-champion}" $${FOLDER:+"$$FOLDER"}
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	[ -L $(VENV) ] || [ ! -e $(VENV)/pyvenv.cfg ] || rm -rf $(VENV)
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,1 +1,5 @@
 """Prefect flows: when and where stages run, through DVC. `python -m flows` runs `gan-training` once."""
+
+from flows.environment import settle
+
+settle()  # before Prefect is imported, which reads these variables; all that a flow starts inherits them

@@ -2,11 +2,12 @@
 
 import sys
 
-from flows.stage import StageFailedError
+from flows.environment import check_repository, check_server
 from flows.training import gan_training
 
 if __name__ == "__main__":
-    try:
-        gan_training()
-    except StageFailedError as error:
-        sys.exit(f"error: {error}")
+    check_repository()
+    check_server()
+    state = gan_training(return_state=True)
+    if not state.is_completed():
+        sys.exit(f"error: {state.message}")

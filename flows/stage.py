@@ -14,24 +14,18 @@ from prefect import Task, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 
+from flows.environment import uncoloured
+from flows.failure import CONTROL, StageDiedError, stage_error
+
 GRACE = 20
 """Seconds between SIGTERM and SIGKILL; Prefect gives a cancelled flow 30 and then kills it."""
 
 
-class StageFailedError(RuntimeError):
-    """A stage ended with an error; the message contains the stage's own."""
-
-
-class StageDiedError(StageFailedError):
-    """A stage was killed or crashed: its output has no error that a user can correct."""
-
-
-def stage_task(
-    name: str, *, retries: int = 0, retry_on: type[Exception] = StageFailedError, force: bool = False
-) -> Task[[], None]:
+def stage_task(name: str, *, retries: int = 0, force: bool = False) -> Task[[], None]:
     """Return the task of a stage; its runs bear its name. Prefect's cache is off: DVC decides what is up to date.
 
-    Retries are for stages that resume; `force` runs the stage even if nothing that it depends on changed.
+    Retries are for stages that resume, and only if one died; `force` runs the stage even if nothing that it depends on
+    changed.
     """
 
     def reproduce() -> None:
@@ -45,7 +39,7 @@ def stage_task(
         cache_policy=NO_CACHE,
         retries=retries,
         retry_delay_seconds=5,
-        retry_condition_fn=lambda _, __, state: isinstance(state.data, retry_on),
+        retry_condition_fn=lambda _, __, state: isinstance(state.data, StageDiedError),
     )
     return as_task(reproduce)
 
@@ -60,7 +54,10 @@ def run(command: Sequence[str], name: str) -> list[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=os.environ | _identity() | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        errors="replace",
+        env=uncoloured()
+        | _identity()
+        | {"PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"},
         start_new_session=True,
     )
     try:
@@ -71,8 +68,7 @@ def run(command: Sequence[str], name: str) -> list[str]:
     finally:
         _end_group(process)
     if process.returncode:
-        kind = StageFailedError if any(line.startswith("error: ") for line in lines) else StageDiedError
-        raise kind(f"stage {name} failed (exit {process.returncode}): {own_error(lines)}")
+        raise stage_error(name, process.returncode, lines)
     return lines
 
 
@@ -80,20 +76,10 @@ def _log(output: IO[str]) -> list[str]:
     """Log lines as they come and return them."""
     logger, lines = get_run_logger(), []
     for line in output:
-        if line.strip():
-            logger.info(line.rstrip())
-            lines.append(line.rstrip())
+        if text := CONTROL.sub("", line).rstrip():
+            logger.info(text)
+            lines.append(text)
     return lines
-
-
-def own_error(lines: Sequence[str]) -> str:
-    """Return the error in a failed stage's output: from its last `error:` line, or the last line of its traceback.
-
-    DVC's line that the stage failed is left out; if DVC itself failed, the error is DVC's.
-    """
-    own = [line for line in lines if not line.startswith("ERROR: failed to reproduce")]
-    errors = [place for place, line in enumerate(own) if line.startswith(("error: ", "ERROR: "))]
-    return "\n".join(own[errors[-1] if errors else -1 :]).removeprefix("error: ") or "it printed nothing"
 
 
 def _identity() -> dict[str, str]:

@@ -6,36 +6,37 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from prefect import flow
+from prefect import State, flow
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+from prefect.states import Failed
 
+from flows.failure import StageDiedError, StageFailedError
 from flows.markdown import embedded
-from flows.stage import StageDiedError, StageFailedError, stage_task
+from flows.stage import stage_task
 
 ROOT = Path(__file__).resolve().parent.parent
-RETRIED: dict[str, dict[str, Any]] = {
-    "fetch": {"retries": 2},  # a download resumes
-    "train": {"retries": 2, "retry_on": StageDiedError},  # from the last checkpoint
-    "replicate": {"retries": 2, "retry_on": StageDiedError},
-}
+RETRIES = {"train": 2, "replicate": 2}
+"""How often a stage that died is started again; it resumes from its last checkpoint."""
 
 
 @flow(name="gan-training", log_prints=True)
-def gan_training() -> None:
+def gan_training() -> State[None] | None:
     """Bring data, extractor, training, evaluation and registration up to date; only what changed runs again."""
     os.chdir(ROOT)
     pipeline = yaml.safe_load(Path("dvc.yaml").read_text())
     *stages, last = pipeline["stages"]
-    for name in stages:
-        try:
-            stage_task(name, **RETRIED.get(name, {}))()
-        except StageFailedError as error:
-            if name == "train" and not isinstance(error, StageDiedError):
-                create_markdown_artifact(key="gan-doctor", markdown=f"**{error}**", description="training failed")
-            raise
-    # Always: MLflow may lack what DVC has as up to date; registering a second time changes nothing.
-    stage_task(last, force=True)()
+    name = ""
+    try:
+        for name in stages:
+            stage_task(name, retries=RETRIES.get(name, 0))()
+        # Always: MLflow may lack what DVC has as up to date; registering a second time changes nothing.
+        stage_task(last, force=True)()
+    except StageFailedError as error:  # the state says all; an exception would add a traceback of the flow's own code
+        if name == "train" and not isinstance(error, StageDiedError):
+            create_markdown_artifact(key="gan-doctor", markdown=f"**{error}**", description="training failed")
+        return Failed(message=str(error))
     publish(pipeline["vars"][0]["paths"])
+    return None
 
 
 def publish(paths: dict[str, str]) -> None:

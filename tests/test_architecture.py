@@ -55,7 +55,7 @@ ROOMS: dict[str, set[str]] = {
         *FILES,
     },
     "stages": {"gan_core", "mlops", *FILES},
-    "commands": {"gan_core", "mlops", "click", *FILES},
+    "commands": {"gan_core", "mlops", "click", "psutil", *FILES},
     "experiments": {"gan_core", "mlops", *FILES},
     "flows": {"prefect", "optuna", "yaml"},
 }

@@ -77,7 +77,7 @@ def test_a_stage_loads_what_it_uses_and_nothing_else(stage: str) -> None:
     assert heavy == USES[stage].union(*(BROUGHT.get(name, set()) for name in USES[stage]))
 
 
-@pytest.mark.parametrize("command", ["compare", "preset", "promote", "rebuild"])
+@pytest.mark.parametrize("command", ["compare", "preset", "promote", "rebuild", "ui"])
 def test_a_command_that_makes_no_images_loads_no_networks(command: str) -> None:
     assert loaded(f"import commands.{command}") <= {"mlflow", "pandas", "pyarrow", "scipy.special", "scipy.stats"}
 

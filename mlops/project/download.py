@@ -1,6 +1,7 @@
 """Files from the network: mirrors in turn, partial downloads continued, and each file verified by its checksum."""
 
 import shutil
+import time
 from collections.abc import Sequence
 from http.client import HTTPException
 from pathlib import Path
@@ -14,6 +15,7 @@ from mlops.project.progress import progress
 
 _TIMEOUT = 30  # seconds without a byte
 _CHUNK = 1 << 18
+_PAUSES = (1.0, 3.0)  # seconds before the mirrors are tried again
 
 
 class _WrongChecksumError(Exception):
@@ -23,10 +25,11 @@ class _WrongChecksumError(Exception):
 def download(urls: Sequence[str], target: Path, *, sha256: str, remedy: str, partials: Path | None = None) -> None:
     """Put the file whose checksum is `sha256` (hexadecimal, lower case) at `target`, unless it is there.
 
-    The mirrors are tried in turn. What has arrived is kept in `partials` (default: `.checkpoints/downloads`, outside
-    the outputs that DVC deletes) under a name made of the target's name and the checksum; the next mirror, or the next
-    call, asks only for the rest. `target` appears by a rename, whole. If no mirror gives the right bytes, the UserError
-    lists each with its reason and ends with `remedy`; a full disk is one, too.
+    The mirrors are tried in turn, and again if one was busy or broke off. What has arrived is kept in `partials`
+    (default: `.checkpoints/downloads`, outside the outputs that DVC deletes) under a name made of the target's name and
+    the checksum; the next mirror, or the next call, asks only for the rest. `target` appears by a rename, whole. If no
+    mirror gives the right bytes, the UserError lists each with its reason and ends with `remedy`; a full disk is one,
+    too.
     """
     if _is_file_with(target, sha256):
         return
@@ -47,14 +50,25 @@ def _is_file_with(path: Path, sha256: str) -> bool:
 
 
 def _try_mirrors(urls: Sequence[str], part: Path, sha256: str, title: str, remedy: str) -> None:
-    failures = []
-    for url in urls:
-        try:
-            with disk_errors(part):
-                return _fetch(url, part, sha256)
-        except (OSError, HTTPException, _WrongChecksumError) as error:
-            failures.append(f"  {url}: {_reason(error)}")
-    raise UserError("\n".join([title, *failures, remedy]))
+    failures: dict[str, Exception] = {}
+    for pause in (0.0, *_PAUSES):
+        time.sleep(pause)
+        for url in urls:
+            try:
+                with disk_errors(part):
+                    return _fetch(url, part, sha256)
+            except (OSError, HTTPException, _WrongChecksumError) as error:
+                failures[url] = error
+        if not any(map(_may_pass, failures.values())):
+            break
+    raise UserError("\n".join([title, *(f"  {url}: {_reason(error)}" for url, error in failures.items()), remedy]))
+
+
+def _may_pass(error: Exception) -> bool:
+    """Return whether a server is busy or a transfer broke off, but not if nobody was reached or the file is wrong."""
+    if isinstance(error, HTTPError):
+        return error.code == 429 or error.code >= 500
+    return isinstance(error, ConnectionError | TimeoutError | HTTPException)
 
 
 def _fetch(url: str, part: Path, sha256: str) -> None:
@@ -88,7 +102,9 @@ def _transfer(url: str, part: Path) -> bool:
         with part.open("ab" if resumed else "wb") as file:
             _copy(response, file, url.rpartition("/")[2], start, total)
     if total is not None and (size := part.stat().st_size) < total:
-        raise OSError(f"the connection closed after {size:,} of {total:,} bytes; run again to continue from there")
+        raise ConnectionError(
+            f"the connection closed after {size:,} of {total:,} bytes; run again to continue from there"
+        )
     return resumed
 
 

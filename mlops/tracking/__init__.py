@@ -1,6 +1,12 @@
 """All access to MLflow: runs, versions, aliases, descriptions, and the model that it serves."""
 
+import atexit
 import os
+import shutil
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
 
 # MLflow reads these when it is imported.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -18,3 +24,10 @@ hosts = [host.strip() for name in ("no_proxy", "NO_PROXY") for host in os.enviro
 if "*" not in hosts:
     for name in ("no_proxy", "NO_PROXY"):
         os.environ[name] = ",".join(dict.fromkeys([*filter(None, hosts), "127.0.0.1", "localhost", "::1"]))
+# MLflow does not find its tables' migrations below a folder with %, so there it is imported through a link.
+if "%" in sysconfig.get_path("purelib"):
+    _links = Path(tempfile.mkdtemp(prefix="mlflow-"))
+    atexit.register(shutil.rmtree, _links, ignore_errors=True)
+    (_links / "packages").symlink_to(sysconfig.get_path("purelib"))
+    sys.path.insert(0, str(_links / "packages"))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (sys.path[0], os.environ.get("PYTHONPATH"))))

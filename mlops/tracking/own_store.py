@@ -31,15 +31,14 @@ def artifacts() -> str:
 def own_uri() -> str:
     """Return the address of the project's own store.
 
-    In an address a question mark ends the path, so a path that has one is given from the working directory.
+    In an address a question mark ends the path, and % means another character, so a path that has one is given from the
+    working directory.
     """
     database = str(home() / "mlflow.db")
-    if "?" in database:
+    if set("?%") & set(database):
         database = os.path.relpath(database)
-    if "?" in database:
-        raise UserError(
-            f"{home()}: MLflow cannot open a database in a folder with a question mark; run in {home().parent}"
-        )
+    if set("?%") & set(database):
+        raise UserError(f"{home()}: MLflow cannot open a database in a folder with ? or %; run in {home().parent}")
     return f"sqlite:///{database}"
 
 

@@ -9,10 +9,10 @@ import psutil  # type: ignore[import-untyped]  # has no stubs among the locked p
 import pytest
 from prefect.logging import disable_run_logger
 
-from flows.stage import StageDiedError, StageFailedError, own_error, run
+from flows.failure import StageDiedError, StageFailedError
+from flows.stage import run
 from tests.servers import end, wait_for
 
-DVC_CLOSES = "ERROR: failed to reproduce 'train': failed to run: python -m stages train, exited with 1"
 # A stage that starts a process of its own, writes its id, and waits for it.
 PARENT = """
 import pathlib, subprocess, sys  # -3 is subprocess.DEVNULL
@@ -41,20 +41,15 @@ def run_python() -> Iterator[Callable[..., None]]:
         yield run_code
 
 
-@pytest.mark.parametrize(
-    ("lines", "expected"),
-    [
-        (["train: steps 10 of 60", "error: params.yaml: unknown key a", DVC_CLOSES], "params.yaml: unknown key a"),
-        (["error: params.yaml: a", "params.yaml: b", DVC_CLOSES], "params.yaml: a\nparams.yaml: b"),
-        (["error: first try", "error: second try", DVC_CLOSES], "second try"),
-        (["Traceback (most recent call last):", '  File "a.py"', "ValueError: 3", DVC_CLOSES], "ValueError: 3"),
-        (["ERROR: Unable to acquire lock."], "ERROR: Unable to acquire lock."),
-        ([DVC_CLOSES], "it printed nothing"),
-        ([], "it printed nothing"),
-    ],
-)
-def test_the_own_error_of_a_stage_is_found_in_its_output(lines: list[str], expected: str) -> None:
-    assert own_error(lines) == expected
+@pytest.mark.parametrize("force", ["FORCE_COLOR", "CLICOLOR_FORCE", "TTY_COMPATIBLE"])
+def test_an_error_is_found_behind_the_codes_of_a_terminal(
+    force: str, run_python: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(force, "1")
+    run_python("import rich.console; assert not rich.console.Console().is_terminal")
+    with pytest.raises(StageFailedError, match=r"1\): no data \[1\]$") as caught:
+        run_python("import sys; sys.exit('\\33[2K\\33[1;31merror: no data [1]\\33[0m')")
+    assert not isinstance(caught.value, StageDiedError)
 
 
 def test_a_stage_with_an_error_of_its_own_failed(run_python: Callable[..., None]) -> None:

@@ -16,7 +16,7 @@ PART = f"file.bin.{SHA256[:16]}.part"
 
 
 class Handler(BaseHTTPRequestHandler):
-    """/good knows ranges, /whole does not, /bad sends other bytes, /short breaks off, the rest is missing."""
+    """/good knows ranges, /whole does not, /bad sends other bytes, /short breaks off, /busy may pass; no others."""
 
     asked: list[tuple[str, str | None]] = []  # noqa: RUF012 - reset by the fixture
 
@@ -26,7 +26,7 @@ class Handler(BaseHTTPRequestHandler):
         content = CONTENT[::-1] if place == "bad" else CONTENT
         start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and place != "whole" else 0
         if place not in ("good", "whole", "bad", "short"):
-            return self.send_error(404)
+            return self.send_error(503 if place == "busy" else 404)
         if start >= len(content):
             return self.send_error(416)
         self.send_response(206 if start else 200)
@@ -44,6 +44,7 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr("mlops.project.download._PAUSES", (0.0, 0.0))
     Handler.asked = []
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -89,7 +90,20 @@ def test_a_mirror_that_breaks_off_is_continued_by_the_next(server: str, tmp_path
     assert Handler.asked == [("short", None), ("good", "bytes=200000-")]
 
 
-def test_a_break_off_keeps_the_part_for_the_next_call(server: str, tmp_path: Path) -> None:
+def test_what_breaks_off_or_is_busy_is_tried_three_times(server: str, tmp_path: Path) -> None:
+    assert get(server, tmp_path, "short") == CONTENT  # in three parts
+    Handler.asked = []
+    for place, times in {"busy": 3, "missing": 1, "bad": 1}.items():
+        with pytest.raises(UserError):
+            get(server, tmp_path / place, place)
+        assert Handler.asked == [(place, None)] * times
+        Handler.asked = []
+
+
+def test_a_break_off_keeps_the_part_for_the_next_call(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlops.project.download._PAUSES", ())
     with pytest.raises(UserError, match="200,000 of 600,000 bytes"):
         get(server, tmp_path, "short")
     with pytest.raises(UserError, match="400,000 of 600,000 bytes"):
@@ -150,6 +164,7 @@ def test_a_full_disk_is_no_failure_of_a_mirror(server: str, tmp_path: Path, monk
 
 def test_parts_wait_in_the_project_by_default(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.setattr("mlops.project.download._PAUSES", ())
     with pytest.raises(UserError):
         download([f"{server}/short/file.bin"], tmp_path / "file.bin", sha256=SHA256, remedy="")
     assert (tmp_path / ".checkpoints" / "downloads" / PART).stat().st_size == 200_000

@@ -1,0 +1,81 @@
+"""What of the environment would stop a flow: put right, or an error before any work."""
+
+import getpass
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+GIT_PLACES = (
+    *("GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX"),
+    *("GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_GRAFT_FILE", "GIT_SHALLOW_FILE", "GIT_IMPLICIT_WORK_TREE"),
+)
+"""Where git finds another repository than that of the folder; a hook has them. `git rev-parse --local-env-vars`."""
+COLOURS = ("FORCE_COLOR", "CLICOLOR_FORCE", "PY_COLORS", "TTY_INTERACTIVE")
+NO_COLOURS = {"NO_COLOR": "1", "TTY_COMPATIBLE": "0"}
+NO_GIT = "type `git init` and commit all files, or do without git: `dvc config --local core.no_scm true`"
+"""What helps a project that is in no repository, such as one that was downloaded as a zip."""
+ANSWER = 5.0
+"""Seconds within which Prefect's server has to answer."""
+
+
+def settle() -> None:
+    """Change this process's variables: loopback needs no proxy, git is that of the folder, and the user has a name."""
+    without = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    if without.strip() != "*":
+        hosts = [host for host in without.split(",") if host]
+        hosts += [host for host in LOOPBACK if host not in hosts]
+        # Either name is read by some program; the lower-case one wins.
+        os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(hosts)
+    for name in [*os.environ]:
+        if name in GIT_PLACES or (name.lower().endswith("_proxy") and not _usable(os.environ[name])):
+            del os.environ[name]
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, as in a container: DVC asks for one
+        os.environ["LOGNAME"] = str(os.getuid())
+
+
+def _usable(proxy: str) -> bool:
+    """Return whether Prefect's HTTP client starts with this proxy; others stop it even if it needs none."""
+    kind, found, _ = proxy.partition("://")
+    return (
+        not found or kind in ("http", "https") or (kind in ("socks5", "socks5h") and find_spec("socksio") is not None)
+    )
+
+
+def uncoloured() -> dict[str, str]:
+    """Return this process's variables without those for which programs write control sequences into a pipe."""
+    return {name: value for name, value in os.environ.items() if name not in COLOURS} | NO_COLOURS
+
+
+def check_repository() -> None:
+    """End this process with an error if DVC would refuse the project because it is in no git repository."""
+    here = Path.cwd()
+    if any((folder / ".git").exists() for folder in (here, *here.parents)):
+        return
+    command = (sys.executable, "-m", "dvc", "config", "core.no_scm")
+    without = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    if without.strip().lower() != "true":
+        sys.exit(f"error: {here} is not a git repository; {NO_GIT}")
+
+
+def check_server() -> None:
+    """End this process with an error if there is a PREFECT_API_URL whose server does not answer."""
+    from prefect.client.orchestration import get_client  # Prefect is to be imported after `settle`
+    from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+    address = PREFECT_API_URL.value()
+    if not address:
+        return
+    once = temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0})
+    with once, get_client(sync_client=True, httpx_settings={"timeout": ANSWER}) as client:
+        error = client.api_healthcheck()
+    if error is not None:
+        reason = str(error) or type(error).__name__
+        sys.exit(
+            f"error: Prefect's server does not answer: PREFECT_API_URL={address}: {reason}; start `make ui`, name "
+            "another address, or unset PREFECT_API_URL"
+        )

@@ -1,0 +1,90 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flows.environment import NO_GIT, check_repository, settle
+from tests.project import ROOT, environment
+
+PROXY = "http://127.0.0.1:9"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({}, "127.0.0.1,localhost,::1"),
+        ({"NO_PROXY": "a.org, b.org"}, "a.org, b.org,127.0.0.1,localhost,::1"),
+        ({"NO_PROXY": "a.org", "no_proxy": "b.org,localhost"}, "b.org,localhost,127.0.0.1,::1"),
+    ],
+)
+def test_loopback_needs_no_proxy(before: dict[str, str], after: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, before.get(name, ""))
+    settle()
+    assert os.environ["no_proxy"] == os.environ["NO_PROXY"] == after
+    settle()
+    assert os.environ["no_proxy"] == after
+
+
+def test_no_proxy_at_all_stays_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+    settle()
+    assert os.environ["no_proxy"] == "*"
+
+
+def test_places_of_another_repository_are_dropped_and_its_configuration_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_CONFIG_COUNT", "GIT_AUTHOR_NAME"):
+        monkeypatch.setenv(name, "0")
+    settle()
+    assert {name for name in os.environ if name.startswith("GIT_")} >= {"GIT_CONFIG_COUNT", "GIT_AUTHOR_NAME"}
+    assert not {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"} & set(os.environ)
+
+
+def test_a_user_without_a_name_gets_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nameless() -> str:
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    monkeypatch.setenv("LOGNAME", "")
+    monkeypatch.setattr("getpass.getuser", nameless)
+    settle()
+    assert os.environ["LOGNAME"] == str(os.getuid())
+
+
+def test_a_project_in_no_repository_is_refused_unless_dvc_does_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = tmp_path / "project"
+    (project / ".dvc").mkdir(parents=True)
+    monkeypatch.chdir(project)
+    with pytest.raises(SystemExit) as ended:
+        check_repository()
+    assert ended.value.code == f"error: {project} is not a git repository; {NO_GIT}"
+    (project / ".dvc" / "config.local").write_text("[core]\n    no_scm = true\n")
+    check_repository()
+    (project / ".dvc" / "config.local").unlink()
+    (tmp_path / ".git").write_text("gitdir: elsewhere")  # a worktree, of which the project is a folder
+    check_repository()
+
+
+@pytest.mark.parametrize(("module", "proxy"), [("flows", "socks://127.0.0.1:9"), ("flows.worker", PROXY)])
+def test_a_server_that_does_not_answer_is_an_error_at_once(module: str, proxy: str) -> None:
+    """Also the client starts with any proxy, which a server on this machine is not asked through."""
+    variables = {
+        name: proxy for kind in ("http", "https", "all") for name in (f"{kind}_proxy", f"{kind}_PROXY".upper())
+    }
+    ended = subprocess.run(
+        [sys.executable, "-m", module],
+        cwd=ROOT,
+        env=environment(**variables, PREFECT_API_URL="http://127.0.0.1:1/api"),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert "http://127.0.0.1:1/api" in line
+    assert "PREFECT_API_URL" in line
