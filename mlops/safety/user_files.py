@@ -8,7 +8,7 @@ from typing import Any
 from mlops.project.errors import UserError
 from mlops.project.identity import file_digest, project_root
 from mlops.safety.pipelines import DENSITIES, MAIN, PARAMS, cache_folder, recorded, stage_outputs
-from mlops.safety.written_files import note_written, unknown_files
+from mlops.safety.written_files import note_written, stamps, unknown_files
 
 SOURCES = (("data", "path"), ("extractor", "weights"))
 """Sections and keys of `params.yaml` that name files of a person; a relative path starts at the project's root."""
@@ -68,6 +68,7 @@ def check_outputs(pipeline: Path) -> None:
     lock's names and its bytes are in DVC's cache, as after a `git checkout`.
     """
     outputs = [path for paths in stage_outputs(pipeline).values() for path in paths]
+    _check_links(outputs)
     unknown = {output: unknown_files(output) for output in outputs}
     if not any(unknown.values()):
         return
@@ -85,6 +86,17 @@ def check_outputs(pipeline: Path) -> None:
     for output, files in unknown.items():
         if files:
             note_written(output)
+
+
+def _check_links(outputs: list[Path]) -> None:
+    """Raise a UserError if an output is a link into a cache of DVC that is no longer there."""
+    for output in outputs:
+        for name in stamps(output):
+            if not (output / name).exists():
+                raise UserError(
+                    f"{output / name} is a link into a cache that is not there, as after the project was moved; bring "
+                    "it back: dvc checkout --relink dvc.yaml"
+                )
 
 
 def _complaint(strange: list[Path], known: Mapping[Path, str]) -> str:
