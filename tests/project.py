@@ -2,10 +2,8 @@
 
 import os
 import shutil
-import sqlite3
 import subprocess
 import sys
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,14 +25,6 @@ LONGER = {"seed": 1, "steps": 1500, "report_every": 7, "sample_every": 500, "che
 It is long enough to be killed, and its checkpoints lie between its reports.
 """
 DENSITY_PARAMS = Path("experiments/densities/params.yaml")
-MLFLOW_PLACES = (
-    ("experiments", "artifact_location"),
-    ("runs", "artifact_uri"),
-    ("model_versions", "source"),
-    ("model_versions", "storage_location"),
-    ("logged_models", "artifact_location"),
-)
-"""Where MLflow's store holds absolute paths: table and column."""
 FOREIGN = ("PREFECT_", "MLFLOW_", "DVC_", "EQUILIBRIUM_")
 
 
@@ -87,10 +77,8 @@ class Project:
     def copy(self, target: Path) -> "Project":
         """Copy everything to a new folder, with DVC's cache and MLflow's store, which then names its new place."""
         shutil.copytree(self.root, target, symlinks=True)
-        with closing(sqlite3.connect(target / ".mlflow" / "mlflow.db")) as store, store:
-            for table, column in MLFLOW_PLACES:
-                change = f"UPDATE {table} SET {column} = replace({column}, ?, ?)"
-                store.execute(change, (str(self.root), str(target)))
+        checked = "from mlops.tracking.store import check_store; check_store()"
+        assert Project(target).run(sys.executable, "-c", checked).returncode == 0
         return Project(target)
 
     def commit(self) -> None:

@@ -20,9 +20,10 @@ for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
     if not os.environ.get(name, "").strip():
         os.environ.pop(name, None)
 # Servers on this machine are not reached through a proxy, which would ask another machine for them.
-for name in ("no_proxy", "NO_PROXY"):
-    hosts = [host for variable in ("no_proxy", "NO_PROXY") for host in os.environ.get(variable, "").split(",")]
-    os.environ[name] = ",".join(dict.fromkeys([*filter(None, map(str.strip, hosts)), "127.0.0.1", "localhost", "::1"]))
+hosts = [host.strip() for name in ("no_proxy", "NO_PROXY") for host in os.environ.get(name, "").split(",")]
+if "*" not in hosts:
+    for name in ("no_proxy", "NO_PROXY"):
+        os.environ[name] = ",".join(dict.fromkeys([*filter(None, hosts), "127.0.0.1", "localhost", "::1"]))
 # MLflow does not find its tables' migrations below a folder with %, so there it is imported through a link.
 if "%" in sysconfig.get_path("purelib"):
     _links = Path(tempfile.mkdtemp(prefix="mlflow-"))

@@ -14,7 +14,7 @@ ARTIFACTS = "/.mlflow/artifacts"
 """Where artifacts are in a project: the end of the place of its experiment."""
 FOLDERS = ("/.mlflow", "/mlruns")
 """Folders of a project in which MLflow writes; the second is that of its own experiment `Default`."""
-BUSY = 60
+BUSY = 8
 """Seconds in which another process may write."""
 
 

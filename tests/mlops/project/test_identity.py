@@ -8,6 +8,8 @@ import yaml
 import mlops.project.identity
 from mlops.project.errors import UserError
 from mlops.project.identity import (
+    GIT_LOCATION,
+    WorkingTree,
     dvc_md5,
     git_commit,
     identity_tags,
@@ -111,6 +113,38 @@ def test_without_git_there_is_no_commit(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="install"):
         working_tree()
+
+
+def test_git_in_its_own_variables_works_on_the_repository_of_the_folder(
+    repository: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clean = git_commit()
+    other = tmp_path_factory.mktemp("other")
+    git("init", "-q", str(other))
+    for name, path in (("GIT_DIR", ".git"), ("GIT_WORK_TREE", "."), ("GIT_INDEX_FILE", ".git/index")):
+        monkeypatch.setenv(name, str(other / path))
+    monkeypatch.setenv("GIT_LITERAL_PATHSPECS", "1")
+    (repository / "ledger.jsonl").write_text("2\n")
+    assert working_tree() == WorkingTree(clean, b"", ())
+    listed = subprocess.run(["git", "rev-parse", "--local-env-vars"], capture_output=True, text=True, check=True)
+    settings = {"GIT_CONFIG_PARAMETERS", "GIT_CONFIG_COUNT"}  # a person's, such as safe.directory
+    assert set(listed.stdout.split()) - settings <= GIT_LOCATION
+
+
+def test_a_repository_of_another_owner_comes_with_the_remedy(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    with pytest.raises(UserError, match=rf"safe\.directory '{repository}'"):
+        working_tree()
+    assert git_commit() == ""
+
+
+def test_in_a_folder_of_a_repository_only_that_folder_counts(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (repository / "a.txt").write_text("2\n")
+    monkeypatch.chdir(repository / "reports")
+    assert working_tree().patch == b""
+    git("mv", "ledger.jsonl", "b.txt")
+    assert working_tree().patch.splitlines()[0] == b"diff --git a/reports/b.txt b/reports/b.txt"
+    assert working_tree().commit.endswith("-dirty")
 
 
 @pytest.mark.parametrize("key", ["diff.noprefix", "diff.mnemonicPrefix", "diff.relative", "color.ui"])

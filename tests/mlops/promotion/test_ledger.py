@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -204,3 +205,38 @@ def test_a_damaged_ledger_does_not_replace_the_copy(written: Path) -> None:
     with pytest.raises(UserError, match="line 3"):
         entries()
     assert copy.read_bytes() == whole
+
+
+def test_line_ends_of_another_system_are_the_same_ledger_and_go_with_the_next_write(written: Path) -> None:
+    before, lines = entries(), written.read_bytes()
+    written.write_bytes(lines.replace(b"\n", b"\r\n"))
+    assert entries() == before
+    append("d")
+    assert written.read_bytes().startswith(lines)
+    assert written.read_bytes().count(b"\n") == 4
+    written.write_bytes(lines.replace(b"\n", b"\r\n"))  # an older state of it
+    assert len(entries()) == 4
+
+
+@pytest.mark.parametrize("setting", ["core.autocrlf=true", "core.autocrlf=input", "core.eol=crlf"])
+def test_git_set_for_windows_gives_every_clone_the_same_bytes(written: Path, setting: str) -> None:
+    """The attributes are this project's; without them the ledger that git checks out has other bytes, and is read."""
+    lines, before, root = written.read_bytes(), entries(), written.parent
+    identity = ("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "-c", setting, "-c", "core.safecrlf=true")
+    shutil.copy(ROOT / ".gitattributes", root)
+    (root / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    for command in (
+        ["init", "-q"],
+        ["add", "ledger.jsonl", "picture.png", ".gitattributes"],
+        ["commit", "-q", "-m", "a"],
+    ):
+        subprocess.run([*identity, *command], cwd=root, check=True)
+    subprocess.run([*identity, "clone", "-q", "-c", setting, str(root), "clone"], cwd=root, check=True)
+    assert (root / "clone" / "ledger.jsonl").read_bytes() == lines
+    assert (root / "clone" / "picture.png").read_bytes() == b"\x89PNG\r\n\x1a\n"
+    (root / "clone" / ".gitattributes").write_text("")
+    (root / "clone" / "ledger.jsonl").unlink()
+    subprocess.run([*identity, "checkout", "-q", "ledger.jsonl"], cwd=root / "clone", check=True)
+    shutil.copy(root / "clone" / "ledger.jsonl", written)
+    assert (b"\r\n" in written.read_bytes()) == (setting == "core.autocrlf=true")
+    assert entries() == before

@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -68,3 +69,54 @@ def test_a_folder_that_holds_something_is_refused(project: Path, tmp_path: Path)
     for taken in (project, project / "params.yaml"):
         with pytest.raises(UserError, match=str(taken)):
             new_place(str(taken))
+
+
+def test_a_folder_of_a_repository_is_cloned_with_its_part_of_the_patch(tmp_path: Path, project: Path) -> None:
+    shutil.rmtree(project / ".git")
+    (tmp_path / "other.txt").write_text("1\n")
+    for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "a"]):
+        git(tmp_path, *command)
+    commit = git(tmp_path, "rev-parse", "HEAD").strip()
+    (project / "params.yaml").write_text("data: {path: null}\nextractor: {weights: null}\ntrain: {rate: 3.0}\n")
+    (tmp_path / "other.txt").write_text("2\n")
+    patch = tmp_path / "changes.patch"
+    patch.write_text(git(tmp_path, "diff"))  # of both, as lineages from before have it
+    folder = clone(project, tmp_path / "place", commit, patch)
+    assert folder == tmp_path / "place" / "project"
+    assert YAML(typ="safe").load(folder / "params.yaml")["train"] == {"rate": 3.0}
+    assert (tmp_path / "place" / "other.txt").read_text() == "1\n"
+    git(tmp_path, "mv", "-f", "project/params.yaml", "params.yaml")
+    git(tmp_path, "commit", "-q", "-m", "b")
+    with pytest.raises(UserError, match=r"project/params\.yaml"):
+        clone(project, tmp_path / "again", "HEAD", patch)
+
+
+def test_git_in_the_variables_of_another_repository_leaves_that_alone(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit, patch = git(project, "rev-parse", "HEAD").strip(), tmp_path / "changes.patch"
+    patch.write_bytes(b"")
+    git(tmp_path, "clone", "-q", str(project), str(tmp_path / "mine"))
+    files = [path for path in (tmp_path / "mine").rglob("*") if path.is_file()]
+    before = {path: path.read_bytes() for path in files}
+    for name, path in (("GIT_DIR", ".git"), ("GIT_WORK_TREE", "."), ("GIT_INDEX_FILE", ".git/index")):
+        monkeypatch.setenv(name, str(tmp_path / "mine" / path))
+    require_commit(commit, project)
+    folder = clone(project, tmp_path / "place", commit, patch)
+    assert (folder / ".git" / "HEAD").read_text().strip() == commit
+    assert {path: path.read_bytes() for path in files} == before
+
+
+def test_a_linked_worktree_is_cloned(project: Path, tmp_path: Path) -> None:
+    git(project, "worktree", "add", "-q", "--detach", str(tmp_path / "linked"))
+    (tmp_path / "linked" / "new.txt").write_text("1")
+    git(tmp_path / "linked", "add", ".")
+    git(tmp_path / "linked", "commit", "-q", "-m", "b")
+    commit, patch = git(tmp_path / "linked", "rev-parse", "HEAD").strip(), tmp_path / "changes.patch"
+    patch.write_bytes(b"")
+    assert (clone(tmp_path / "linked", tmp_path / "place", commit, patch) / "new.txt").exists()
+
+
+def test_a_project_without_git_is_named_with_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="git init"):
+        require_commit("0" * 40, tmp_path)

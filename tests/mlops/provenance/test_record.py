@@ -1,3 +1,4 @@
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,10 @@ from mlops.provenance.record import (
     environment,
     load_lock,
     upstream,
+    write_lineage,
 )
+from mlops.tracking.run_writer import RunWriter
+from mlops.tracking.runs import connect
 
 LOCK = """
 schema: '2.0'
@@ -115,3 +119,31 @@ def test_the_environment_begins_with_what_decides_and_has_the_packages() -> None
     assert list(values)[:4] == ["python", "platform", "cpu", "gpu"]
     assert {"torch", "numpy", "dvc"} <= values.keys()
     assert not any("=" in name for name in values)
+
+
+def test_a_lineage_from_before_git_worked_is_completed_once(
+    root: Path, prepared: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client, experiment = connect()
+    run = client.create_run(experiment)
+    writer, folder = RunWriter(client, run), Path(run.info.artifact_uri.removeprefix("file://")) / "lineage"
+    (root / "params.yaml").write_text("train: {seed: 1}\n")
+    assert write_lineage(writer, prepared) == {}
+    assert capsys.readouterr().err.count("git init") == 1
+    assert not (folder / "changes.patch").exists()
+    for command in (
+        ["init", "-q"],
+        ["add", "."],
+        ["-c", "user.name=t", "-c", "user.email=t", "commit", "-q", "-m", "a"],
+    ):
+        subprocess.run(["git", *command], check=True)
+    (root / "params.yaml").write_text("train: {seed: 2}\n")
+    writer.set_tags({"git.commit": "a-dirty"})  # as a training writes it
+    (folder / "changes.patch").write_bytes(b"")  # as lineages from before have it
+    commit = write_lineage(writer, prepared)["git.commit"]
+    assert len(commit) == 46
+    assert b"+train: {seed: 2}\n" in (folder / "changes.patch").read_bytes()
+    (root / "params.yaml").write_text("train: {seed: 3}\n")
+    monkeypatch.setattr("mlops.provenance.record.working_tree", None)  # what is complete asks no git
+    assert write_lineage(writer, prepared)["git.commit"] == commit
+    assert capsys.readouterr().err == ""

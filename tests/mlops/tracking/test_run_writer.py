@@ -53,3 +53,21 @@ def test_naming_the_data_reads_no_row(root: Path, prepared: Path, monkeypatch: p
     run = client.create_run(experiment)
     RunWriter(client, run).write_dataset(prepared, "abc.dir")
     assert datasets(client, run)
+
+
+def test_a_link_into_a_read_only_cache_becomes_a_file(root: Path) -> None:
+    """As which DVC places outputs with `cache.type symlink`."""
+    cached, output = root / "cache" / "41dc", root / "picture.png"
+    cached.parent.mkdir()
+    cached.write_bytes(b"png")
+    cached.chmod(0o444)
+    output.symlink_to(cached)
+    client, experiment = connect()
+    run = client.create_run(experiment)
+    for _ in range(2):
+        RunWriter(client, run).write_files([output], "diagnosis")
+    written = Path(run.info.artifact_uri.removeprefix("file://")) / "diagnosis" / "picture.png"
+    assert not written.is_symlink()
+    assert written.read_bytes() == b"png"
+    assert written.stat().st_mode & 0o200
+    assert (output.is_symlink(), cached.stat().st_mode & 0o777) == (True, 0o444)
