@@ -7,6 +7,8 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+from flows.failure import own_error
+
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 GIT_PLACES = (
     *("GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX"),
@@ -15,8 +17,6 @@ GIT_PLACES = (
 """Where git finds another repository than that of the folder; a hook has them. `git rev-parse --local-env-vars`."""
 COLOURS = ("FORCE_COLOR", "CLICOLOR_FORCE", "PY_COLORS", "TTY_INTERACTIVE")
 NO_COLOURS = {"NO_COLOR": "1", "TTY_COMPATIBLE": "0"}
-NO_GIT = "type `git init` and commit all files, or do without git: `dvc config --local core.no_scm true`"
-"""What helps a project that is in no repository, such as one that was downloaded as a zip."""
 ANSWER = 5.0
 """Seconds within which Prefect's server has to answer."""
 
@@ -46,20 +46,26 @@ def _usable(proxy: str) -> bool:
     )
 
 
-def uncoloured() -> dict[str, str]:
-    """Return this process's variables without those for which programs write control sequences into a pipe."""
-    return {name: value for name, value in os.environ.items() if name not in COLOURS} | NO_COLOURS
+def of_children() -> dict[str, str]:
+    """Return the variables of a process whose output is read: this Python comes first, and nothing has colours."""
+    kept = {name: value for name, value in os.environ.items() if name not in COLOURS} | NO_COLOURS
+    return kept | {"PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"}
 
 
-def check_repository() -> None:
-    """End this process with an error if DVC would refuse the project because it is in no git repository."""
-    here = Path.cwd()
-    if any((folder / ".git").exists() for folder in (here, *here.parents)):
-        return
-    command = (sys.executable, "-m", "dvc", "config", "core.no_scm")
-    without = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    if without.strip().lower() != "true":
-        sys.exit(f"error: {here} is not a git repository; {NO_GIT}")
+def check_pipeline() -> None:
+    """End this process with an error if DVC refuses the project, or its stage `code`, which checks before any work."""
+    command = (sys.executable, "-m", "dvc", "repro", "--single-item", "code")
+    ended = subprocess.run(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        env=of_children(),
+        check=False,
+    )
+    if ended.returncode:
+        sys.exit(f"error: {own_error([line for line in ended.stdout.splitlines() if line])}")
 
 
 def check_server() -> None:

@@ -4,8 +4,6 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from flows.environment import NO_GIT
-
 CONTROL = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])|[\x00-\x08\x0b-\x1f]")
 """Colours, movements of the cursor, and other codes for a terminal."""
 FAILED = re.compile(r"ERROR: failed to reproduce '.+?': ")
@@ -15,6 +13,8 @@ CHATTER = "Having any troubles? Hit us up at "
 MARKS = re.compile(r"error: |ERROR: |'.+' is invalid\.$")
 """How errors begin that trying again does not mend: of a stage, of DVC, of DVC about a file that it reads."""
 LOCK = Path(".dvc", "tmp", "lock")
+NO_GIT = "type `git init` and commit all files, or do without git: `dvc config --local core.no_scm true`"
+"""What helps a project that is in no repository, such as one that was downloaded as a zip."""
 REMEDIES = {
     "is not a git repository": NO_GIT,
     "is outside of git repository": (

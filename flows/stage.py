@@ -7,30 +7,36 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import IO
 
-from prefect import Task, get_run_logger, task
+from prefect import State, Task, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
+from prefect.states import Failed
 
-from flows.environment import uncoloured
-from flows.failure import CONTROL, StageDiedError, stage_error
+from flows.environment import of_children
+from flows.failure import CONTROL, StageDiedError, StageFailedError, stage_error
 
 GRACE = 20
 """Seconds between SIGTERM and SIGKILL; Prefect gives a cancelled flow 30 and then kills it."""
 
 
-def stage_task(name: str, *, retries: int = 0, force: bool = False) -> Task[[], None]:
+def stage_task(name: str, *, retries: int = 0, force: bool = False) -> Task[[], State[None] | None]:
     """Return the task of a stage; its runs bear its name. Prefect's cache is off: DVC decides what is up to date.
 
     Retries are for stages that resume, and only if one died; `force` runs the stage even if nothing that it depends on
     changed.
     """
 
-    def reproduce() -> None:
+    def reproduce() -> State[None] | None:
         options = ["--single-item", *(["--force"] if force else [])]
-        run([sys.executable, "-m", "dvc", "repro", *options, name], name)
+        try:
+            run([sys.executable, "-m", "dvc", "repro", *options, name], name)
+        except StageDiedError:
+            raise  # Prefect tries again after exceptions alone
+        except StageFailedError as error:  # an exception would add a traceback of the task's own code
+            return Failed(message=str(error), data=error)
+        return None
 
     reproduce.__doc__ = f"Bring the stage {name} up to date."
     as_task = task(
@@ -55,9 +61,7 @@ def run(command: Sequence[str], name: str) -> list[str]:
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        env=uncoloured()
-        | _identity()
-        | {"PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"},
+        env=of_children() | _identity(),
         start_new_session=True,
     )
     try:

@@ -28,9 +28,9 @@ def gan_training() -> State[None] | None:
     name = ""
     try:
         for name in stages:
-            stage_task(name, retries=RETRIES.get(name, 0))()
+            stage_task(name, retries=RETRIES.get(name, 0))(return_state=True).result()
         # Always: MLflow may lack what DVC has as up to date; registering a second time changes nothing.
-        stage_task(last, force=True)()
+        stage_task(last, force=True)(return_state=True).result()
     except StageFailedError as error:  # the state says all; an exception would add a traceback of the flow's own code
         if name == "train" and not isinstance(error, StageDiedError):
             create_markdown_artifact(key="gan-doctor", markdown=f"**{error}**", description="training failed")

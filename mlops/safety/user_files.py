@@ -89,8 +89,14 @@ def check_outputs(pipeline: Path) -> None:
 
 
 def _check_links(outputs: list[Path]) -> None:
-    """Raise a UserError if an output is a link into a cache of DVC that is no longer there."""
+    """Raise a UserError if an output is below a link, or a link into a cache of DVC that is no longer there."""
     for output in outputs:
+        for path in (output, *output.parents):
+            if path.is_symlink() and path.is_dir():
+                raise UserError(
+                    f"{path} is a link, and DVC writes through none: put a folder in its place, with your own files "
+                    "elsewhere; to use a larger disk, move DVC's cache there: dvc cache dir --local FOLDER"
+                )
         for name in stamps(output):
             if not (output / name).exists():
                 raise UserError(

@@ -1,11 +1,10 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from flows.environment import NO_GIT, check_repository, settle
+from flows.environment import settle
 from tests.project import ROOT, environment
 
 PROXY = "http://127.0.0.1:9"
@@ -50,22 +49,6 @@ def test_a_user_without_a_name_gets_one(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("getpass.getuser", nameless)
     settle()
     assert os.environ["LOGNAME"] == str(os.getuid())
-
-
-def test_a_project_in_no_repository_is_refused_unless_dvc_does_without(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    project = tmp_path / "project"
-    (project / ".dvc").mkdir(parents=True)
-    monkeypatch.chdir(project)
-    with pytest.raises(SystemExit) as ended:
-        check_repository()
-    assert ended.value.code == f"error: {project} is not a git repository; {NO_GIT}"
-    (project / ".dvc" / "config.local").write_text("[core]\n    no_scm = true\n")
-    check_repository()
-    (project / ".dvc" / "config.local").unlink()
-    (tmp_path / ".git").write_text("gitdir: elsewhere")  # a worktree, of which the project is a folder
-    check_repository()
 
 
 @pytest.mark.parametrize(("module", "proxy"), [("flows", "socks://127.0.0.1:9"), ("flows.worker", PROXY)])
