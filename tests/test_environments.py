@@ -1,0 +1,195 @@
+"""`make run` and `make rebuild` on machines and in folders that people have."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.project import Project, environment
+
+PROXY = "http://127.0.0.1:9"
+GIT = ("git", "-c", "user.name=test", "-c", "user.email=test@example.org")
+NAMELESS = ("unshare", "--user", "--map-user=12345", "--map-group=12345")
+"""A user id that no file names, as a container's."""
+
+
+@dataclass
+class Place:
+    """A project, and how commands run there."""
+
+    root: Path
+    variables: dict[str, str] = field(default_factory=dict)
+    prefix: tuple[str, ...] = ()
+
+    def make(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a target of the Makefile with the virtual environment of these tests."""
+        if not (self.root / ".venv").exists():
+            (self.root / ".venv").symlink_to(sys.prefix)
+        return subprocess.run(
+            [*self.prefix, "make", "--silent", *arguments],
+            cwd=self.root,
+            env=environment(**self.variables),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
+            check=False,
+        )
+
+
+def moved(finished: Project, folder: Path) -> Place:
+    """Move a project into a folder with an odd name; HOME cannot be written, proxies are dead, output is coloured."""
+    copy = finished.copy(folder / "before")
+    odd = folder / "o d" / "q?m #1 %20 $x 'q' ü&"
+    odd.parent.mkdir()
+    copy.root.rename(odd)
+    home = folder / "home"
+    home.mkdir(mode=0o555)
+    proxies = {name: PROXY for kind in ("http", "https") for name in (f"{kind}_proxy", f"{kind}_proxy".upper())}
+    return Place(odd, {"HOME": str(home), "LC_ALL": "C", "FORCE_COLOR": "1", **proxies})
+
+
+def in_a_monorepo(finished: Project, folder: Path) -> Place:
+    """Copy a project into a folder of another repository, whose git writes CRLF; another training is asked for."""
+    top = folder / "mono"
+    root = top / "models" / "gan"
+    shutil.copytree(finished.root, root, symlinks=True)
+    shutil.rmtree(root / ".git")
+    Project(root).set(train={"seed": 3})
+    for command in (("init", "-q"), ("config", "core.autocrlf", "true"), ("add", "-A"), ("commit", "-q", "-m", "all")):
+        subprocess.run([*GIT, *command], cwd=top, check=True)
+    return Place(root)
+
+
+def in_a_worktree(finished: Project, folder: Path) -> Place:
+    """Add a worktree to a repository, with what git ignores, reached by a link; variables name another repository."""
+    copy = finished.copy(folder / "project")
+    copy.commit()
+    tree, other = folder / "tree", folder / "other"
+    subprocess.run([*GIT, "worktree", "add", "-q", "--detach", tree], cwd=copy.root, check=True)
+    shutil.copytree(copy.root, tree, symlinks=True, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".git"))
+    subprocess.run([*GIT, "init", "-q", other], check=True)
+    (folder / "link").symlink_to(tree)
+    variables = {"GIT_DIR": str(other / ".git"), "GIT_WORK_TREE": str(other), "GIT_INDEX_FILE": str(other / "index")}
+    return Place(folder / "link", variables)
+
+
+def of_another_owner(finished: Project, folder: Path) -> Place:
+    """Give a project to another user, so that git refuses it, and make its outputs links into DVC's cache."""
+    copy = finished.copy(folder / "project")
+    copy.dvc("config", "--local", "cache.type", "symlink")
+    copy.dvc("checkout", "--relink", "dvc.yaml")
+    for path in (copy.root, *copy.root.rglob("*")):
+        os.chown(path, 12345, 12345, follow_symlinks=False)
+    return Place(copy.root)
+
+
+def without_git(finished: Project, folder: Path) -> Place:
+    """Run as a user without a name or a home, on a machine without git."""
+    copy = finished.copy(folder / "project")
+    programs = folder / "bin"
+    programs.mkdir()
+    for path in (path for place in os.environ["PATH"].split(":") for path in Path(place).glob("*")):
+        if path.name != "git" and not (programs / path.name).exists():
+            (programs / path.name).symlink_to(path)
+    return Place(copy.root, {"PATH": str(programs), "HOME": "/nonexistent", "LOGNAME": "", "USER": ""}, NAMELESS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arrange", "skipped", "git_answers"),
+    [
+        (moved, 7, True),
+        (in_a_monorepo, 3, True),
+        (in_a_worktree, 7, True),
+        (of_another_owner, 7, False),
+        (without_git, 7, False),
+    ],
+)
+def test_a_finished_project_runs_and_is_rebuilt(
+    arrange: Callable[[Project, Path], Place], skipped: int, git_answers: bool, finished: Project, tmp_path: Path
+) -> None:
+    before = bytes_of(finished.root / ".mlflow")
+    place = arrange(finished, tmp_path)
+    around = {path.name for path in place.root.parent.iterdir()}
+    ran = place.make("run")
+    assert ran.returncode == 0, ran.stdout
+    assert ran.stdout.count("didn't change, skipping") == skipped, ran.stdout
+    assert "Traceback" not in ran.stdout
+    rebuilt = place.make("rebuild")
+    assert "Traceback" not in rebuilt.stdout
+    if git_answers:
+        assert rebuilt.returncode == 0, rebuilt.stdout
+        assert hashlib.sha256((place.root / "models/generator.safetensors").read_bytes()).hexdigest() in rebuilt.stdout
+    else:
+        assert rebuilt.returncode != 0
+        assert sum(line.startswith("error: ") for line in rebuilt.stdout.splitlines()) == 1, rebuilt.stdout
+    assert bytes_of(finished.root / ".mlflow") == before
+    assert {path.name for path in place.root.parent.iterdir()} == around
+    if "GIT_DIR" in place.variables:
+        assert list((tmp_path / "other").iterdir()) == [tmp_path / "other" / ".git"]
+        assert not (tmp_path / "other" / ".git" / "index").exists()
+
+
+def bytes_of(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def no_repository(project: Project) -> str:
+    shutil.rmtree(project.root / ".git")
+    return "git init"
+
+
+def data_is_a_link(project: Project) -> str:
+    (project.root / "data").rename(project.root.parent / "data")
+    (project.root / "data").symlink_to(project.root.parent / "data")
+    return "dvc cache dir"
+
+
+def no_number(project: Project) -> str:
+    project.set(train={"steps": "many"})
+    return "params.yaml: train.steps"
+
+
+def dead_store(project: Project) -> str:
+    project.variables["MLFLOW_TRACKING_URI"] = "http://127.0.0.1:9"
+    project.set(train={"seed": 2})
+    return "MLFLOW_TRACKING_URI=http://127.0.0.1:9"
+
+
+def dead_prefect(project: Project) -> str:
+    project.variables["PREFECT_API_URL"] = "http://127.0.0.1:9/api"
+    return "PREFECT_API_URL=http://127.0.0.1:9/api"
+
+
+@pytest.mark.parametrize("arrange", [no_repository, data_is_a_link, no_number, dead_store, dead_prefect])
+def test_what_can_be_known_at_once_is_one_error_at_once(
+    arrange: Callable[[Project], str], finished: Project, tmp_path: Path
+) -> None:
+    project = finished.copy(tmp_path / "copy")
+    named = arrange(project)
+    started = time.monotonic()
+    ended = Place(project.root, project.variables).make("run")
+    seconds = time.monotonic() - started
+    assert ended.returncode != 0
+    (line,) = [line for line in ended.stdout.splitlines() if not line.startswith("make: ")]
+    assert line.startswith("error: ")
+    assert named in line
+    assert "Starting temporary server" not in ended.stdout
+    assert seconds < 60  # 2 to 5 on an idle machine
+
+
+def test_line_ends_of_git_change_nothing(finished: Project, tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "-q", "-c", "core.autocrlf=true", finished.root, clone], check=True)
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=clone, capture_output=True, check=True).stdout.split(b"\0")
+    names = [os.fsdecode(name) for name in tracked if name]
+    assert "params.yaml" in names
+    assert [name for name in names if (clone / name).read_bytes() != (finished.root / name).read_bytes()] == []
