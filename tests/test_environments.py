@@ -1,6 +1,7 @@
 """`make run` and `make rebuild` on machines and in folders that people have."""
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -13,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from tests.project import Project, environment
+from tests.servers import Deployment
 
+REGISTRATION = Path("reports/registration.json")
 PROXY = "http://127.0.0.1:9"
 GIT = ("git", "-c", "user.name=test", "-c", "user.email=test@example.org")
 NAMELESS = ("unshare", "--user", "--map-user=12345", "--map-group=12345")
@@ -56,29 +59,24 @@ def moved(finished: Project, folder: Path) -> Place:
     return Place(odd, {"HOME": str(home), "LC_ALL": "C", "FORCE_COLOR": "1", **proxies})
 
 
-def in_a_monorepo(finished: Project, folder: Path) -> Place:
-    """Copy a project into a folder of another repository, whose git writes CRLF; another training is asked for."""
-    top = folder / "mono"
-    root = top / "models" / "gan"
-    shutil.copytree(finished.root, root, symlinks=True)
-    shutil.rmtree(root / ".git")
-    Project(root).set(train={"seed": 3})
-    for command in (("init", "-q"), ("config", "core.autocrlf", "true"), ("add", "-A"), ("commit", "-q", "-m", "all")):
-        subprocess.run([*GIT, *command], cwd=top, check=True)
-    return Place(root)
+def in_a_worktree_of_a_monorepo(finished: Project, folder: Path) -> Place:
+    """Reach by a link a worktree of a repository with CRLF, of which the project is a folder; others are in variables.
 
-
-def in_a_worktree(finished: Project, folder: Path) -> Place:
-    """Add a worktree to a repository, with what git ignores, reached by a link; variables name another repository."""
-    copy = finished.copy(folder / "project")
-    copy.commit()
-    tree, other = folder / "tree", folder / "other"
-    subprocess.run([*GIT, "worktree", "add", "-q", "--detach", tree], cwd=copy.root, check=True)
-    shutil.copytree(copy.root, tree, symlinks=True, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".git"))
+    Another training is asked for, whose commit is in this repository.
+    """
+    top, tree, other = folder / "mono", folder / "tree", folder / "other"
+    subprocess.run([*GIT, "init", "-q", top], check=True)
     subprocess.run([*GIT, "init", "-q", other], check=True)
+    subprocess.run([*GIT, "config", "core.autocrlf", "true"], cwd=top, check=True)
+    inside = Path("models", "gan")
+    shutil.copytree(finished.root, top / inside, symlinks=True, ignore=shutil.ignore_patterns(".git"))
+    Project(top / inside).set(train={"seed": 3})
+    Project(top / inside).commit()
+    subprocess.run([*GIT, "worktree", "add", "-q", "--detach", tree], cwd=top, check=True)
+    shutil.copytree(top / inside, tree / inside, symlinks=True, dirs_exist_ok=True)
     (folder / "link").symlink_to(tree)
     variables = {"GIT_DIR": str(other / ".git"), "GIT_WORK_TREE": str(other), "GIT_INDEX_FILE": str(other / "index")}
-    return Place(folder / "link", variables)
+    return Place(folder / "link" / inside, variables)
 
 
 def of_another_owner(finished: Project, folder: Path) -> Place:
@@ -97,40 +95,45 @@ def without_git(finished: Project, folder: Path) -> Place:
     programs = folder / "bin"
     programs.mkdir()
     for path in (path for place in os.environ["PATH"].split(":") for path in Path(place).glob("*")):
-        if path.name != "git" and not (programs / path.name).exists():
+        if path.name != "git" and not os.path.lexists(programs / path.name):
             (programs / path.name).symlink_to(path)
     return Place(copy.root, {"PATH": str(programs), "HOME": "/nonexistent", "LOGNAME": "", "USER": ""}, NAMELESS)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("arrange", "skipped", "git_answers"),
+    ("arrange", "skipped", "server", "is_rebuilt"),
     [
-        (moved, 7, True),
-        (in_a_monorepo, 3, True),
-        (in_a_worktree, 7, True),
-        (of_another_owner, 7, False),
-        (without_git, 7, False),
+        (moved, 7, False, None),
+        (in_a_worktree_of_a_monorepo, 3, True, True),
+        (of_another_owner, 7, True, False),
+        (without_git, 7, False, False),
     ],
 )
 def test_a_finished_project_runs_and_is_rebuilt(
-    arrange: Callable[[Project, Path], Place], skipped: int, git_answers: bool, finished: Project, tmp_path: Path
+    arrange: Callable[[Project, Path], Place],
+    skipped: int,
+    server: bool,
+    is_rebuilt: bool | None,
+    finished: Project,
+    deployed: Deployment,
+    tmp_path: Path,
 ) -> None:
     before = bytes_of(finished.root / ".mlflow")
     place = arrange(finished, tmp_path)
+    if server:
+        place.variables["PREFECT_API_URL"] = f"{deployed.address}/api"
     around = {path.name for path in place.root.parent.iterdir()}
     ran = place.make("run")
     assert ran.returncode == 0, ran.stdout
     assert ran.stdout.count("didn't change, skipping") == skipped, ran.stdout
     assert "Traceback" not in ran.stdout
-    rebuilt = place.make("rebuild")
-    assert "Traceback" not in rebuilt.stdout
-    if git_answers:
-        assert rebuilt.returncode == 0, rebuilt.stdout
-        assert hashlib.sha256((place.root / "models/generator.safetensors").read_bytes()).hexdigest() in rebuilt.stdout
-    else:
-        assert rebuilt.returncode != 0
-        assert sum(line.startswith("error: ") for line in rebuilt.stdout.splitlines()) == 1, rebuilt.stdout
+    if is_rebuilt is not None:
+        rebuilt = place.make("rebuild", "MODEL=" + json.loads((place.root / REGISTRATION).read_text())["version"])
+        weights = hashlib.sha256((place.root / "models/generator.safetensors").read_bytes()).hexdigest()
+        assert (rebuilt.returncode == 0) == (weights in rebuilt.stdout) == is_rebuilt, rebuilt.stdout
+        assert sum(line.startswith("error: ") for line in rebuilt.stdout.splitlines()) == (not is_rebuilt)
+        assert "Traceback" not in rebuilt.stdout
     assert bytes_of(finished.root / ".mlflow") == before
     assert {path.name for path in place.root.parent.iterdir()} == around
     if "GIT_DIR" in place.variables:
@@ -187,9 +190,12 @@ def test_what_can_be_known_at_once_is_one_error_at_once(
 
 
 def test_line_ends_of_git_change_nothing(finished: Project, tmp_path: Path) -> None:
-    clone = tmp_path / "clone"
-    subprocess.run(["git", "clone", "-q", "-c", "core.autocrlf=true", finished.root, clone], check=True)
-    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=clone, capture_output=True, check=True).stdout.split(b"\0")
-    names = [os.fsdecode(name) for name in tracked if name]
-    assert "params.yaml" in names
-    assert [name for name in names if (clone / name).read_bytes() != (finished.root / name).read_bytes()] == []
+    for setting in ("false", "true"):
+        command = ["git", "clone", "-q", "-c", f"core.autocrlf={setting}", str(finished.root), str(tmp_path / setting)]
+        subprocess.run(command, check=True)
+    files = {path.relative_to(tmp_path / "false") for path in (tmp_path / "false").rglob("*") if path.is_file()}
+    tracked = [path for path in files if path.parts[0] != ".git"]
+    assert Path("params.yaml") in tracked
+    assert [
+        path for path in tracked if (tmp_path / "true" / path).read_bytes() != (tmp_path / "false" / path).read_bytes()
+    ] == []
