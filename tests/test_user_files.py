@@ -92,7 +92,7 @@ def test_files_beside_outputs_survive_runs_that_end_fail_and_are_killed(finished
     project.dvc("repro")
     for arguments in (
         ("-m", "commands.generate", "3", "generated/new"),
-        ("-m", "commands.compare", "1", "2", "--html", "generated/page.html"),
+        ("-m", "commands.compare", "2", "2", "--html", "generated/page.html"),
         ("-m", "commands.rebuild", "2"),
         ("-m", "commands.preset", "mnist-dcgan"),
     ):
