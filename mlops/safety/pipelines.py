@@ -16,17 +16,14 @@ PARAMS = Path("params.yaml")
 
 
 def stage_outputs(pipeline: Path) -> dict[str, list[Path]]:
-    """Return the paths of what each stage of a pipeline writes, by the stage's name; nothing without that file."""
+    """Return the paths of each stage's outputs, by its name; metrics, which are in git, are not among them."""
     content = load_yaml(pipeline)
 
     def path(entry: str | dict[str, Any]) -> Path:
         name = entry if isinstance(entry, str) else next(iter(entry))
         return Path(content["vars"][0]["paths"][name.removeprefix("${paths.").removesuffix("}")])
 
-    return {
-        name: [path(entry) for entry in (*stage.get("outs", []), *stage.get("metrics", []))]
-        for name, stage in content.get("stages", {}).items()
-    }
+    return {name: [path(entry) for entry in stage.get("outs", [])] for name, stage in content.get("stages", {}).items()}
 
 
 def recorded(pipeline: Path) -> dict[Path, str]:
