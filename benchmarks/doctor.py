@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from benchmarks.harness.training_data import PARAMS, real_images, ring
 from gan_core.config import TrainConfig
 from gan_core.doctor import HEALTHY, Diagnosis, Doctor, non_finite
+from gan_core.runtime.randomness import stream
+from gan_core.runtime.sampling import sample
 from gan_core.training.batches import Batches
 from gan_core.training.instruments import Instruments
 from gan_core.training.loop import NonFiniteLossError, train
@@ -78,7 +80,8 @@ def one_mode(config: TrainConfig, images: Tensor) -> tuple[TrainState, Tensor]:
 
 def few_images(config: TrainConfig, images: Tensor) -> tuple[TrainState, Tensor]:
     """Give the discriminator 200 images."""
-    return initial_state(config, PARAMS.network, images[:200]), images[:200]
+    few = images[sample(len(images), 200, stream(config.seed, "few images"))]
+    return initial_state(config, PARAMS.network, few), few
 
 
 def certain_discriminator(config: TrainConfig, images: Tensor) -> tuple[TrainState, Tensor]:

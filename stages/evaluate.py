@@ -24,10 +24,11 @@ from mlops.project.result_files import COMPARISON, INTERPOLATION, NEIGHBOURS
 from mlops.safety.new_outputs import Output
 from mlops.scoring.evaluation import Evaluation, summarise
 from mlops.scoring.evaluation_files import write_evaluation
+from mlops.scoring.samples import sampled
 from mlops.scoring.scorer import Scorer
 
-COLUMNS = 10
-"""Images in a row of the pictures."""
+COLUMNS, SHOWN = 10, 100
+"""Images in a row of the pictures, and at most in a panel of `comparison.png`."""
 
 
 def evaluate(
@@ -97,7 +98,9 @@ def _of_all_ranks(table: pd.DataFrame) -> pd.DataFrame:
 
 def _draw(evaluation: Path, prepared: Path, generator: Path, pixels: Tensor, neighbours: Neighbours, seed: int) -> None:
     """Write the pictures: generated beside real images, nearest neighbours, and what lies between two z."""
-    panels = {"generated": pixels.numpy(), "real": load_images(prepared, "test")[: len(pixels)]}
+    count = min(SHOWN, len(pixels) // COLUMNS * COLUMNS or len(pixels))  # whole rows
+    real = sampled(prepared, "test", count, seed=seed, purpose="shown test images")
+    panels = {"generated": pixels[:count].numpy(), "real": load_images(prepared, "test")[real.numpy()]}
     (evaluation / COMPARISON).write_bytes(png_bytes(side_by_side(panels)))
     closest = closeness(neighbours).argsort(stable=True)[:COLUMNS]
     nearest = neighbours.indices[closest, :5].T.flatten().numpy()

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
-from gan_core.config import ComputeConfig, ExtractorConfig
+from gan_core.config import LARGEST_MANIFOLD, ComputeConfig, ExtractorConfig
 from gan_core.metrics.classifier import Classifier, accuracy, train_classifier
 from gan_core.metrics.features import extract
 from gan_core.metrics.neighbours import radii
@@ -20,6 +20,7 @@ from mlops.project.progress import progress
 from mlops.project.result_files import save_json
 from mlops.safety.new_outputs import Output
 from mlops.scoring.extractor_files import WEIGHTS, features_path, load_extractor
+from mlops.scoring.samples import described, sampled
 
 INCEPTION_URLS = [
     "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
@@ -34,8 +35,9 @@ def extractor(prepared: Path, folder: Output, *, compute: ComputeConfig, extract
 
     Args:
         prepared: what `prepare` wrote.
-        folder: new; weights, `extractor.json` (name, kind, sha256, md5 of the data), `metrics.json` (test accuracy of a
-            classifier) and the features of the training and test images.
+        folder: new; weights, `extractor.json` (name, kind, sha256, md5 of the data, and from which training images
+            precision and recall are measured), `metrics.json` (test accuracy of a classifier) and the features of the
+            training and test images.
         compute: device and threads.
         extractor: which network, how a classifier is trained, and how many images are extracted at once.
 
@@ -57,18 +59,21 @@ def extractor(prepared: Path, folder: Output, *, compute: ComputeConfig, extract
         name = _take_classifier(prepared, weights, Path(extractor.weights), extractor)
     description = {"name": name, "kind": extractor.kind, "sha256": file_digest(weights)}
     images = {"data_md5": dvc_md5(prepared), "batch_size": extractor.batch_size}
-    save_json(folder / "extractor.json", description | images)
+    manifold = described(prepared, "train", LARGEST_MANIFOLD, seed=extractor.seed)
+    save_json(folder / "extractor.json", description | images | {"manifold": manifold})
     save_json(folder / "metrics.json", measured)
-    _extract_real(prepared, folder, pick_device(compute), extractor.batch_size)
+    _extract_real(prepared, folder, pick_device(compute), extractor)
 
 
-def _extract_real(prepared: Path, folder: Path, device: torch.device, batch_size: int) -> None:
-    """Write features and radii of training images, and features and logits of test images."""
-    network = load_extractor(folder, device)
+def _extract_real(prepared: Path, folder: Path, device: torch.device, config: ExtractorConfig) -> None:
+    """Write features of training images and the radii of a sample of them, and features and logits of test images."""
+    network, batch_size = load_extractor(folder, device), config.batch_size
     images = {split: torch.tensor(load_images(prepared, split)) for split in _MEASURED}
     train, test = (extract(network, images[split], device=device, batch_size=batch_size) for split in _MEASURED)
-    near = radii(train.features.to(device)).cpu()
-    save_tensors(features_path(folder, "train"), {"features": train.features, "radii": near}, {})
+    manifold = sampled(prepared, "train", LARGEST_MANIFOLD, seed=config.seed, purpose="manifold")
+    tensors = {"features": train.features, "radii": radii(train.features[manifold].to(device))}
+    tensors |= {"manifold": manifold} if len(manifold) < len(train.features) else {}
+    save_tensors(features_path(folder, "train"), tensors, {})
     save_tensors(features_path(folder, "test"), {"features": test.features, "logits": test.logits}, {})
 
 

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gan_core.config import LARGEST_MANIFOLD
-
 NEIGHBOURHOOD = 3
 """k of precision and recall, as in Kynkäänniemi et al. 2019 and in torch-fidelity."""
 COPY_NEIGHBOURS, COPY_RATIO = 50, 1 / 3
@@ -50,11 +48,7 @@ def _chunks(features: Tensor, others: Tensor) -> Iterator[tuple[slice, Tensor]]:
 
 
 def radii(features: Tensor) -> Tensor:
-    """Return each image's distance to its `NEIGHBOURHOOD`-th nearest other image, for features (N, F) with N > 3.
-
-    Only the first `LARGEST_MANIFOLD` images are taken.
-    """
-    features = features[:LARGEST_MANIFOLD]
+    """Return each image's distance to its `NEIGHBOURHOOD`-th nearest other image, for features (N, F) with N > 3."""
     result = features.new_empty(len(features))
     for rows, distances in _chunks(features, features):
         # The smallest of all is the distance to itself.
@@ -63,7 +57,7 @@ def radii(features: Tensor) -> Tensor:
 
 
 def precision_recall_neighbours(
-    generated: Tensor, reference: Tensor, reference_radii: Tensor
+    generated: Tensor, reference: Tensor, reference_radii: Tensor, manifold: Tensor | None = None
 ) -> tuple[float, float, Neighbours]:
     """Return precision, recall, and the nearest training images of every generated one, from one pass over distances.
 
@@ -72,9 +66,10 @@ def precision_recall_neighbours(
     one (Kynkäänniemi et al. 2019, equations 1 and 2).
 
     Args:
-        generated: features (N, F), N from 4 to `LARGEST_MANIFOLD`.
+        generated: features (N, F), N at least 4.
         reference: features (M, F) of training images on the same device.
-        reference_radii: of the first of them, from `radii`.
+        reference_radii: (m,) of the manifold, from `radii`.
+        manifold: indices (m,) of the real images of both scores, on the same device; None: all.
 
     Returns:
         Precision and recall in [0, 1], and the neighbours of the generated images.
@@ -85,7 +80,7 @@ def precision_recall_neighbours(
     distances = generated.new_empty(len(generated), nearest)
     indices = torch.empty(distances.shape, dtype=torch.long, device=generated.device)
     for rows, all_distances in _chunks(generated, reference):
-        to_manifold = all_distances[:, : len(reference_radii)]
+        to_manifold = all_distances if manifold is None else all_distances[:, manifold]
         precise[rows] = (to_manifold <= reference_radii).any(dim=1)
         recalled |= (to_manifold <= generated_radii[rows, None]).any(dim=0)
         distances[rows], indices[rows] = all_distances.topk(nearest, largest=False)

@@ -25,6 +25,10 @@ from gan_core.metrics.neighbours import (
     radii,
 )
 
+DRAWS_SEED = 2020
+"""Of KID's subsets and of the shuffle before IS's parts, torch-fidelity's default. Both are simple random samples: the
+estimate of KID is unbiased for independent images, but for stratified ones too small."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -36,10 +40,20 @@ class Settings:
 
 
 class Reference:
-    """Training images as all scores use them, on the device of the comparison; their statistics are computed once."""
+    """Training images as all scores use them, on the device of the comparison; their statistics are computed once.
 
-    def __init__(self, features: Tensor, feature_radii: Tensor, labels: Tensor | None, classes: int) -> None:
-        self.features, self.radii = features, feature_radii
+    `feature_radii` are those of the images `manifold`, None if of all.
+    """
+
+    def __init__(
+        self,
+        features: Tensor,
+        feature_radii: Tensor,
+        labels: Tensor | None,
+        classes: int,
+        manifold: Tensor | None = None,
+    ) -> None:
+        self.features, self.radii, self.manifold = features, feature_radii, manifold
         self.labels, self.classes = labels, classes
         self.statistics: dict[str, Any] = fid_features_to_statistics(features.cpu())
         self.shares = None if labels is None else torch.bincount(labels, minlength=classes).double() / len(labels)
@@ -73,14 +87,17 @@ def scores(images: Features, reference: Reference, settings: Settings) -> tuple[
         reference.features,  # torch-fidelity moves both to the CPU
         kid_subsets=settings.kid_subsets,
         kid_subset_size=settings.kid_subset_size,
+        rng_seed=DRAWS_SEED,
         verbose=False,
     )
     features = images.features.to(reference.features.device)
-    precision, recall, neighbours = precision_recall_neighbours(features, reference.features, reference.radii)
+    manifold = reference.radii, reference.manifold
+    precision, recall, neighbours = precision_recall_neighbours(features, reference.features, *manifold)
+    inception = isc_features_to_metric(images.logits, settings.isc_splits, rng_seed=DRAWS_SEED)
     values = {
         "fid": fid(images.features, reference),
         "kid": float(kid["kernel_inception_distance_mean"]),
-        "is": float(isc_features_to_metric(images.logits, settings.isc_splits)["inception_score_mean"]),
+        "is": float(inception["inception_score_mean"]),
         "precision": precision,
         "recall": recall,
         "near_copies": near_copies(neighbours),

@@ -38,8 +38,8 @@ FAMILIES = {
 class StartsAtImages(Protocol):
     """A generator whose initial weights depend on the training images too."""
 
-    def start_at(self, images: Tensor) -> None:
-        """Set initial weights by the training images, (N, C, H, W) uint8 on any device."""
+    def start_at(self, images: Tensor, rng: Generator) -> None:
+        """Set initial weights by the training images, (N, C, H, W) uint8 on any device, of many by a sample."""
 
 
 def initialised(network: nn.Module, rng: Generator) -> nn.Module:

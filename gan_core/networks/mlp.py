@@ -5,6 +5,7 @@ from torch import Generator, Tensor, nn
 
 from gan_core.config import MlpConfig
 from gan_core.networks.layers import Maxout, dropped
+from gan_core.runtime.sampling import sample
 
 MEAN_OF = 60_000
 """Images, at most, that are averaged for a generator's start; the mean's error is then at most 1 grey level of 255."""
@@ -30,19 +31,20 @@ class MlpGenerator(nn.Module):
         return torch.tanh(self.layers(z) / 2).reshape(-1, *self.shape)
 
     @torch.no_grad()
-    def start_at(self, images: Tensor) -> None:
+    def start_at(self, images: Tensor, rng: Generator) -> None:
         """Start around the mean image: each output's bias becomes the inverse sigmoid of its pixel's mean.
 
         As in the authors' mnist.yaml (goodfeli/adversarial, `init_sigmoid_bias_from_marginals`). Means stay half a grey
         level away from black and white, where the sigmoid would have no gradient.
 
         Args:
-            images: (N, C, H, W) uint8, on any device; of more than `MEAN_OF` a part, at equal distances.
+            images: (N, C, H, W) uint8, on any device; of more than `MEAN_OF` a sample.
+            rng: of the sample, on the CPU.
         """
-        some = images[:: -(-len(images) // MEAN_OF)]
-        # Part by part, because torch converts all that it sums at once.
-        sums = torch.stack([part.sum(dim=0, dtype=torch.int64) for part in some.split(1000)]).sum(dim=0)
-        means = sums.double() / (255 * len(some))
+        # Part by part, because torch converts all that it sums at once; sorted, because images may be mapped from disk.
+        parts = sample(len(images), MEAN_OF, rng).sort().values.to(images.device).split(1000)
+        sums = torch.stack([images[part].sum(dim=0, dtype=torch.int64) for part in parts]).sum(dim=0)
+        means = sums.double() / (255 * min(len(images), MEAN_OF))
         bias = means.clamp(1 / 510, 1 - 1 / 510).logit().flatten()
         outputs = self.layers[-1]
         assert isinstance(outputs, nn.Linear)

@@ -74,6 +74,7 @@ class Instruments:
         return dict(zip(NAMES, torch.stack([reading.double() for reading in readings]).tolist(), strict=True))
 
     def _draw(self, purpose: str, images: Tensor, state: TrainState) -> Tensor:
+        """Return `COUNT` images of the whole split, others at every step, with replacement: in O(`COUNT`)."""
         indices = torch.randint(len(images), (COUNT,), generator=stream(state.config.seed, purpose, state.step))
         return taken(images, indices, state.device)
 

@@ -12,6 +12,7 @@ from torch.optim import Adam, Optimizer
 from gan_core.config import NetworkConfig, TrainConfig
 from gan_core.networks.build import StartsAtImages, build_discriminator, build_generator
 from gan_core.runtime.device import PLAIN, Arithmetic
+from gan_core.runtime.randomness import stream
 
 
 @dataclass
@@ -65,7 +66,7 @@ def initial_state(
     discriminator = build_discriminator(network, size=size, channels=channels, seed=config.seed)
     generator = build_generator(network, size=size, channels=channels, seed=config.seed)
     if isinstance(generator, StartsAtImages):
-        generator.start_at(images)
+        generator.start_at(images, stream(config.seed, "mean image"))
     place = images.device if device is None else device
     return state_of(config, network, discriminator.to(place), generator.to(place), arithmetic)
 

@@ -38,12 +38,13 @@ def load_real(prepared: Path, folder: Path, device: torch.device) -> tuple[Refer
     test, _ = load_tensors(features_path(folder, "test"))
     labels, classes = load_labels(prepared, "train"), load_summary(prepared).classes
     known = None if labels is None else torch.tensor(labels)
-    reference = Reference(train["features"].to(device), train["radii"].to(device), known, len(classes or []))
+    manifold = train["manifold"].to(device) if "manifold" in train else None
+    reference = Reference(train["features"].to(device), train["radii"].to(device), known, len(classes or []), manifold)
     return reference, Features(test["features"], test["logits"])
 
 
 def describe_extractor(folder: Path) -> dict[str, Any]:
-    """Return name, kind, sha256 and batch size of the extractor in a folder, and the md5 of its data."""
+    """Return name, kind, sha256 and batch size of the extractor in a folder, the md5 of its data, and its manifold."""
     return load_json(folder / "extractor.json")
 
 

@@ -16,7 +16,7 @@ from gan_core.generation.latents import z_bank
 from gan_core.metrics.features import Features, extract
 from gan_core.metrics.neighbours import COPY_NEIGHBOURS, COPY_RATIO, LOST_CLASS, NEIGHBOURHOOD, Neighbours
 from gan_core.metrics.parzen import SAMPLES, VALIDATION, ParzenScore, parzen
-from gan_core.metrics.scores import Settings, fid, scores, uniform_noise
+from gan_core.metrics.scores import DRAWS_SEED, Settings, fid, scores, uniform_noise
 from gan_core.runtime.device import configure_torch, pick_device
 from gan_core.runtime.distributed import rank, world_size
 from gan_core.runtime.randomness import stream
@@ -26,6 +26,7 @@ from mlops.project.identity import dvc_md5
 from mlops.project.params import EvaluateConfig
 from mlops.project.prepared_data import load_images, load_summary
 from mlops.scoring.extractor_files import describe_extractor, load_extractor, load_real
+from mlops.scoring.samples import described, sampled
 
 LIBRARIES = ("torch", "torch-fidelity", "numpy", "scipy")
 
@@ -33,16 +34,19 @@ LIBRARIES = ("torch", "torch-fidelity", "numpy", "scipy")
 class Scorer:
     """Scores images against the training images of one folder, with one extractor and one set of numbers.
 
-    An extractor or features of other images, or too few images, are a `UserError`.
+    `scored` are the indices of the test images that are scored. An extractor or features of other images, or too few
+    images, are a `UserError`.
     """
 
     def __init__(self, prepared: Path, extractor: Path, compute: ComputeConfig, config: EvaluateConfig) -> None:
         configure_torch(compute)
         self.device, self.config, self.prepared = pick_device(compute), config, prepared
         self.extractor, self.description = load_extractor(extractor, self.device), describe_extractor(extractor)
-        self.reference, self._real = load_real(prepared, extractor, self.device)
+        self.reference, real = load_real(prepared, extractor, self.device)
+        self.scored = sampled(prepared, "test", config.max_images, seed=config.seed, purpose="scored test images")
+        self._real = Features(real.features[self.scored], real.logits[self.scored])
         self.summary, self._data = load_summary(prepared), {"data_md5": dvc_md5(prepared), "threads": compute.threads}
-        self.count = min(config.max_images, len(self._real.features))
+        self.count = len(self.scored)
         subset = min(config.kid_subset_size, self.count, len(self.reference.features))
         splits = min(config.isc_splits, self.count // 2)  # of one image each, IS would be 1 whatever the images are
         self.settings = Settings(splits, config.kid_subsets, subset)
@@ -64,9 +68,8 @@ class Scorer:
             print(f"warning: {few}; compare it only with scores of the same number of images, or add test images")
 
     def real(self) -> dict[str, float]:
-        """Return the scores of the first test images."""
-        part = Features(self._real.features[: self.count], self._real.logits[: self.count])
-        return scores(part, self.reference, self.settings)[0]
+        """Return the scores of the test images `scored`."""
+        return scores(self._real, self.reference, self.settings)[0]
 
     def noise_fid(self) -> float:
         """Return the FID of as many images of uniform noise."""
@@ -98,11 +101,15 @@ class Scorer:
             yield bank, measured, pixels, neighbours
 
     def parzen(self, generator: Path) -> ParzenScore:
-        """Return the log-likelihood of all test images by the 2014 paper's protocol, on the z of the first banks."""
+        """Return the log-likelihood of all test images by the 2014 paper's protocol, on the z of the first banks.
+
+        Sigma is chosen on a sample of the validation images.
+        """
         network, config = load_generator(generator)
         z = z_bank(config, seed=self.config.seed, count=SAMPLES)
         samples = generate(network.to(self.device), z).to(self.device)
-        validation = torch.tensor(load_images(self.prepared, "validation")[:VALIDATION], device=self.device)
+        chosen = sampled(self.prepared, "validation", VALIDATION, seed=self.config.seed, purpose="Parzen validation")
+        validation = torch.tensor(load_images(self.prepared, "validation")[chosen.numpy()], device=self.device)
         if len(validation) < VALIDATION:
             print(
                 f"warning: {len(validation)} validation images choose the width of the Parzen window; the 2014 paper "
@@ -116,17 +123,18 @@ class Scorer:
         return extract(self.extractor, pixels, device=self.device, batch_size=self.description["batch_size"])
 
     def passport(self) -> dict[str, Any]:
-        """Return everything that the scores depend on beside the generator."""
+        """Return everything that the scores depend on beside the generator; the seed, if it chose the real images."""
         summary = self.summary
         reference = {"data": summary.name, "split": "train", "images": summary.train}
+        real = {"split": "test"} | described(self.prepared, "test", self.config.max_images, seed=self.config.seed)
         shape = f"{summary.size} pixels, {summary.channels} channels"
         inception = self.description["kind"] == "inception-v3"
         return {
             "extractor": {name: self.description[name] for name in ("name", "kind", "sha256", "batch_size")},
             "resizer": f"{shape}, {'to 299 pixels as TensorFlow 1, bilinear' if inception else 'as they are'}",
-            "reference": reference | {"dvc_md5": self._data["data_md5"]},
-            "compared": {"generated": self.count, "real": {"split": "test", "images": self.count}, "noise": self.count},
-            "settings": {"seed": self.config.seed, "banks": self.config.banks} | asdict(self.settings),
+            "reference": reference | {"dvc_md5": self._data["data_md5"], "manifold": self.description["manifold"]},
+            "compared": {"generated": self.count, "real": real, "noise": self.count},
+            "settings": {"banks": self.config.banks} | asdict(self.settings) | {"draws_seed": DRAWS_SEED},
             "neighbours": {
                 "precision_and_recall": NEIGHBOURHOOD,
                 "near_copies": [COPY_NEIGHBOURS, round(COPY_RATIO, 4)],

@@ -116,15 +116,28 @@ def test_pictures_are_large_enough_to_be_read(score: Callable[..., Any], root: P
 def test_every_set_has_as_many_images(score: Callable[..., Any], prepared: Path) -> None:
     scores, passport = score("few", max_images=100)
     assert scores["images"] == 100
-    assert passport["compared"] == {"generated": 100, "real": {"split": "test", "images": 100}, "noise": 100}
+    real = {"split": "test", "images": 100, "sample": "stratified by class", "seed": 0}
+    assert passport["compared"] == {"generated": 100, "real": real, "noise": 100}
     assert passport["settings"]["kid_subset_size"] == 100
-    assert score("all")[0]["images"] == len(load_images(prepared, "test"))
+    scores, passport = score("all")
+    assert scores["images"] == len(load_images(prepared, "test"))
+    assert passport["compared"]["real"] == {"split": "test", "images": scores["images"]}
+
+
+def test_another_seed_is_another_passport_exactly_if_it_chooses_the_real_images(score: Callable[..., Any]) -> None:
+    (scores, passport), (other_scores, other) = score("one", banks=2), score("two", banks=2, seed=1)
+    assert passport == other
+    assert scores["fid_digits"]["mean"] != other_scores["fid_digits"]["mean"]  # of other z
+    assert scores["fid_digits"]["real"] == other_scores["fid_digits"]["real"]
+    few = {"banks": 2, "max_images": 100}
+    (scores, passport), (other_scores, other) = score("few", **few), score("other few", **few, seed=1)
+    assert differences(passport, other) == ["compared.real.seed: 0 and 1"]
+    assert scores["fid_digits"]["real"] != other_scores["fid_digits"]["real"]
 
 
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        ({"seed": 1}, "settings.seed"),
         ({"max_images": 200}, "compared.generated"),
         ({"isc_splits": 5}, "settings.isc_splits"),
         ({"banks": 4}, "settings.banks"),

@@ -48,12 +48,30 @@ def test_the_features_of_real_images_are_those_that_it_extracts(trained: Path, p
     found = {name: extract(network, pixels, device=device, batch_size=batch_size) for name, pixels in images.items()}
     assert torch.equal(reference.features, found["train"].features)
     assert torch.equal(reference.radii, radii(found["train"].features))
+    assert (reference.manifold, describe_extractor(trained)["manifold"]) == (None, {"images": len(images["train"])})
     assert torch.equal(test.features, found["test"].features)
     assert torch.equal(test.logits, found["test"].logits)
     labels = load_labels(prepared, "train")
     assert reference.labels is not None
     assert labels is not None
     assert reference.labels.tolist() == labels.tolist()
+
+
+def test_precision_and_recall_of_many_images_are_those_of_a_sample_of_all_classes(
+    root: Path, prepared: Path, committed: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stages.extractor.LARGEST_MANIFOLD", 200)
+    config = replace(committed.extractor, epochs=1, seed=3)
+    extractor(prepared, root / "extractor", compute=CPU, extractor=config)
+    reference, _ = load_real(prepared, root / "extractor", torch.device("cpu"))
+    assert reference.manifold is not None
+    assert reference.labels is not None
+    assert torch.equal(reference.radii, radii(reference.features[reference.manifold]))
+    counts = torch.bincount(reference.labels[reference.manifold], minlength=10)
+    expected = torch.bincount(reference.labels) * 200 / len(reference.labels)
+    assert (counts.sum().item(), (counts - expected).abs().max().item() < 1) == (200, True)
+    described = describe_extractor(root / "extractor")["manifold"]
+    assert described == {"images": 200, "sample": "stratified by class", "seed": 3}
 
 
 def test_features_of_other_images_of_the_same_name_are_refused(trained: Path, prepared: Path, root: Path) -> None:

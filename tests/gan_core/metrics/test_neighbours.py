@@ -17,6 +17,7 @@ from gan_core.metrics.neighbours import (
     radii,
 )
 from gan_core.runtime.randomness import stream
+from gan_core.runtime.sampling import sample
 
 
 def points(count: int, dimension: int = 6, seed: int = 0) -> Tensor:
@@ -124,10 +125,11 @@ def test_balance_is_one_less_total_variation() -> None:
         assert class_balance(torch.tensor(first), torch.tensor(second)) == pytest.approx(1 - variation, rel=1e-12)
 
 
-def test_precision_and_recall_take_no_more_references_than_they_may(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_precision_and_recall_are_of_the_manifold_and_neighbours_of_all_references() -> None:
     generated, reference = points(50, seed=1), points(300, seed=2)
-    monkeypatch.setattr(neighbours, "LARGEST_MANIFOLD", 100)
-    precision, recall, near = measured(generated, reference)
-    theirs = prc_features_to_metric(generated, reference[:100], prc_batch_size=10000, verbose=False)
+    manifold = sample(300, 100, stream(0, "test manifold"))
+    some = radii(reference[manifold]), manifold
+    precision, recall, near = precision_recall_neighbours(generated, reference, *some)
+    theirs = prc_features_to_metric(generated, reference[manifold], prc_batch_size=10000, verbose=False)
     assert (precision, recall) == (theirs["precision"], theirs["recall"])
-    assert near.indices.max() >= 100
+    assert torch.equal(near.indices, measured(generated, reference)[2].indices)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from gan_core.config import NetworkConfig
 from gan_core.generation.latents import draw_z
+from gan_core.networks import mlp
 from gan_core.networks.build import build_discriminator, build_generator, initialised
 from gan_core.networks.layers import Maxout, frozen_statistics
 from gan_core.networks.mlp import MlpGenerator
@@ -205,13 +206,27 @@ def test_statistics_are_recorded_again_after_an_error() -> None:
     assert all(norm.track_running_stats for norm in norms)
 
 
+def test_an_mlp_starts_around_the_mean_of_a_sample_of_many_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every second image is white, so a mean over images at equal distances would be white or black."""
+    monkeypatch.setattr(mlp, "MEAN_OF", 300)
+    generator = build_generator(replace(MLP, z_distribution="normal"), size=8, channels=1, seed=0)
+    assert isinstance(generator, MlpGenerator)
+    pixels = torch.tensor([0, 255], dtype=torch.uint8).repeat(300)[:, None, None, None].expand(-1, 1, 8, 8)
+    generator.start_at(pixels, stream(0, "mean image"))
+    outputs = generator.layers[-1]
+    assert isinstance(outputs, nn.Linear)
+    means = outputs.bias.sigmoid()
+    assert torch.equal(means, means[:1].expand(64))
+    assert means[0].item() == pytest.approx(0.5, abs=0.12)
+
+
 def test_an_mlp_starts_around_the_mean_image() -> None:
     generator = build_generator(replace(MLP, z_distribution="normal"), size=8, channels=3, seed=0)
     assert isinstance(generator, MlpGenerator)
     pixels = torch.randint(256, (300, 3, 8, 8), generator=stream(0, "pixels"), dtype=torch.uint8)
     pixels = (pixels * torch.linspace(0, 1, 64).reshape(8, 8)).to(torch.uint8)
     pixels[:, 2, 7, 7] = 255
-    generator.start_at(pixels)
+    generator.start_at(pixels, stream(0, "mean image"))
     outputs = generator.layers[-1]
     assert isinstance(outputs, nn.Linear)
     with torch.no_grad():

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from gan_core.generation.latents import z_bank
 from gan_core.runtime.pixels import to_unit_range
+from gan_core.training import instruments
 from gan_core.training.instruments import COUNT, NAMES, Instruments
 from gan_core.training.loop import train
 from gan_core.training.state import TrainState, state_of
@@ -138,8 +139,8 @@ def test_variety_is_zero_for_one_image_and_one_for_what_varies_as_the_real_ones(
     state = after_one_step(fresh(TRAIN, MLP))
     state.generator = Constant(0.2)
     state.generator.level.grad = torch.zeros(())
-    instruments = Instruments(state, IMAGES, UNSEEN)
-    assert instruments.read(state)["variety"] == 0
+    read = Instruments(state, IMAGES, UNSEEN).read
+    assert read(state)["variety"] == 0
 
     class Real(nn.Module):
         def __init__(self, copies: int) -> None:
@@ -153,7 +154,7 @@ def test_variety_is_zero_for_one_image_and_one_for_what_varies_as_the_real_ones(
 
     for copies, expected in ((COUNT, 1.0), (2, 0.5), (4, 0.75)):
         state.generator = Real(copies)
-        assert instruments.read(state)["variety"] == pytest.approx(expected, rel=0.1)
+        assert read(state)["variety"] == pytest.approx(expected, rel=0.1)
 
 
 def test_the_bank_is_the_one_of_the_seed() -> None:
@@ -166,6 +167,23 @@ def test_the_bank_is_the_one_of_the_seed() -> None:
     assert torch.equal(drawn[0], drawn[1])
 
 
+def test_readings_are_of_images_of_all_classes_if_they_are_sorted(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Tensor] = []
+
+    def taken(images: Tensor, indices: Tensor, device: torch.device) -> Tensor:
+        drawn.append(indices)
+        return to_unit_range(images[indices])
+
+    monkeypatch.setattr(instruments, "taken", taken)
+    state = after_one_step(fresh(TRAIN, MLP))
+    images = random_pixels(1000)  # 100 of a class, class after class
+    Instruments(state, images, images).read(state)
+    for indices in drawn:
+        shares = torch.bincount(indices // 100, minlength=10) / COUNT
+        assert (shares - 0.1).abs().max() < 0.13  # 3.5 standard deviations
+    assert (len(drawn), torch.equal(*drawn)) == (2, False)
+
+
 @families
 @losses
 def test_reading_changes_no_bit_of_the_training(network: Any, loss: Any) -> None:
@@ -173,10 +191,10 @@ def test_reading_changes_no_bit_of_the_training(network: Any, loss: Any) -> None
     alone, read = fresh(config, network), fresh(config, network)
     for _ in train(alone, IMAGES):
         pass
-    instruments = Instruments(read, IMAGES, UNSEEN)
+    monitored = Instruments(read, IMAGES, UNSEEN)
     readings = []
     for _ in train(read, IMAGES):
-        readings.append(instruments.read(read))
-        assert readings[-1] == instruments.read(read)
+        readings.append(monitored.read(read))
+        assert readings[-1] == monitored.read(read)
     assert same_bits(everything(alone), everything(read))
     assert all(math.isfinite(value) for row in readings for value in row.values())
