@@ -1,13 +1,13 @@
 """One stage as a Prefect task: `dvc repro` in a process group of its own, its output in the flow run's log."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import IO
 
 from prefect import State, Task, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -15,8 +15,11 @@ from prefect.runtime import flow_run
 from prefect.states import Failed
 
 from flows.environment import of_children
-from flows.failure import CONTROL, StageDiedError, StageFailedError, stage_error
+from flows.failure import StageDiedError, StageFailedError, stage_error
+from flows.output import PROGRESS, duration, log_output
 
+RUNNING: list[subprocess.Popen[str]] = []
+"""The process of the stage that runs now."""
 GRACE = 20
 """Seconds between SIGTERM and SIGKILL; Prefect gives a cancelled flow 30 and then kills it."""
 
@@ -55,43 +58,46 @@ def run(command: Sequence[str], name: str) -> list[str]:
 
     No shell reads the command. Its process group ends with this task; an error is a StageFailedError.
     """
+    started = time.monotonic()
+    PROGRESS.info("", extra={"stage": name, "kind": "started"})
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        env=of_children() | _identity(),
+        env=of_children() | _variables(),
         start_new_session=True,
     )
+    RUNNING.append(process)
     try:
         assert process.stdout is not None
         with process.stdout as output:
-            lines = _log(output)
+            lines = log_output(output, name)
         process.wait()
     finally:
-        _end_group(process)
+        end_group(process)
+        RUNNING.remove(process)
+    seconds = time.monotonic() - started
+    kind, how = ("failed", "failed after") if process.returncode else ("ended", "done in")
+    extra = {"stage": name, "kind": kind, "seconds": seconds}
+    get_run_logger().info(f"{name}: {how} {duration(seconds)}", extra=extra)
     if process.returncode:
         raise stage_error(name, process.returncode, lines)
     return lines
 
 
-def _log(output: IO[str]) -> list[str]:
-    """Log lines as they come and return them."""
-    logger, lines = get_run_logger(), []
-    for line in output:
-        if text := CONTROL.sub("", line).rstrip():
-            logger.info(text)
-            lines.append(text)
-    return lines
+def _variables() -> dict[str, str]:
+    """Return the variables from which a stage tags its MLflow run, shows its progress and fits its tables."""
+    return {
+        "EQUILIBRIUM_FLOW_RUN_ID": flow_run.id or "",
+        "EQUILIBRIUM_FLOW_RUN_NAME": flow_run.name or "",
+        "EQUILIBRIUM_PROGRESS": "json",
+        "COLUMNS": str(shutil.get_terminal_size().columns),
+    }
 
 
-def _identity() -> dict[str, str]:
-    """Return the variables from which a stage tags its MLflow run with the flow run."""
-    return {"EQUILIBRIUM_FLOW_RUN_ID": flow_run.id or "", "EQUILIBRIUM_FLOW_RUN_NAME": flow_run.name or ""}
-
-
-def _end_group(process: subprocess.Popen[str]) -> None:
+def end_group(process: subprocess.Popen[str]) -> None:
     """End the process group, also if this task is cancelled; else the training would go on without DVC."""
     with suppress(ProcessLookupError):  # the group is empty
         for sign in (signal.SIGTERM, signal.SIGKILL):

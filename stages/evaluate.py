@@ -22,13 +22,16 @@ from mlops.project.prepared_data import load_images
 from mlops.project.progress import progress
 from mlops.project.result_files import COMPARISON, INTERPOLATION, NEIGHBOURS
 from mlops.safety.new_outputs import Output
-from mlops.scoring.evaluation import Evaluation, summarise
+from mlops.scoring.comparison import shown_interval
+from mlops.scoring.evaluation import LOWER_IS_BETTER, Evaluation, summarise
 from mlops.scoring.evaluation_files import write_evaluation
 from mlops.scoring.samples import sampled
 from mlops.scoring.scorer import Scorer
 
 COLUMNS, SHOWN = 10, 100
 """Images in a row of the pictures, and at most in a panel of `comparison.png`."""
+LONGEST_NAME = 24
+"""Of a score, for a table of 80 columns."""
 
 
 def evaluate(
@@ -116,19 +119,21 @@ def _draw(evaluation: Path, prepared: Path, generator: Path, pixels: Tensor, nei
 
 
 def _print_table(measured: Evaluation) -> None:
-    title = f"scores against the training images, extractor {measured.passport['extractor']['name']}"
-    table = Table(title=title, title_justify="left")
-    for name in ("score", "generated", "95 % over z", "95 % over seeds", "real"):
-        table.add_column(name, justify="left" if name == "score" else "right")
+    """Print every score with its intervals, in 80 columns."""
+    replicated = measured.trainings > 1
+    extractor = measured.passport["extractor"]["name"]
+    table = Table(title=f"scores by extractor {extractor}, with 95 % intervals", title_justify="left")
+    columns = ["generated", *(["over seeds"] if replicated else []), "real", "better"]
+    names = measured.row_names(14 if replicated else LONGEST_NAME)
+    table.add_column("score")
+    for column in columns:
+        table.add_column(column, justify="left" if column == "better" else "right", no_wrap=True)
     for metric, score in measured.scores.items():
-        intervals = [
-            "not measured" if interval is None else f"{interval.low:.3f} to {interval.high:.3f}"
-            for interval in (score.over_banks, score.over_seeds)
-        ]
-        table.add_row(measured.public_name(metric), f"{score.over_banks.mean:.3f}", *intervals, f"{score.real:.3f}")
-    console = Console(width=110)
-    console.print(table)
+        intervals = [shown_interval(score.over_banks)]
+        if replicated:  # the interval alone
+            intervals.append(shown_interval(score.over_seeds).partition(" ")[2])
+        better = "lower" if LOWER_IS_BETTER[metric] else "higher"
+        table.add_row(names[metric], *intervals, f"{score.real:.3g}", better)
+    Console(highlight=False).print(table)
     if parzen := measured.parzen:
-        console.print(
-            f"log-likelihood under a Parzen window: {parzen['mean']:.1f} ± {parzen['standard_error']:.1f} nats"
-        )
+        print(f"log-likelihood under a Parzen window: {parzen['mean']:.1f} ± {parzen['standard_error']:.1f} nats")

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from gan_core.config import FEWEST_SCORED
@@ -170,11 +169,10 @@ def _report(summary: Summary, refused: pd.DataFrame, unlabelled: str | None) -> 
     duplicates = (summary.duplicates_train, summary.duplicates_validation, summary.duplicates_test)
     table.add_row("images", f"{summary.train:,}", f"{summary.validation:,}", f"{summary.test:,}")
     table.add_row("duplicates within", *(f"{count:,}" for count in duplicates))
-    console = Console(highlight=False)
-    console.print(table)
-    console.print(f"classes: {escape(_class_list(summary.classes, unlabelled))}")
-    console.print(f"held out, but with the pixels of a training image: {summary.leaks:,}")
-    console.print(f"refused: {summary.refused:,} (listed in {MANIFEST}){escape(_listed(refused))}")
+    Console(highlight=False).print(table)
+    print(f"classes: {_class_list(summary.classes, unlabelled)}")
+    print(f"held out, but with the pixels of a training image: {summary.leaks:,}")
+    print(f"refused: {summary.refused:,} (listed in {MANIFEST}){_listed(refused)}")
 
 
 def _class_list(classes: list[str] | None, unlabelled: str | None) -> str:

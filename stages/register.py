@@ -7,6 +7,7 @@ from typing import Any
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from gan_core.config import ExtractorConfig
 from mlops.cards.publish import describe
@@ -38,7 +39,7 @@ from mlops.promotion.ledger import LEDGER, locked_ledger
 from mlops.provenance.record import write_lineage
 from mlops.safety.new_outputs import Output
 from mlops.scoring.comparison import shown_interval
-from mlops.scoring.evaluation import Evaluation
+from mlops.scoring.evaluation import LOWER_IS_BETTER, Evaluation
 from mlops.scoring.evaluation_files import mlflow_metrics, read_evaluation
 from mlops.tracking import versions as registry
 from mlops.tracking.aliases import sync_aliases
@@ -50,6 +51,9 @@ SECTIONS = ("data", "prepare", "extractor", "evaluate")
 """Of `params.yaml`, that a run shows beside those of its training."""
 EVALUATION_FILES = (SCORES, BANKS, PASSPORT, COMPARISON, NEIGHBOURS, INTERPOLATION)
 """Of `evaluate`, in the run: what every comparison reads, and what a person looks at."""
+
+LONGEST_NAME = 21
+"""Of a score, for a table of 80 columns."""
 
 
 def register(
@@ -87,7 +91,7 @@ def register(
     describe(writer, version, judgement, candidate, evaluation, summary, facts, doctor, register)
     place = _place(writer, version, judgement, candidate, register)
     save_json(registration, place)
-    _print_end(candidate, place, _champion(writer, register.model_name), doctor["verdict"], evaluation)
+    _print_end(candidate, place, *_champion(writer, register.model_name), doctor["verdict"], evaluation)
 
 
 def _by_section(*configs: Any) -> dict[str, Any]:
@@ -122,18 +126,18 @@ def _judge(writer: RunWriter, model_id: ModelId, candidate: Evaluation, config: 
     return judgement
 
 
-def _champion(writer: RunWriter, name: str) -> str:
-    """Return which version is champion, in words."""
+def _champion(writer: RunWriter, name: str) -> tuple[str, str | None]:
+    """Return which version is champion, in words and as a number if MLflow has it."""
     with locked_ledger() as ledger:
         champion = replay(ledger.entries, name).champion
     number = registry.number_of(champion, registry.versions(writer.client, name))
     if champion is None or number is not None:
-        return "none yet" if number is None else f"version {number}"
+        return ("none yet" if number is None else f"version {number}"), number
     return (
         f"that of {LEDGER} (weights {champion.weights[:12]}, training {champion.training}) is no version of {name} in "
         "this MLflow; set MLFLOW_TRACKING_URI to the server that has it, or restore its params.yaml and dvc.lock from "
         "git and run dvc pull and dvc repro register"
-    )
+    ), None
 
 
 def _fill(writer: RunWriter, training: Path, candidate: Evaluation, evaluation: Path) -> None:
@@ -166,18 +170,41 @@ def _score_tags(candidate: Evaluation) -> dict[str, str]:
     return intervals | {"passport": candidate.passport_sha256}
 
 
-def _print_end(candidate: Evaluation, place: dict[str, Any], champion: str, doctor: str, evaluation: Path) -> None:
-    table = Table(title="done", title_justify="left", show_header=False)
-    for metric, score in candidate.scores.items():
-        shown = f"{shown_interval(score.over_banks)}, real test images {score.real:.3g}"
-        table.add_row(candidate.public_name(metric), shown)
-    for name, value in (candidate.parzen or {}).items():
-        table.add_row(f"parzen_{name}", f"{value:.3f}")
+def _print_end(
+    candidate: Evaluation, place: dict[str, Any], champion: str, number: str | None, doctor: str, evaluation: Path
+) -> None:
+    """Print one table, which fits 80 columns: what was decided and why, every score, and what to type next."""
     within = "within" if place["within_bounds"] else "outside"
-    table.add_row("doctor", doctor)
-    table.add_row("registered", f"{place['model']} version {place['version']}, {within} the bounds of params.yaml")
-    table.add_row("decision", f"{place['decision']}: {place['reason']}")
-    table.add_row("champion", champion)
-    table.add_row("look at", str(evaluation / COMPARISON))
-    table.add_row("then", "make ui    (MLflow and Prefect in the browser)")
-    Console(width=110).print(table)
+    first, *others = _score_rows(candidate)
+    others += [(f"parzen_{name}", f"{value:.3f}") for name, value in (candidate.parzen or {}).items()]
+    decided = [("decision", f"{place['decision']}: {place['reason']}"), first, ("champion", champion)]
+    decided += [("bounds", f"{within} those of params.yaml"), ("doctor", doctor)]
+    commands = _next(place["version"], number)
+    then = [("look at", str(evaluation / COMPARISON)), *zip(["then", *[""] * len(commands)], commands, strict=False)]
+    extractor = candidate.passport["extractor"]["name"]
+    title = f"done: {place['model']} version {place['version']}, scores by extractor {extractor}"
+    table = Table(title=Text(title), title_justify="left", show_header=False)
+    for rows in (decided, others, then):
+        for row in rows:
+            table.add_row(*map(Text, row))
+        table.add_section()
+    Console(highlight=False).print(table)
+
+
+def _score_rows(candidate: Evaluation) -> list[tuple[str, str]]:
+    """Return names and scores, which say what is better; the first is FID."""
+    names = candidate.row_names(LONGEST_NAME)
+    rows = []
+    for metric, score in candidate.scores.items():
+        better = "lower" if LOWER_IS_BETTER[metric] else "higher"
+        text = f"{shown_interval(score.over_banks)}, {better} is better; real {score.real:.3g}"
+        rows.append((names[metric], text))
+    return rows
+
+
+def _next(version: str, champion: str | None) -> list[str]:
+    """Return what a person may type next; commands take the champion's images unless there is none."""
+    images = f"9 generated/{version} --model {version}" if champion is None else f"100 generated/{champion}"
+    commands = ["make ui    (runs, pictures and decisions)", "source .venv/bin/activate"]
+    commands.append(f"python -m commands.generate {images}")
+    return commands if champion in (None, version) else [*commands, f"python -m commands.compare champion {version}"]

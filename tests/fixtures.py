@@ -14,6 +14,7 @@ from mlops.project.params import Params
 
 if TYPE_CHECKING:  # MLflow, pandas and torch take seconds, so fixtures import what needs them
     from mlops.cards.scored_model import ScoredModel
+    from mlops.scoring.evaluation import Evaluation
 
 ROOT = Path(__file__).parents[1]
 PASSPORT: dict[str, Any] = {
@@ -109,6 +110,29 @@ def registered(tmp_path_factory: pytest.TempPathFactory, tracking_uri: str) -> d
             version = add_version(name, run, folder / f"{name}.safetensors", tags).version
             client.set_registered_model_alias(name, CHAMPION, str(version))
     return names
+
+
+@pytest.fixture
+def every_score() -> "Callable[..., Evaluation]":
+    """Return a function that makes up an evaluation with every score, by an extractor's name and trainings."""
+    import pandas as pd
+
+    from mlops.scoring.evaluation import LOWER_IS_BETTER, Evaluation, summarise
+
+    def made(extractor: str, trainings: int = 1) -> Evaluation:
+        passport = PASSPORT | {"extractor": PASSPORT["extractor"] | {"name": extractor}}
+        rows = [
+            {"training": training, "bank": bank}
+            | dict.fromkeys(LOWER_IS_BETTER, 0.07 + 0.02 * bank + 0.01 * training)
+            | {"fid": 2.4 + 0.1 * bank + training, "is": 3.1 + 0.1 * bank + training}
+            for training in range(trainings)
+            for bank in range(8)
+        ]
+        banks = pd.DataFrame(rows)
+        scores = summarise(banks, dict.fromkeys(LOWER_IS_BETTER, -0.0271) | {"fid": 2.0951}, 212.7)
+        return Evaluation("it", scores, passport, banks, images=436, few_images=False)
+
+    return made
 
 
 @pytest.fixture

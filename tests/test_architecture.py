@@ -57,7 +57,7 @@ ROOMS: dict[str, set[str]] = {
     "stages": {"gan_core", "mlops", *FILES},
     "commands": {"gan_core", "mlops", "click", "psutil", *FILES},
     "experiments": {"gan_core", "mlops", *FILES},
-    "flows": {"prefect", "optuna", "yaml"},
+    "flows": {"prefect", "optuna", "rich", "yaml"},
 }
 """What each room may import beside itself and the standard library. A room that is not listed is an error."""
 PACKAGES = ("gan_core", "mlops", "stages", "commands", "experiments", "flows")

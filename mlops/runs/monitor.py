@@ -56,10 +56,8 @@ class TrainingMonitor:
         print(f"warning: {diagnosis.sentence}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        """Log and print the diagnosis of the whole training."""
-        diagnosis = self._doctor.verdict()
-        self._tag(diagnosis)
-        print(f"doctor: {diagnosis.sentence}")
+        """Log the diagnosis of the whole training; the stage `diagnose` prints it."""
+        self._tag(self._doctor.verdict())
 
     def _tag(self, diagnosis: Diagnosis) -> None:
         self.live.log_tags(doctor_tags(diagnosis.verdict, diagnosis.sentence) | {NOTE: diagnosis.sentence})

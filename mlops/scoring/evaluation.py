@@ -92,6 +92,11 @@ class Evaluation:
         """Return what files, pages and MLflow call a metric: with its extractor's name."""
         return f"{metric}{suffix(self.passport)}"
 
+    def row_names(self, longest: int) -> dict[str, str]:
+        """Return how rows of a table that names the extractor are called: without it, if a name would be too long."""
+        names = {metric: self.public_name(metric) for metric in self.scores}
+        return names if max(map(len, names.values())) <= longest else {metric: metric for metric in names}
+
     def values(self, metric: str, noise: Noise) -> list[float]:
         """Return at least two independent measurements of a metric.
 

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 
@@ -19,12 +20,12 @@ def test_a_training_that_fails_shows_its_error(
 ) -> None:
     written: list[str] = []
 
-    def task(name: str, **_: object) -> Callable[[], None]:
-        def run() -> None:
-            if name == stage:
-                raise error
+    def result() -> None:
+        raise error
 
-        return run
+    def task(name: str, **_: object) -> Callable[..., SimpleNamespace]:
+        state = SimpleNamespace(result=result if name == stage else lambda: None)
+        return lambda *, return_state: state
 
     def note(*, key: str, markdown: str, description: str) -> None:
         assert key == "gan-doctor"

@@ -21,10 +21,10 @@ from mlops.project.errors import UserError
 from mlops.project.params import Params
 from mlops.project.prepared_data import load_images
 from mlops.project.result_files import BANKS, COMPARISON, INTERPOLATION, NEIGHBOURS, PASSPORT, SCORES
-from mlops.scoring.evaluation import LOWER_IS_BETTER, RANGE
+from mlops.scoring.evaluation import LOWER_IS_BETTER, RANGE, Evaluation
 from mlops.scoring.evaluation_files import read_evaluation
 from mlops.scoring.passport import differences, passport_sha256
-from stages.evaluate import evaluate
+from stages.evaluate import _print_table, evaluate
 from stages.extractor import extractor
 
 CPU = ComputeConfig("cpu", 1)
@@ -154,6 +154,24 @@ def test_what_scores_depend_on_is_another_passport(
 @pytest.mark.parametrize("change", [{"few_images": "refuse"}, {"max_images": 5000}, {"kid_subset_size": 900}])
 def test_what_no_score_depends_on_is_in_no_passport(score: Callable[..., Any], change: dict[str, Any]) -> None:
     assert score("one") == score("two", **change)
+
+
+@pytest.mark.parametrize(("extractor", "trainings"), [("digits", 1), ("an_extractor_of_a_long_name", 2)])
+def test_the_table_fits_80_columns_and_says_what_is_better(
+    extractor: str,
+    trainings: int,
+    every_score: Callable[..., Evaluation],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    _print_table(every_score(extractor, trainings))
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines if line.startswith("│")]
+    assert {row[0].removesuffix(f"_{extractor}"): row[-1] == "lower" for row in rows} == LOWER_IS_BETTER
+    assert {len(row) for row in rows} == {3 + trainings}
+    assert all(cell.count("[") == 1 for row in rows for cell in row[1:-2])
 
 
 def test_few_images_are_marked_or_refused(score: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from mlops.project.identity import file_digest
 from mlops.project.params import Params
 from mlops.promotion.ledger import LEDGER
 from mlops.scoring.comparison import compare, shown_interval
+from mlops.scoring.evaluation import LOWER_IS_BETTER, Evaluation
 from mlops.scoring.evaluation_files import read_evaluation, write_evaluation
 from mlops.scoring.passport import PassportError
 from mlops.tracking.runs import connect
@@ -26,7 +28,7 @@ from mlops.tracking.versions import champion
 from stages.diagnose import diagnose
 from stages.evaluate import evaluate
 from stages.extractor import extractor
-from stages.register import register
+from stages.register import _print_end, register
 from tests.decisions import changed, decision, leaves
 
 CPU = ComputeConfig("cpu", 1)
@@ -86,6 +88,37 @@ def score_otherwise(folder: Path, field: str, fid: float) -> None:
     old = read_evaluation("it", folder)
     scores = old.scores | {"fid": replace(old.scores["fid"], over_banks=Interval(fid, fid, fid))}
     write_evaluation(replace(old, scores=scores, passport=changed(old.passport, field)), folder)
+
+
+@pytest.mark.parametrize(
+    ("extractor", "champion"), [("digits", "3"), ("an_extractor_of_a_long_name", "2"), ("a", None)]
+)
+def test_the_table_at_the_end_decides_first_and_fits_80_columns(
+    extractor: str,
+    champion: str | None,
+    every_score: Callable[[str], Evaluation],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    place = {"decision": "refused", "reason": "because [low]", "model": "m", "version": "3", "within_bounds": True}
+    _print_end(every_score(extractor), place, f"version {champion}", champion, "healthy", Path("evaluation"))
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines if line.startswith("│")]
+    assert all(name for name, text in rows if "python" not in text and "activate" not in text)  # no row takes two lines
+    decision, fid, third, *_ = rows
+    assert decision == ["decision", "refused: because [low]"]
+    assert fid[0].startswith("fid")
+    assert "[2." in fid[1]
+    assert third == ["champion", f"version {champion}"]
+    better = {name: re.search("lower|higher", text) for name, text in rows}
+    wanted = {metric: "lower" if lower else "higher" for metric, lower in LOWER_IS_BETTER.items()}
+    of_metric = {metric: better.get(f"{metric}_{extractor}", better.get(metric)) for metric in wanted}
+    assert {metric: word and word[0] for metric, word in of_metric.items()} == wanted
+    commands = [text.split()[:3] for _, text in rows if "-m" in text]
+    assert len(commands) == 1 + (champion == "2")
+    assert any(text.startswith("make ui") for _, text in rows)
 
 
 def test_registering_twice_changes_nothing(register_tiny: Register, root: Path) -> None:

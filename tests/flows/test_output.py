@@ -1,0 +1,85 @@
+import json
+import logging
+from collections.abc import Iterator
+from itertools import count
+from typing import Any
+
+import pytest
+
+from flows.output import LINE_EVERY, PROGRESS, duration, log_output
+
+DVC = """\
+Stage 'fetch' didn't change, skipping
+Running stage 'train':
+> python -m stages train a b
+Updating lock file 'dvc.lock'
+
+To track the changes with git, run:
+
+\tgit add dvc.lock
+
+To enable auto staging, run:
+
+\tdvc config core.autostage true
+Use `dvc push` to send your updates to remote storage.
+Data and pipelines are up to date.
+WARNING: Process 'dvc repro' with (Pid 7), in RWLock-file 'a' had been killed. Auto removed it from the lock file.
+Matplotlib is building the font cache; this may take a moment.
+WARNING: a stage is frozen
+warning: mode collapse
+"""
+KEPT = {0: "unchanged", 1: "line", 2: "line", -2: "line", -1: "line"}
+
+
+class Records(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: list[Any] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.kept.append(record)
+
+
+@pytest.fixture
+def logged(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[list[Any], list[Any]]]:
+    """Return the records of the run's log and of bars; the clock goes on by a second at each look."""
+    log, bars, logger = Records(), Records(), logging.Logger("a run")
+    logger.addHandler(log)
+    PROGRESS.addHandler(bars)
+    monkeypatch.setattr("flows.output.get_run_logger", lambda: logger)
+    clock = count()
+    monkeypatch.setattr("flows.output.time.monotonic", lambda: float(next(clock)))
+    yield log.kept, bars.kept
+    PROGRESS.removeHandler(bars)
+
+
+def test_advice_is_left_out_and_nothing_else(logged: tuple[list[Any], list[Any]]) -> None:
+    lines = DVC.splitlines()
+    assert log_output(lines, "train") == [lines[place] for place in KEPT]
+    assert [(record.stage, record.kind) for record in logged[0]] == [("train", kind) for kind in KEPT.values()]
+
+
+def test_progress_goes_to_the_bar_and_rarely_to_the_log(logged: tuple[list[Any], list[Any]]) -> None:
+    bars = [{"completed": number, "total": 60} for number in range(60)]
+    texts = ["\x1e" + json.dumps({"bar": bar, "sentence": f"{bar['completed']} of 60"}) + "\n" for bar in bars]
+    assert log_output(texts, "train") == []
+    assert [record.bar for record in logged[1]] == bars
+    assert 60 // (LINE_EVERY + 2) <= len(logged[0]) <= 60 // LINE_EVERY
+    assert {record.kind for record in logged[0]} == {"progress"}
+
+
+@pytest.mark.parametrize("line", ["half a line\x1e" + '{"bar": {}, "sentence": ""}', "half a line\x1e{broken"])
+def test_what_stands_before_progress_is_kept(line: str, logged: tuple[list[Any], list[Any]]) -> None:
+    (kept,) = log_output([line], "train")
+    assert kept.startswith("half a line")
+    assert kept.endswith("{broken") == ("broken" in line)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(0.04, "0.0 s"), (59.94, "59.9 s"), (60, "1 min 0 s"), (151.4, "2 min 31 s"), (11_100, "3 h 5 min")],
+)
+def test_a_duration_is_short(seconds: float, expected: str) -> None:
+    assert duration(seconds) == expected
