@@ -41,7 +41,7 @@ def evaluate(
     execution: ExecutionConfig,
     evaluate: EvaluateConfig,
 ) -> None:
-    """Write the scores of generated images beside those of as many real test images and of noise.
+    """Write the scores of generated images beside those of as many real test images, superimposed ones and noise.
 
     All are measured against the training images. Generated images come from fixed banks of z, the same bit for bit
     each time, and their features are extracted once for all scores. A score bears its extractor's name: `fid_digits`;
@@ -61,12 +61,13 @@ def evaluate(
         return
     measured = Evaluation(
         "the generator",
-        summarise(banks, scorer.real(), scorer.noise_fid()),
+        summarise(banks, scorer.real(), scorer.references()),
         scorer.passport(),
         banks,
         images=scorer.count,
         few_images=scorer.few,
         parzen=asdict(scorer.parzen(generator)) if evaluate.parzen else None,
+        skill=scorer.skill(),
     )
     write_evaluation(measured, evaluation)
     _draw(evaluation, prepared, generator, pixels, neighbours, evaluate.seed)
@@ -123,6 +124,12 @@ def _print_table(measured: Evaluation) -> None:
             for interval in (score.over_banks, score.over_seeds)
         ]
         table.add_row(measured.public_name(metric), f"{score.over_banks.mean:.3f}", *intervals, f"{score.real:.3f}")
+    fid, name = measured.scores["fid"], measured.public_name("fid")
+    table.add_row(f"{name} of a trivial generator", f"{fid.trivial:.3f}")
+    table.add_row(f"{name} of noise", f"{fid.noise:.3f}")
+    if skill := measured.skill:
+        mark = f"WEAK: below {skill.fewest:.3f}, scores are no evidence" if skill.weak else ""
+        table.add_row("accuracy of the extractor", "", mark, "", f"{skill.accuracy:.3f}")
     console = Console(width=110)
     console.print(table)
     if parzen := measured.parzen:

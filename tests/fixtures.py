@@ -21,7 +21,7 @@ PASSPORT: dict[str, Any] = {
     "resizer": "none: 8 pixels, 1 channels",
     "reference": {"data": "digits", "split": "train", "images": 1206, "dvc_md5": "d" * 32},
     "compared": {"generated": 436, "real": {"split": "test", "images": 436}, "noise": 436},
-    "settings": {"seed": 0, "banks": 8},
+    "settings": {"seed": 0},
     "libraries": {"torch": "2.14.1"},
     "device": "cpu",
     "threads": 1,
@@ -118,7 +118,7 @@ def made_model(tmp_path: Path) -> "Callable[..., ScoredModel]":
     from PIL import Image
 
     from mlops.cards.scored_model import PICTURES, ScoredModel
-    from mlops.scoring.evaluation import Evaluation, summarise
+    from mlops.scoring.evaluation import Evaluation, References, summarise
     from mlops.scoring.evaluation_files import write_evaluation
     from mlops.tracking.versions import TrackedModel
 
@@ -130,7 +130,7 @@ def made_model(tmp_path: Path) -> "Callable[..., ScoredModel]":
             for bank in range(8)
         ]
         banks, passport = pd.DataFrame(rows), deepcopy(PASSPORT) if passport is None else passport
-        scores = summarise(banks, {"fid": 2.0951, "is": 8.3562}, 212.7251)
+        scores = summarise(banks, {"fid": 2.0951, "is": 8.3562}, References(26.5, 212.7251))
         evaluation = Evaluation(f"version {number}", scores, passport, banks, images=436, few_images=False)
         folder = tmp_path / f"model-{number}" / "evaluation"
         folder.mkdir(parents=True)
