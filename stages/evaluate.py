@@ -128,7 +128,7 @@ def _print_table(measured: Evaluation) -> None:
     table.add_row(f"{name} of a trivial generator", f"{fid.trivial:.3f}")
     table.add_row(f"{name} of noise", f"{fid.noise:.3f}")
     if skill := measured.skill:
-        mark = f"WEAK: below {skill.fewest:.3f}, scores are no evidence" if skill.weak else ""
+        mark = f"WEAK, below {skill.fewest:.3f}" if skill.weak else ""
         table.add_row("accuracy of the extractor", "", mark, "", f"{skill.accuracy:.3f}")
     console = Console(width=110)
     console.print(table)

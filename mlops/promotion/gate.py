@@ -76,12 +76,12 @@ def _bound(name: str, score: str, value: float, limit: float, meaning: str = "")
 
 def _extractor_bound(skill: Skill) -> Bound:
     """Return the bound on what a classifier names wrongly: in the features of a weak one no score is evidence."""
-    remedy = (
-        f"the extractor is too weak: it names {skill.accuracy:.0%} of the test images rightly, {skill.fewest:.0%} are "
-        "needed; raise extractor.epochs, correct the labels, or set extractor.kind to inception-v3"
-    )
+    counts = f"{skill.accuracy:.0%} of the test images rightly, {skill.fewest:.0%} are needed"
+    why = f"the extractor is too weak: it names {counts}"
+    why = "the extractor learns nothing: all test images are of one class" if skill.majority == 1 else why
+    remedy = "raise extractor.epochs, correct the labels, or set extractor.kind to inception-v3"
     wrong = "the share of test images that the extractor names wrongly"
-    return Bound("extractor", wrong, 1 - skill.accuracy, 1 - skill.fewest, not skill.weak, remedy)
+    return Bound("extractor", wrong, 1 - skill.accuracy, 1 - skill.fewest, not skill.weak, f"{why}; {remedy}")
 
 
 def _score(evaluation: Evaluation, metric: str) -> Score:

@@ -59,8 +59,8 @@ class Skill:
 
     @property
     def weak(self) -> bool:
-        """Whether scores in its features are no evidence."""
-        return self.accuracy < self.fewest
+        """Whether scores in its features are no evidence; of one class alone it can learn nothing."""
+        return self.accuracy < self.fewest or self.majority == 1
 
 
 @dataclass(frozen=True)
