@@ -1,6 +1,7 @@
 """`python -m commands.compare MODEL MODEL...`: which scored model is better, and how sure that is."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import get_args
@@ -10,6 +11,7 @@ import click
 from mlops.cards.scored_model import load_model, score_table, verdict_table
 from mlops.project import params
 from mlops.project.errors import UserError, command_line
+from mlops.promotion.naming import model_name
 from mlops.scoring.comparison import compare, explanation, sentence
 from mlops.scoring.evaluation import LOWER_IS_BETTER, Noise
 
@@ -40,7 +42,8 @@ Examples:
 @command_line()
 def main(first: str, others: tuple[str, ...], metric: str | None, noise: Noise | None, html: Path | None) -> None:
     """Compare models with the first. Each is a version, an alias, models:/NAME@ALIAS or the id of a run."""
-    configured = params.load().register
+    values = params.load()
+    configured = replace(values.register, model_name=model_name(values.register, values.data))
     if html and html.exists() and TITLE not in html.read_bytes()[:500]:
         raise UserError(f"{html} is not a page of this command; move it, or name a new file")
     with TemporaryDirectory() as folder:

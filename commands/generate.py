@@ -18,6 +18,7 @@ from mlops.project import params
 from mlops.project.errors import UserError, command_line
 from mlops.project.progress import progress
 from mlops.project.result_files import save_json
+from mlops.promotion.naming import model_name
 from mlops.safety.new_outputs import new_folder
 from mlops.safety.user_files import check_target
 from mlops.tracking.loaded_model import generated, load_version
@@ -31,7 +32,7 @@ EXAMPLES = """\b
 Examples:
   python -m commands.generate 1000 generated/digits --seed 1
   python -m commands.generate 100 generated/third --model 3 --truncation 1.0
-  python -m commands.generate 9 generated/first --model models:/gan-generator/1
+  python -m commands.generate 9 generated/first --model models:/gan-digits/1
 """
 
 
@@ -114,7 +115,7 @@ def _pixels(png: bytes) -> NDArray[np.uint8]:
 def main(count: int, folder: Path, seed: int, truncation: float | None, model: str) -> None:
     """Write COUNT images of a registered model into FOLDER, which is new or empty."""
     values = params.load()
-    name, threads = values.register.model_name, values.compute.threads
+    name, threads = model_name(values.register, values.data), values.compute.threads
     generate(count, folder, name=name, model=model, seed=seed, truncation=truncation, threads=threads)
 
 

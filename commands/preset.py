@@ -1,4 +1,4 @@
-"""`python -m commands.preset NAME [DATA]`: apply a named patch to `params.yaml`; `git diff` shows it."""
+"""`python -m commands.preset NAME [DATA]`: write the defaults, patched, into `params.yaml`; `git diff` shows it."""
 
 import re
 from io import StringIO
@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from mlops.project import params
 from mlops.project.errors import UserError, command_line
@@ -15,18 +16,22 @@ from mlops.project.identity import project_root
 from mlops.safety.user_files import check_sources
 
 PRESETS = Path("presets")
+DEFAULTS = PRESETS / "digits.yaml"
+"""All of `params.yaml` with its comments: what every preset starts from, and the preset of the default data."""
 EXAMPLES = """\b
 Examples:
+  python -m commands.preset digits
   python -m commands.preset mnist-dcgan
   python -m commands.preset images-32 ~/pictures
 """
 
 
 def apply_preset(name: str, data: str | None = None) -> None:
-    """Write the values of `presets/NAME.yaml` into `params.yaml`, whose comments and other values stay as they are.
+    """Write the defaults with the values of `presets/NAME.yaml` into `params.yaml`, whatever stood there.
 
-    `data` becomes `data.path`; None keeps that of the preset. If there is no such preset or the result is not valid,
-    that is a UserError, and `params.yaml` is as it was.
+    The defaults are `presets/digits.yaml`, which is all of `params.yaml` with its comments. `data` becomes `data.path`.
+    A printed line names the values that are lost because the preset leaves them at their defaults. If there is no such
+    preset or the result is not valid, that is a UserError, and `params.yaml` is as it was.
     """
     names = sorted(path.stem for path in PRESETS.glob("*.yaml"))
     if name not in names:
@@ -34,13 +39,10 @@ def apply_preset(name: str, data: str | None = None) -> None:
     yaml = YAML()
     yaml.width = 120
     yaml.representer.add_representer(type(None), lambda to, _: to.represent_scalar("tag:yaml.org,2002:null", "null"))
-    values = yaml.load(params.PARAMS.read_text(encoding="utf-8"))
+    values = yaml.load(DEFAULTS.read_text(encoding="utf-8"))
+    defaults = _flat(values)
     _patch(values, yaml.load((PRESETS / f"{name}.yaml").read_text(encoding="utf-8")))
-    if data is not None:
-        values["data"]["path"] = data
-        if not (project_root() / data).expanduser().exists():
-            raise UserError(f"there is no {data}; name a folder, zip or tar of images")
-    check_sources(values)
+    _set_data(name, values, data)
     dumped = StringIO()
     yaml.dump(values, dumped)
     # An empty line before each section, none within: ruamel.yaml keeps them with the key above, which may have moved.
@@ -52,8 +54,38 @@ def apply_preset(name: str, data: str | None = None) -> None:
             params.load(candidate)
         except UserError as error:
             raise UserError(str(error).replace(str(candidate), f"{params.PARAMS} with the preset {name}")) from None
+    back = _back_at_defaults(defaults, _flat(values))
     params.PARAMS.write_text(text, encoding="utf-8")
     print(f"params.yaml now has the preset {name}: see `git diff params.yaml`; `make run` or `dvc repro` runs it")
+    if back:
+        print(f"back at their defaults, from which a preset starts: {', '.join(back)}")
+
+
+def _set_data(name: str, values: dict[str, Any], data: str | None) -> None:
+    """Set where the images are, and refuse a place that is not there or is ours."""
+    if data is not None:
+        values["data"]["path"] = data
+        if not (project_root() / data).expanduser().exists():
+            raise UserError(f"there is no {data}; name a folder, zip or tar of images")
+    elif values["data"]["name"] == "folder":
+        raise UserError(f"the preset {name} is for your own images; name them: make preset NAME={name} DATA=/a/folder")
+    check_sources(values)
+
+
+def _back_at_defaults(defaults: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Return what stands otherwise in `params.yaml` than its default, which it gets now, each as `key (was value)`."""
+    if not params.PARAMS.exists():
+        return []
+    try:
+        before = _flat(YAML(typ="safe").load(params.PARAMS.read_text(encoding="utf-8")))
+    except (YAMLError, AttributeError):
+        raise UserError(f"{params.PARAMS} is not valid YAML; correct it, or delete it for a new one") from None
+    return [f"{key} (was {old})" for key, old in before.items() if old != now.get(key, old) == defaults.get(key)]
+
+
+def _flat(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values by `section.key`."""
+    return {f"{section}.{key}": value for section, inner in values.items() for key, value in inner.items()}
 
 
 def _patch(values: dict[str, Any], patch: dict[str, Any]) -> None:
@@ -73,7 +105,7 @@ def _patch(values: dict[str, Any], patch: dict[str, Any]) -> None:
 @click.argument("data", required=False)
 @command_line()
 def main(name: str, data: str | None) -> None:
-    """Apply the preset NAME of presets/ to params.yaml; DATA becomes data.path."""
+    """Write the defaults with the preset NAME of presets/ into params.yaml; DATA becomes data.path."""
     apply_preset(name, data)
 
 

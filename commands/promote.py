@@ -11,6 +11,7 @@ from mlops.project import params
 from mlops.project.errors import UserError, command_line
 from mlops.promotion.history import MAKE_CHAMPION, ModelId, State, replay
 from mlops.promotion.ledger import LEDGER, Ledger, locked_ledger
+from mlops.promotion.naming import model_name
 from mlops.tracking import versions as registry
 from mlops.tracking.aliases import sync_aliases
 from mlops.tracking.descriptions import describe_champion
@@ -36,7 +37,8 @@ def set_champion(action: ByHand, model: str | None, reason: str) -> None:
     reason = reason.strip()
     if not reason or not reason.isprintable():
         raise UserError('a decision by hand needs a reason of one line, --reason "..."; it stays in the ledger')
-    name = params.load_as(params.Params, params.PARAMS).register.model_name
+    values = params.load_as(params.Params, params.PARAMS)
+    name = model_name(values.register, values.data)
     client, _ = connect()
     with locked_ledger() as ledger:
         version = registry.find_version(client, name, model) if model is not None else None

@@ -14,6 +14,7 @@ from mlops.project.errors import UserError, command_line
 from mlops.project.identity import dvc_md5, file_digest, project_root
 from mlops.project.prepared_data import MANIFEST
 from mlops.project.result_files import TRAINING, load_json
+from mlops.promotion.naming import model_name
 from mlops.provenance import record
 from mlops.provenance.clone import clone, new_place, require_commit, run_stage
 from mlops.tracking.runs import artifact_names, connect, fetch_artifacts
@@ -31,7 +32,7 @@ deleted once the weights are equal.
 Examples:
   python -m commands.rebuild
   python -m commands.rebuild 3
-  python -m commands.rebuild models:/gan-generator@previous-champion ../old
+  python -m commands.rebuild models:/gan-digits@previous-champion ../old
 """
 
 
@@ -76,7 +77,8 @@ def rebuild(model: str = CHAMPION, folder: str | None = None) -> None:
 def _version(model: str, downloads: Path) -> Version:
     """Return a version, its lineage downloaded into a folder."""
     client, _ = connect()
-    registered = find_version(client, params.load().register.model_name, model)
+    values = params.load()
+    registered = find_version(client, model_name(values.register, values.data), model)
     title, run_id = f"{registered.name} version {registered.version}", str(registered.run_id)
     written = artifact_names(client, run_id, record.LINEAGE)
     if not {record.LOCK, record.PATCH, record.FILES} <= written or record.COMMIT not in registered.tags:

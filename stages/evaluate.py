@@ -45,7 +45,7 @@ def evaluate(
     execution: ExecutionConfig,
     evaluate: EvaluateConfig,
 ) -> None:
-    """Write the scores of generated images beside those of as many real test images and of noise.
+    """Write the scores of generated images beside those of as many real test images, superimposed ones and noise.
 
     All are measured against the training images. Generated images come from fixed banks of z, the same bit for bit
     each time, and their features are extracted once for all scores. A score bears its extractor's name: `fid_digits`;
@@ -65,12 +65,13 @@ def evaluate(
         return
     measured = Evaluation(
         "the generator",
-        summarise(banks, scorer.real(), scorer.noise_fid()),
+        summarise(banks, scorer.real(), scorer.references()),
         scorer.passport(),
         banks,
         images=scorer.count,
         few_images=scorer.few,
         parzen=asdict(scorer.parzen(generator)) if evaluate.parzen else None,
+        skill=scorer.skill(),
     )
     write_evaluation(measured, evaluation)
     _draw(evaluation, prepared, generator, pixels, neighbours, evaluate.seed)
@@ -134,6 +135,12 @@ def _print_table(measured: Evaluation) -> None:
             intervals.append(shown_interval(score.over_seeds).partition(" ")[2])
         better = "lower" if LOWER_IS_BETTER[metric] else "higher"
         table.add_row(names[metric], *intervals, f"{score.real:.3g}", better)
+    empty = [""] * (len(columns) - 1)
+    table.add_row("fid, trivial", f"{measured.scores['fid'].trivial:.3g}", *empty)
+    table.add_row("fid, noise", f"{measured.scores['fid'].noise:.3g}", *empty)
+    if skill := measured.skill:
+        mark = f"weak, below {skill.fewest:.3g}" if skill.weak else ""
+        table.add_row("accuracy", mark, *empty[2:], f"{skill.accuracy:.3g}", "higher")
     Console(highlight=False).print(table)
     if parzen := measured.parzen:
         print(f"log-likelihood under a Parzen window: {parzen['mean']:.1f} ± {parzen['standard_error']:.1f} nats")

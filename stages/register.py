@@ -1,6 +1,6 @@
 """The stage `register`: fill in what MLflow lacks, register the generator, and let the gate decide on it."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from mlops.promotion.decision import Judgement, judge
 from mlops.promotion.gate import bounds
 from mlops.promotion.history import ModelId, replay
 from mlops.promotion.ledger import LEDGER, locked_ledger
+from mlops.promotion.naming import model_name
 from mlops.provenance.record import write_lineage
 from mlops.safety.new_outputs import Output
 from mlops.scoring.comparison import shown_interval
@@ -78,6 +79,7 @@ def register(
     is JSON: where in MLflow it all is, and what was decided. The sections `SECTIONS` are logged. If the ledger is
     damaged, or MLflow has a decision that it lacks, that is a UserError.
     """
+    register = replace(register, model_name=model_name(register, data))
     facts, candidate = load_json(training / TRAINING), read_evaluation("the candidate", evaluation)
     doctor = load_json(diagnosis / DIAGNOSIS)
     writer = open_run(facts, prepared, candidate.passport_sha256)

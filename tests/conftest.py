@@ -64,7 +64,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """
     folder = tmp_path_factory.mktemp("finished")
     project = clone(folder / "project", variables=offline(folder / "project", folder / "hook"))
-    project.set(register={"max_fid_ratio_to_real": 1e9, "max_fid_ratio_to_noise": 1e9})
+    project.set(register={"max_fid_to_trivial": 1e9, "max_fid_ratio_to_noise": 1e9})
     project.dvc("repro")
     return project
 
@@ -92,7 +92,7 @@ def pictured(tmp_path_factory: pytest.TempPathFactory) -> Project:
         network={"generator_width": 8, "discriminator_width": 8},
         train={"seed": 1, "steps": 20, "report_every": 10},
         evaluate={"banks": 4},
-        register={"max_fid_ratio_to_real": 1e9, "max_fid_ratio_to_noise": 1e9, "max_excess_near_copies": 1.0},
+        register={"max_fid_to_trivial": 1e9, "max_fid_ratio_to_noise": 1e9, "max_excess_near_copies": 1.0},
     )
     project.dvc("repro")
     return project

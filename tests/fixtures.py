@@ -22,7 +22,7 @@ PASSPORT: dict[str, Any] = {
     "resizer": "none: 8 pixels, 1 channels",
     "reference": {"data": "digits", "split": "train", "images": 1206, "dvc_md5": "d" * 32},
     "compared": {"generated": 436, "real": {"split": "test", "images": 436}, "noise": 436},
-    "settings": {"seed": 0, "banks": 8},
+    "settings": {"seed": 0},
     "libraries": {"torch": "2.14.1"},
     "device": "cpu",
     "threads": 1,
@@ -117,7 +117,7 @@ def every_score() -> "Callable[..., Evaluation]":
     """Return a function that makes up an evaluation with every score, by an extractor's name and trainings."""
     import pandas as pd
 
-    from mlops.scoring.evaluation import LOWER_IS_BETTER, Evaluation, summarise
+    from mlops.scoring.evaluation import LOWER_IS_BETTER, Evaluation, References, summarise
 
     def made(extractor: str, trainings: int = 1) -> Evaluation:
         passport = PASSPORT | {"extractor": PASSPORT["extractor"] | {"name": extractor}}
@@ -129,7 +129,7 @@ def every_score() -> "Callable[..., Evaluation]":
             for bank in range(8)
         ]
         banks = pd.DataFrame(rows)
-        scores = summarise(banks, dict.fromkeys(LOWER_IS_BETTER, -0.0271) | {"fid": 2.0951}, 212.7)
+        scores = summarise(banks, dict.fromkeys(LOWER_IS_BETTER, -0.0271) | {"fid": 2.0951}, References(26.0, 212.7))
         return Evaluation("it", scores, passport, banks, images=436, few_images=False)
 
     return made
@@ -142,7 +142,7 @@ def made_model(tmp_path: Path) -> "Callable[..., ScoredModel]":
     from PIL import Image
 
     from mlops.cards.scored_model import PICTURES, ScoredModel
-    from mlops.scoring.evaluation import Evaluation, summarise
+    from mlops.scoring.evaluation import Evaluation, References, summarise
     from mlops.scoring.evaluation_files import write_evaluation
     from mlops.tracking.versions import TrackedModel
 
@@ -154,7 +154,7 @@ def made_model(tmp_path: Path) -> "Callable[..., ScoredModel]":
             for bank in range(8)
         ]
         banks, passport = pd.DataFrame(rows), deepcopy(PASSPORT) if passport is None else passport
-        scores = summarise(banks, {"fid": 2.0951, "is": 8.3562}, 212.7251)
+        scores = summarise(banks, {"fid": 2.0951, "is": 8.3562}, References(26.5, 212.7251))
         evaluation = Evaluation(f"version {number}", scores, passport, banks, images=436, few_images=False)
         folder = tmp_path / f"model-{number}" / "evaluation"
         folder.mkdir(parents=True)

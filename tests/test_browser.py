@@ -163,7 +163,7 @@ def test_a_comparison_of_three_versions_shows_scores_intervals_and_grids(
 def test_a_version_shows_its_card_with_pictures(
     open_page: Callable[..., Page], tracking: Tracking, versions: dict[str, str]
 ) -> None:
-    page = open_page(f"{tracking.address}/#/models/gan-generator/versions/3?{VIEW}")
+    page = open_page(f"{tracking.address}/#/models/gan-digits/versions/3?{VIEW}")
     expect(page.get_by_text(re.compile(r"^Version 3\b.* fid_digits\b.* \d+\.?\d* \[\d+"))).to_be_visible()
     for heading in ("Scores", "Load, generate, serve, compare", "Trained on", "Passport"):
         expect(page.get_by_role("heading", name=heading)).to_be_visible()
@@ -177,7 +177,7 @@ def test_a_version_shows_its_card_with_pictures(
 def test_a_newcomer_finds_the_scores_of_three_versions_side_by_side(
     open_page: Callable[..., Page], tracking: Tracking, versions: dict[str, str]
 ) -> None:
-    page = open_page(f"{tracking.address}/#/models/gan-generator?{VIEW}", TALL)
+    page = open_page(f"{tracking.address}/#/models/gan-digits?{VIEW}", TALL)
     is_shown(page.locator("img[src^='get-artifact']"))
     for number in versions:
         row = page.get_by_role("row", name=re.compile(rf"^Version {number}\b"))

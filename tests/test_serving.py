@@ -19,7 +19,7 @@ from tests.servers import BIN, TIMEOUT, serving
 pytestmark = pytest.mark.slow
 LOAD = """
 import hashlib, mlflow, pandas as pd
-model = mlflow.pyfunc.load_model("models:/gan-generator@champion")
+model = mlflow.pyfunc.load_model("models:/gan-digits@champion")
 images = model.predict(pd.DataFrame({"seed": [7], "count": [5]}))
 print(*[hashlib.sha256(png).hexdigest() for png in images.png])
 """
@@ -36,7 +36,7 @@ def python(project: Project, *arguments: str) -> str:
 def served(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Serve the champion; yield the address for requests."""
     log = tmp_path_factory.mktemp("served") / "server.log"
-    model = ("-m", "models:/gan-generator@champion", "--env-manager", "local", "--host", "127.0.0.1", "-p")
+    model = ("-m", "models:/gan-digits@champion", "--env-manager", "local", "--host", "127.0.0.1", "-p")
     with serving(finished, log, str(BIN / "mlflow"), "models", "serve", *model, health="/health") as address:
         yield f"{address}/invocations"
 
@@ -114,7 +114,7 @@ def test_a_bad_request_is_answered_with_what_is_wrong(served: str, row: dict[str
 
 def test_the_command_names_a_model_that_is_not_there(finished: Project, tmp_path: Path) -> None:
     """Other errors of it are tested without a process; this one is of MLflow, and its last line is ours."""
-    folder, model = tmp_path / "new", "models:/gan-generator@king"
+    folder, model = tmp_path / "new", "models:/gan-digits@king"
     ended = finished.run(sys.executable, "-m", "commands.generate", "1", str(folder), f"--model={model}")
     assert ended.returncode == 1
     last = ended.stdout.splitlines()[-1]

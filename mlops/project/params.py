@@ -26,6 +26,11 @@ from gan_core.config import (
 from mlops.project.errors import UserError
 
 PARAMS = Path("params.yaml")
+REPLACED = {
+    "register.max_fid_ratio_to_real": "replace it by register.max_fid_to_trivial (see presets/digits.yaml), which is "
+    "another measure: where FID may lie between real images, 0, and a trivial generator, 1"
+}
+"""Keys of before, with what takes their place."""
 Sections = TypeVar("Sections")
 
 
@@ -76,7 +81,7 @@ class RegisterConfig:
     """What a model must reach to be called `champion`: absolute bounds, and a test against the one that is."""
 
     model_name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
-    max_fid_ratio_to_real: Annotated[float, Field(gt=0)]
+    max_fid_to_trivial: Annotated[float, Field(gt=0)]
     max_fid_ratio_to_noise: Annotated[float, Field(gt=0)]
     max_excess_near_copies: Annotated[float, Field(ge=0, le=1)]
     metric: Literal["fid", "kid"]
@@ -137,7 +142,8 @@ def _complaint(path: Path, details: Any, content: Any) -> str:
             context = details["ctx"]
             return f"{path}: {key}.family must be one of {context['expected_tags']}, got '{context['tag']}'; correct it"
         case "unexpected_keyword_argument":
-            return f"{path}: unknown key {key}; remove it or correct its spelling"
+            remedy = REPLACED.get(key, "remove it or correct its spelling")
+            return f"{path}: unknown key {key}; {remedy}"
         case "missing":
             return f"{path}: missing key {key}; add it (see `git diff {path}`)"
         case _:

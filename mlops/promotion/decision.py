@@ -75,14 +75,18 @@ def _scored_again(before: Evaluation | None, now: Evaluation) -> str:
     elif differing := differences(before.passport, now.passport):
         why = f"its passport changed (value before first): {'; '.join(differing)}"
     else:
-        why = f"{now.trainings} trainings are scored, {before.trainings} were"
+        counts = [f"{model.trainings} x {model.banks_each}" for model in (now, before)]
+        why = f"{counts[0]} trainings x banks are scored, {counts[1]} were"
     return f"the champion stays champion and has new scores, with which later candidates are compared: {why}"
 
 
 def _covers(entry: Entry, evaluation: Evaluation) -> bool:
-    """Return whether a decision rests on as many trainings as are scored now: more of them change no passport."""
+    """Return whether a decision rests on as many trainings and banks as are scored now: they change no passport."""
     banks = entry.evidence["banks"] if entry.evidence else {}
-    return any(len(trainings) >= evaluation.trainings for trainings in banks.values())
+    return any(
+        len(trainings) >= evaluation.trainings and len(trainings[0]) >= evaluation.banks_each
+        for trainings in banks.values()
+    )
 
 
 def _same_case(entry: Entry, model_id: ModelId, entries: Sequence[Entry], config: RegisterConfig) -> bool:

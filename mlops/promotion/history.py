@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Action = Literal["promoted", "refused", "promoted by hand", "rolled back", "scored again"]
-"""What was decided. A champion with scores under another passport, or of more trainings, is `scored again`."""
+"""What was decided. A champion with scores under another passport, or of more trainings or banks, is `scored again`."""
 
 MAKE_CHAMPION = ("promoted", "promoted by hand", "rolled back")
 """Actions after which the candidate is champion."""

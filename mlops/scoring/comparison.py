@@ -106,7 +106,8 @@ def _capital(text: str) -> str:
 def explanation(comparisons: Sequence[Comparison]) -> str:
     """Return how intervals and verdicts of comparisons with one first model are to be read."""
     first, noise, rate = comparisons[0].first, comparisons[0].noise, comparisons[0].rate
-    over = f"{first.banks_each} banks of z" if noise == "sampling" else "trainings under other seeds"
+    banks = sorted({model.banks_each for pair in comparisons for model in (pair.first, pair.other)})
+    over = f"{' or '.join(map(str, banks))} banks of z" if noise == "sampling" else "trainings under other seeds"
     text = (
         f"[low, high] is the 95 % interval of the mean over {over}, {first.images:,} images each. A verdict is better "
         f"or worse if equally good models would differ as much in that direction in fewer than {rate:.0%} of cases "

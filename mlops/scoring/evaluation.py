@@ -35,16 +35,47 @@ RANGE = {
 
 
 @dataclass(frozen=True)
+class References:
+    """The FID of what has learned nothing: of a `trivial` generator, which superimposes two images, and of `noise`."""
+
+    trivial: float
+    noise: float
+
+
+@dataclass(frozen=True)
+class Skill:
+    """The share of real test images whose class a classifier names, and the share of the most frequent class."""
+
+    accuracy: float
+    majority: float
+
+    @property
+    def fewest(self) -> float:
+        """The accuracy below which it is too weak for its features to measure anything.
+
+        Half of the images that it would name wrongly by always naming the most frequent class must be named rightly.
+        """
+        return (1 + self.majority) / 2
+
+    @property
+    def weak(self) -> bool:
+        """Whether scores in its features are no evidence; of one class alone it can learn nothing."""
+        return self.accuracy < self.fewest or self.majority == 1
+
+
+@dataclass(frozen=True)
 class Score:
     """A metric of generated images: over banks of z and, if there are replicas, over trainings that differ in seed.
 
-    Beside it stands the metric of as many `real` test images and, for FID, of uniform `noise`.
+    Beside it stands the metric of as many `real` test images and, for FID, of a `trivial` generator and of uniform
+    `noise`; scores of before have no trivial one.
     """
 
     over_banks: Interval
     real: float
     over_seeds: Interval | None = None
     noise: float | None = None
+    trivial: float | None = None
 
     def interval(self, noise: Noise) -> Interval | None:
         """Return mean and 95 % interval under a kind of noise; None if it was not measured."""
@@ -62,7 +93,8 @@ class Evaluation:
 
     `name` is how messages call the model. `banks` has the columns `training` (0 is the model's own, the others differ
     from it in their seed alone) and `bank` (of z), one for each metric, and a row for each training and bank; each row
-    is of `images` images. `parzen` is the log-likelihood of the 2014 paper, if it was asked for.
+    is of `images` images. `parzen` is the log-likelihood of the 2014 paper, if it was asked for; `skill` that of the
+    extractor, if it names the classes of these data.
     """
 
     name: str
@@ -72,6 +104,7 @@ class Evaluation:
     images: int
     few_images: bool
     parzen: dict[str, float] | None = None
+    skill: Skill | None = None
 
     @property
     def passport_sha256(self) -> str:
@@ -123,11 +156,11 @@ def _values(banks: pd.DataFrame, metric: str, noise: Noise) -> list[float]:
     return [float(value) for value in (own if noise == "sampling" else means)]
 
 
-def summarise(banks: pd.DataFrame, real: dict[str, float], noise_fid: float) -> dict[str, Score]:
+def summarise(banks: pd.DataFrame, real: dict[str, float], references: References) -> dict[str, Score]:
     """Return the score of every metric: means with intervals within the metric's range.
 
     `banks` are those of an `Evaluation`, at least two of each training; `real` has each metric of real test images;
-    `noise_fid` is the FID of uniform noise.
+    `references` have their FID.
     """
 
     def within(metric: str, noise: Noise) -> Interval:
@@ -140,7 +173,8 @@ def summarise(banks: pd.DataFrame, real: dict[str, float], noise_fid: float) -> 
             over_banks=within(metric, "sampling"),
             real=value,
             over_seeds=within(metric, "seeds") if replicated else None,
-            noise=noise_fid if metric == "fid" else None,
+            noise=references.noise if metric == "fid" else None,
+            trivial=references.trivial if metric == "fid" else None,
         )
         for metric, value in real.items()
     }

@@ -10,7 +10,7 @@ import pandas as pd
 from gan_core.metrics.intervals import Interval
 from mlops.project.errors import UserError
 from mlops.project.result_files import BANKS, PASSPORT, SCORES, load_json, save_json
-from mlops.scoring.evaluation import LOWER_IS_BETTER, Evaluation, Score, suffix
+from mlops.scoring.evaluation import LOWER_IS_BETTER, Evaluation, Score, Skill, suffix
 from mlops.scoring.passport import passport_sha256
 
 
@@ -21,9 +21,10 @@ def scores_json(evaluation: Evaluation) -> dict[str, Any]:
     for metric, score in evaluation.scores.items():
         written = asdict(score.over_banks) | {"real": score.real} | score.ratios()
         written |= {} if score.over_seeds is None else {"seeds": asdict(score.over_seeds)}
-        written |= {} if score.noise is None else {"noise": score.noise}
+        written |= {name: value for name in ("noise", "trivial") if (value := getattr(score, name)) is not None}
         content[evaluation.public_name(metric)] = written
     content |= {} if evaluation.parzen is None else {"parzen": evaluation.parzen}
+    content |= {} if evaluation.skill is None else {"extractor": asdict(evaluation.skill)}
     return content | {"passport": evaluation.passport_sha256}
 
 
@@ -45,13 +46,15 @@ def parse_evaluation(name: str, scores: dict[str, Any], passport: dict[str, Any]
             real=scores[key]["real"],
             over_seeds=Interval(**scores[key]["seeds"]) if "seeds" in scores[key] else None,
             noise=scores[key].get("noise"),
+            trivial=scores[key].get("trivial"),
         )
         for metric, key in public.items()
         if key in scores
     }
     plain = banks.rename(columns={key: metric for metric, key in public.items()})
     counts = scores["images"], bool(scores["few_images"])
-    return Evaluation(name, parsed, passport, plain, *counts, scores.get("parzen"))
+    skill = Skill(**scores["extractor"]) if "extractor" in scores else None
+    return Evaluation(name, parsed, passport, plain, *counts, scores.get("parzen"), skill)
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
@@ -79,9 +82,11 @@ def mlflow_metrics(evaluation: Evaluation) -> dict[str, float]:
     """Return the generator's scores under flat names, as MLflow draws charts of them.
 
     They are `fid_digits`, `fid_digits_low` and `fid_digits_high`, the same of `fid_digits_seeds` if there are replicas,
-    `fid_digits_to_real` and `fid_digits_to_noise`, and so on for every metric; and `parzen_mean` and others.
+    `fid_digits_to_real` and `fid_digits_to_noise`, and so on for every metric; `parzen_mean` and others; and
+    `extractor_accuracy`.
     """
     flat = {f"parzen_{name}": value for name, value in (evaluation.parzen or {}).items()}
+    flat |= {"extractor_accuracy": evaluation.skill.accuracy} if evaluation.skill else {}
     for metric, score in evaluation.scores.items():
         name = evaluation.public_name(metric)
         flat |= {f"{name}_{ratio}": value for ratio, value in score.ratios().items()}

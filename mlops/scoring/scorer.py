@@ -6,6 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,7 +17,7 @@ from gan_core.generation.latents import z_bank
 from gan_core.metrics.features import Features, extract
 from gan_core.metrics.neighbours import COPY_NEIGHBOURS, COPY_RATIO, LOST_CLASS, NEIGHBOURHOOD, Neighbours
 from gan_core.metrics.parzen import SAMPLES, VALIDATION, ParzenScore, parzen
-from gan_core.metrics.scores import DRAWS_SEED, Settings, fid, scores, uniform_noise
+from gan_core.metrics.scores import DRAWS_SEED, Settings, fid, scores, superimposed, uniform_noise
 from gan_core.runtime.device import configure_torch, pick_device
 from gan_core.runtime.distributed import rank, world_size
 from gan_core.runtime.randomness import stream
@@ -24,7 +25,8 @@ from mlops.project.code_digest import code_sha256
 from mlops.project.errors import UserError
 from mlops.project.identity import dvc_md5
 from mlops.project.params import EvaluateConfig
-from mlops.project.prepared_data import load_images, load_summary
+from mlops.project.prepared_data import load_images, load_labels, load_summary
+from mlops.scoring.evaluation import References, Skill
 from mlops.scoring.extractor_files import describe_extractor, load_extractor, load_real
 from mlops.scoring.samples import described, sampled
 
@@ -71,12 +73,23 @@ class Scorer:
         """Return the scores of the test images `scored`."""
         return scores(self._real, self.reference, self.settings)[0]
 
-    def noise_fid(self) -> float:
-        """Return the FID of as many images of uniform noise."""
+    def references(self) -> References:
+        """Return the FID of as many images of a trivial generator, and of uniform noise."""
         shape = (self.count, self.summary.channels, self.summary.size, self.summary.size)
-        return fid(
-            self.features(uniform_noise(shape, stream(self.config.seed, "noise images"))).features, self.reference
-        )
+        train = torch.from_numpy(load_images(self.prepared, "train"))
+        trivial = superimposed(train, self.count, stream(self.config.seed, "trivial images"))
+        noise = uniform_noise(shape, stream(self.config.seed, "noise images"))
+        return References(*(fid(self.features(pixels).features, self.reference) for pixels in (trivial, noise)))
+
+    def skill(self) -> Skill | None:
+        """Return how well the extractor names the classes of the test images; None if it does not name these."""
+        labels = load_labels(self.prepared, "test")
+        if labels is None or self.description["kind"] != "classifier":
+            return None
+        if self._real.logits.shape[1] != self.reference.classes:
+            return None
+        right = self._real.logits.argmax(dim=1).numpy() == labels
+        return Skill(float(right.mean()), float(np.bincount(labels).max() / len(labels)))
 
     def own_banks(self) -> list[int]:
         """Return the banks of z that this rank scores: all ranks together every bank, and each as many as the others.
@@ -123,8 +136,12 @@ class Scorer:
         return extract(self.extractor, pixels, device=self.device, batch_size=self.description["batch_size"])
 
     def passport(self) -> dict[str, Any]:
-        """Return everything that the scores depend on beside the generator; the seed, if it chose the real images."""
-        summary = self.summary
+        """Return what gives the scores their meaning, beside the generator: not how many draws they are means of.
+
+        The seed is in it if it chose the real images.
+        """
+        summary, settings = self.summary, asdict(self.settings)
+        settings.pop("kid_subsets")
         reference = {"data": summary.name, "split": "train", "images": summary.train}
         real = {"split": "test"} | described(self.prepared, "test", self.config.max_images, seed=self.config.seed)
         shape = f"{summary.size} pixels, {summary.channels} channels"
@@ -133,8 +150,9 @@ class Scorer:
             "extractor": {name: self.description[name] for name in ("name", "kind", "sha256", "batch_size")},
             "resizer": f"{shape}, {'to 299 pixels as TensorFlow 1, bilinear' if inception else 'as they are'}",
             "reference": reference | {"dvc_md5": self._data["data_md5"], "manifold": self.description["manifold"]},
-            "compared": {"generated": self.count, "real": real, "noise": self.count},
-            "settings": {"banks": self.config.banks} | asdict(self.settings) | {"draws_seed": DRAWS_SEED},
+            "compared": {"generated": self.count, "real": real, "noise": self.count}
+            | {"trivial": {"superimposed": 2, "split": "train", "images": self.count}},
+            "settings": settings | {"draws_seed": DRAWS_SEED},
             "neighbours": {
                 "precision_and_recall": NEIGHBOURHOOD,
                 "near_copies": [COPY_NEIGHBOURS, round(COPY_RATIO, 4)],

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from commands.generate import generate, main
-from mlops.project import params
 from mlops.project.errors import UserError
 from mlops.tracking.loaded_model import generated
 from mlops.tracking.runs import connect
@@ -149,8 +148,7 @@ def test_the_command_takes_the_champion_of_the_parameters(
     root: Path, registered: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = (ROOT / "params.yaml").read_text()
-    model = params.load(ROOT / "params.yaml").register.model_name
-    (root / "params.yaml").write_text(text.replace(f"model_name: {model}", f"model_name: {registered['normal']}"))
+    (root / "params.yaml").write_text(text.replace("model_name: auto", f"model_name: {registered['normal']}"))
     main(["2", "images"], standalone_mode=False)
     assert "2 images of fresh-normal version 1 are in images" in capsys.readouterr().out
     main(["--seed=1", f"--model=models:/{registered['uniform']}/1", "--", "2", "other"], standalone_mode=False)

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from commands.preset import apply_preset, main
+from commands.preset import DEFAULTS, apply_preset, main
 from mlops.project.errors import UserError
 from mlops.project.params import load
 
@@ -17,6 +17,12 @@ def _in_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     (tmp_path / "presets").mkdir()
+    (tmp_path / DEFAULTS).write_text((ROOT / DEFAULTS).read_text())
+
+
+def test_the_projects_parameters_are_the_defaults() -> None:
+    """A preset starts from a copy, because a person may have committed other parameters."""
+    assert (ROOT / "params.yaml").read_text() == (ROOT / DEFAULTS).read_text(), f"copy params.yaml to {DEFAULTS}"
 
 
 def test_a_preset_changes_its_values_and_nothing_else() -> None:
@@ -31,15 +37,46 @@ def test_a_preset_changes_its_values_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
-def test_a_section_with_a_family_is_replaced(preset: Path) -> None:
-    before = Path("params.yaml").read_text()
-    for path in (preset, *PRESETS, preset):  # from the defaults, and after any other preset
+def test_a_preset_after_any_other_is_that_preset_alone(preset: Path) -> None:
+    for path in PRESETS:
         Path("presets", path.name).write_text(path.read_text())
-        apply_preset(path.stem, str(ROOT / "presets"))
-    network = yaml.safe_load(preset.read_text())["network"]
-    assert yaml.safe_load(Path("params.yaml").read_text())["network"] == network
-    assert asdict(load().network) == network
-    assert Path("params.yaml").read_text().count("\n\n") == before.count("\n\n")
+    alone = applied(preset)
+    assert alone.count("\n\n") == (ROOT / "params.yaml").read_text().count("\n\n")
+    assert asdict(load().network) == yaml.safe_load(preset.read_text())["network"]
+    for other in PRESETS:
+        applied(other)
+        assert applied(preset) == alone
+
+
+def applied(preset: Path) -> str:
+    """Return `params.yaml` with a preset, of a folder of images if it is for one."""
+    of_folder = yaml.safe_load(preset.read_text())["data"]["name"] == "folder"
+    apply_preset(preset.stem, str(ROOT / "presets") if of_folder else None)
+    return Path("params.yaml").read_text()
+
+
+def test_the_preset_of_the_digits_returns_to_the_defaults_and_names_what_is_lost(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(text.replace("threads: 1 ", "threads: 4 ").replace("metric: fid", "gone: true"))
+    apply_preset("digits")
+    assert Path("params.yaml").read_bytes() == (ROOT / DEFAULTS).read_bytes()
+    assert capsys.readouterr().out.splitlines()[1].endswith(": compute.threads (was 4)")
+    apply_preset("digits")
+    assert len(capsys.readouterr().out.splitlines()) == 1
+    Path("params.yaml").unlink()
+    apply_preset("digits")
+    assert Path("params.yaml").read_bytes() == (ROOT / DEFAULTS).read_bytes()
+
+
+@pytest.mark.parametrize("data", [None, "/nonexist"])
+def test_images_that_are_not_there_are_an_error_at_once(data: str | None) -> None:
+    Path("presets/images-32.yaml").write_text((ROOT / "presets" / "images-32.yaml").read_text())
+    before = Path("params.yaml").read_text()
+    with pytest.raises(UserError, match=r"DATA=|/nonexist"):
+        apply_preset("images-32", data)
+    assert Path("params.yaml").read_text() == before
 
 
 def test_comments_and_nulls_stay() -> None:

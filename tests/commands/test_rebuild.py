@@ -114,7 +114,7 @@ def test_other_weights_come_with_both_sums_and_possible_reasons(version: Version
 
 def test_a_version_that_cannot_be_rebuilt_is_refused_before_any_work(root: Path) -> None:
     shutil.copy(ROOT / "params.yaml", root)
-    for model in ("7", "models:/gan-generator/7", "models:/gan-generator"):
+    for model in ("7", "models:/gan-digits/7", "models:/gan-digits"):
         with pytest.raises(UserError, match=model):
             rebuild(model)
     client, experiment = connect()
@@ -173,7 +173,7 @@ def test_a_clean_clone_makes_the_same_weights_and_no_run(
 def test_a_changed_picture_is_named_and_nothing_is_trained(champion: Project, second: Project, tmp_path: Path) -> None:
     Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save(second.root / "pictures" / "dark" / "4.jpg")
     again = tmp_path / "again"
-    command = (sys.executable, "-m", "commands.rebuild", "models:/gan-generator@champion", str(again))
+    command = (sys.executable, "-m", "commands.rebuild", "models:/gan-pictures@champion", str(again))
     ended = second.run(*command, **store_of(champion))
     assert ended.returncode == 1, ended.stdout
     error = ended.stdout[ended.stdout.index("error: ") :]

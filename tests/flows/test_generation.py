@@ -54,7 +54,7 @@ def test_prefect_shows_the_first_images_and_what_they_were_made_from(called: dic
 
 @pytest.mark.slow
 def test_the_deployment_writes_images_or_fails_with_the_reason(deployed: Deployment, flow_run: FlowRun) -> None:
-    words = ["-p", "count=20", "-p", "folder=generated/twenty", "-p", "model=models:/gan-generator/1"]
+    words = ["-p", "count=20", "-p", "folder=generated/twenty", "-p", "model=models:/gan-digits/1"]
     done = deployed.watch(*words, flow="gan-generate")
     assert done.returncode == 0, deployed.state(done)["message"]
     assert deployed.tasks(done) == {"generate": "COMPLETED"}

@@ -61,9 +61,9 @@ from tests.decisions import add_version, who
 client, _ = connect()
 with locked_ledger() as ledger:
     for name in "ab":
-        add_version(client, "gan-generator", who(name))
-        ledger.append("promoted", "gan-generator", who(name), "better", {"bounds": [], "test": None})
-    sync_aliases(client, "gan-generator", ledger)
+        add_version(client, "gan-digits", who(name))
+        ledger.append("promoted", "gan-digits", who(name), "better", {"bounds": [], "test": None})
+    sync_aliases(client, "gan-digits", ledger)
 """
 ROLLBACK = "from flows.promotion import gan_rollback; gan_rollback(reason='b has artefacts')"
 
@@ -74,9 +74,9 @@ def test_a_rollback_runs_as_a_flow(project: Callable[[], Project], deployed: Dep
     assert made.run(sys.executable, "-c", PREPARE).returncode == 0
     ended: subprocess.CompletedProcess[str] = made.run(sys.executable, "-c", ROLLBACK, PREFECT_API_URL=server)
     assert ended.returncode == 0, ended.stdout
-    assert "gan-generator: version 1 is champion, rolled back: b has artefacts (before: version 2)" in ended.stdout
+    assert "gan-digits: version 1 is champion, rolled back: b has artefacts (before: version 2)" in ended.stdout
     last = json.loads((made.root / "ledger.jsonl").read_bytes().splitlines()[-1])
     assert (last["action"], last["reason"]) == ("rolled back", "b has artefacts")
     failed = made.run(sys.executable, "-c", ROLLBACK, PREFECT_API_URL=server)
     assert failed.returncode == 1
-    assert "ledger.jsonl names no champion of gan-generator" in failed.stdout
+    assert "ledger.jsonl names no champion of gan-digits" in failed.stdout

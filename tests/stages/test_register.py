@@ -51,7 +51,7 @@ def register_tiny(root: Path, prepared: Path, committed: Params, train_tiny: Cal
             inputs = prepared, root / "extractor", generator, root / "replicas"
             evaluate(*inputs, evaluation, compute=CPU, execution=committed.execution, evaluate=few)
         wide: dict[str, Any] = {"max_fid_ratio_to_noise": 1e9, "max_excess_near_copies": 1.0}
-        config = replace(committed.register, model_name=name, max_fid_ratio_to_real=bounds, **wide)
+        config = replace(committed.register, model_name=name, max_fid_to_trivial=bounds, **wide)
         names = ("data", "prepare", "extractor", "evaluate")
         sections = {section: getattr(committed, section) for section in names}
         outputs = generator, training, diagnosis, evaluation, place / "registration.json"
@@ -228,7 +228,7 @@ def test_the_gate_decides_and_the_registration_says_what(register_tiny: Register
     client, _ = connect()
     poor = register_tiny("poor", bounds=1e-9)
     assert (poor["within_bounds"], poor["decision"]) == (False, "refused")
-    assert "register.max_fid_ratio_to_real" in poor["reason"]
+    assert "register.max_fid_to_trivial" in poor["reason"]
     assert champion(client, poor["model"]) is None
     good = register_tiny("good", seed=1)
     assert (good["within_bounds"], good["decision"]) == (True, "promoted")
@@ -264,9 +264,7 @@ def test_a_candidate_under_another_passport_is_refused_with_the_field_named(
 def test_every_field_of_a_real_passport_refuses(register_tiny: Register, root: Path, committed: Params) -> None:
     register_tiny()
     champion = read_evaluation("the champion", root / "trained" / "evaluation")
-    wide = replace(
-        committed.register, max_fid_ratio_to_real=1e9, max_fid_ratio_to_noise=1e9, max_excess_near_copies=1.0
-    )
+    wide = replace(committed.register, max_fid_to_trivial=1e9, max_fid_ratio_to_noise=1e9, max_excess_near_copies=1.0)
     fields = leaves(champion.passport)
     assert len(fields) > 25
     for field in fields:

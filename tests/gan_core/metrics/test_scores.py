@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gan_core.metrics.classifier import FEATURES
 from gan_core.metrics.features import Extractor, Features, extract, inception_extractor
-from gan_core.metrics.scores import Reference, Settings, fid, scores, uniform_noise
+from gan_core.metrics.scores import Reference, Settings, fid, scores, superimposed, uniform_noise
 from gan_core.runtime.pixels import to_unit_range
 from gan_core.runtime.randomness import stream
 from gan_core.runtime.tensor_files import save_tensors
@@ -223,3 +223,15 @@ def test_the_whole_path_of_inception_equals_torch_fidelitys_command_line(tmp_pat
     theirs = their_scores(tmp_path, generated, reference, *options, "--kid-subset-size", "30")
     ours = score(inception_extractor(path, CPU), generated, reference, Settings(10, 100, 30))
     assert_equal(ours, theirs)
+
+
+def test_a_trivial_generator_superimposes_two_images() -> None:
+    images = torch.tensor([0, 100, 255], dtype=torch.uint8).view(3, 1, 1, 1).expand(3, 2, 4, 4)
+    made = superimposed(images, 900, stream(0, "a test"))
+    assert (made.dtype, made.shape) == (torch.uint8, (900, 2, 4, 4))
+    assert (made == made[:, :1, :1, :1]).all()
+    values, counts = made[:, 0, 0, 0].unique(return_counts=True)
+    assert values.tolist() == [0, 50, 100, 128, 178, 255]
+    expected = torch.tensor([100, 200, 100, 200, 200, 100])
+    assert ((counts - expected).abs() < 4 * expected**0.5).all()
+    assert torch.equal(made, superimposed(images, 900, stream(0, "a test")))

@@ -11,6 +11,7 @@ from mlops.cards.model_card import LIMIT, Facts, card, plain, shortened
 from mlops.cards.scored_model import PICTURES, ScoredModel
 from mlops.project.prepared_data import Summary
 from mlops.scoring.comparison import shown_interval
+from mlops.scoring.evaluation import Skill
 
 TRAINING: dict[str, Any] = {
     "key": "f1ab63798643a2e2",
@@ -49,6 +50,16 @@ def test_every_number_of_the_scores_is_that_of_the_file(facts: Facts) -> None:
         assert real == f"{score.real:.4g}"
     assert "212.7" in text
     assert f"{evaluation.banks_each} banks of z of {evaluation.images} images" in text
+
+
+def test_a_weak_extractor_and_the_trivial_generator_are_on_the_card(facts: Facts) -> None:
+    assert "26.5" in card(facts, str)
+    for skill, weak in ((Skill(0.39, 0.1), True), (Skill(0.97, 0.1), False)):
+        text = card(replace(facts, evaluation=replace(facts.evaluation, skill=skill)), str)
+        assert (
+            "**WARNING, WEAK EXTRACTOR:** it names 39 % of the test images rightly, of more than one class 55 %" in text
+        ) is weak
+        assert "\n\n\n" not in text
 
 
 def test_the_first_line_is_the_verdict(facts: Facts) -> None:

@@ -83,6 +83,11 @@ def test_a_value_out_of_range_is_named(tmp_path: Path, section: str, key: str, v
     assert key in said
 
 
+def test_a_key_of_before_is_answered_with_what_takes_its_place(tmp_path: Path) -> None:
+    said = complaint(tmp_path, "register", max_fid_ratio_to_real=2.5)
+    assert "unknown key register.max_fid_ratio_to_real; replace it by register.max_fid_to_trivial" in said
+
+
 def test_all_complaints_come_at_once(tmp_path: Path) -> None:
     said = complaint(tmp_path, "prepare", image_size=4, fit="squeeze", chanels=1)
     assert len(said.splitlines()) == 3

@@ -58,7 +58,7 @@ def test_the_same_candidate_is_decided_once(ledger: Ledger) -> None:
 
 def test_the_same_candidate_is_decided_again_under_other_rules_or_before_another_champion(ledger: Ledger) -> None:
     judged(ledger, "a", 2.5)
-    assert judged(ledger, "b", 2.4, max_fid_ratio_to_real=1.0) == "refused"
+    assert judged(ledger, "b", 2.4, max_fid_to_trivial=0.05) == "refused"
     assert judged(ledger, "x", 2.6) == "refused"
     assert judged(ledger, "b", 2.4) == "promoted"
     assert judged(ledger, "x", 2.6) == "refused"
@@ -161,3 +161,17 @@ def test_the_champion_is_compared_with_the_one_that_it_replaced(ledger: Ledger) 
     assert first[0] == who("a")
     assert opponent("b", 2.5) == first
     assert opponent("a", 2.6)[0] == who("b")
+
+
+def test_more_banks_are_scored_again_and_fewer_decide_nothing(ledger: Ledger) -> None:
+    def action(name: str, fid: float, banks_each: int) -> str:
+        return judge(ledger, who(name), found(fid, banks_each=banks_each), RULES, "c0ffee").action
+
+    assert [action("a", 2.5, 6), action("b", 2.6, 6)] == ["promoted", "refused"]
+    assert [action("a", 2.5, 3), action("b", 2.6, 3)] == ["promoted", "refused"]
+    assert len(ledger.entries) == 2
+    assert action("a", 2.5, 12) == "scored again"
+    assert "1 x 12 trainings x banks are scored, 1 x 6 were" in ledger.entries[-1].reason
+    assert [action("a", 2.5, 12), action("b", 2.6, 12)] == ["scored again", "refused"]
+    assert [entry.action for entry in ledger.entries] == ["promoted", "refused", "scored again", "refused"]
+    assert action("c", 2.4, 3) == "promoted"

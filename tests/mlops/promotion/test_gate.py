@@ -5,7 +5,8 @@ import pytest
 
 from mlops.project.errors import UserError
 from mlops.promotion.gate import bounds
-from mlops.scoring.comparison import compare, sentence
+from mlops.scoring.comparison import compare, explanation, sentence
+from mlops.scoring.evaluation import Skill
 from mlops.scoring.passport import PassportError
 from tests.decisions import PASSPORT, RULES, changed, decision, found, leaves
 
@@ -32,9 +33,9 @@ def test_a_field_that_one_passport_lacks_refuses_and_is_named(section: str) -> N
 
 
 def test_all_fields_that_differ_are_listed() -> None:
-    other = changed(changed(changed(PASSPORT, "extractor.sha256"), "settings.banks"), "resizer")
+    other = changed(changed(changed(PASSPORT, "extractor.sha256"), "settings.seed"), "resizer")
     reason = decision(found(1.0, other), found(2.5, name="the old one")).reason
-    for field in ("extractor.sha256: abab", "settings.banks: 6 and 7", "resizer: none: 8 pixels", "the old one"):
+    for field in ("extractor.sha256: abab", "settings.seed: 0 and 1", "resizer: none: 8 pixels", "the old one"):
         assert field in reason
 
 
@@ -42,13 +43,13 @@ def test_all_fields_that_differ_are_listed() -> None:
     ("scores", "broken"),
     [
         ({}, []),
-        ({"fid_to_real": 2.5, "fid_to_noise": 0.03, "near_copies": 0.3}, []),
-        ({"fid_to_real": 2.51}, ["max_fid_ratio_to_real"]),
+        ({"fid_to_trivial": 0.15 - 1e-9, "fid_to_noise": 0.03, "near_copies": 0.3}, []),
+        ({"fid_to_trivial": 0.151}, ["max_fid_to_trivial"]),
         ({"fid_to_noise": 0.0301}, ["max_fid_ratio_to_noise"]),
         ({"near_copies": 0.301}, ["max_excess_near_copies"]),
         ({"near_copies": 0.99, "near_copies_of_real": 0.95}, []),
         ({"near_copies": 0.0, "near_copies_of_real": 0.95}, []),
-        ({"fid_to_real": 3.0, "fid_to_noise": 1.0}, ["max_fid_ratio_to_real", "max_fid_ratio_to_noise"]),
+        ({"fid_to_trivial": 0.2, "fid_to_noise": 1.0}, ["max_fid_to_trivial", "max_fid_ratio_to_noise"]),
     ],
 )
 @pytest.mark.parametrize("champion", [None, found(2.9)])
@@ -60,9 +61,54 @@ def test_every_bound_must_hold(scores: dict[str, float], broken: list[str], cham
 
 
 def test_a_bound_has_value_and_limit() -> None:
-    last = bounds(found(1.0), RULES)[-1]
+    first, _, last = bounds(found(1.5), RULES)
     assert (last.name, last.limit) == ("max_excess_near_copies", 0.1)
     assert last.value == pytest.approx(0.05)
+    assert first.name == "max_fid_to_trivial"
+    assert first.value == pytest.approx(1.5, abs=0.02)
+    real, trivial = first.value / 1.5, first.value / 1.5 + (first.value - first.value / 1.5) / 0.1
+    assert first.limit == pytest.approx(real + 0.15 * (trivial - real))
+
+
+def test_real_images_near_zero_change_no_bound() -> None:
+    """A ratio to real images was above every limit for data whose own distance is near 0."""
+    candidate = found(1.0)
+    fid = replace(candidate.scores["fid"], real=1e-6, trivial=20.0)
+    assert decision(replace(candidate, scores=candidate.scores | {"fid": fid}), None).action == "promoted"
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "majority", "weak"),
+    [
+        (0.39, 0.1, True),
+        (0.549, 0.1, True),
+        (0.551, 0.1, False),
+        (0.9, 0.81, True),
+        (0.9, 0.79, False),
+        (1.0, 1.0, True),
+    ],
+)
+def test_scores_of_a_weak_extractor_promote_nothing(accuracy: float, majority: float, weak: bool) -> None:
+    skill = Skill(accuracy, majority)
+    decided = decision(replace(found(1.0), skill=skill), None)
+    assert (skill.weak, decided.action) == (weak, "refused" if weak else "promoted")
+    assert [bound.name for bound in decided.bounds if not bound.holds] == (["extractor"] if weak else [])
+    assert all((word in decided.reason) is weak for word in ("extractor.epochs", "inception-v3"))
+
+
+def test_another_number_of_banks_is_comparable() -> None:
+    fewer, more = found(2.5, banks_each=3), found(2.4, banks_each=12)
+    for champion, candidate, action in ((fewer, more, "promoted"), (more, fewer, "refused")):
+        decided = decision(candidate, champion)
+        assert decided.comparison is not None
+        assert decided.action == action
+        assert "over 3 or 12 banks of z" in explanation([decided.comparison])
+
+
+def test_images_of_another_kind_are_given_the_remedy() -> None:
+    other = changed(PASSPORT, "reference.dvc_md5")
+    assert "register.model_name" in decision(found(1.0, other), found(2.5)).reason
+    assert "register.model_name" not in decision(found(1.0, changed(PASSPORT, "device")), found(2.5)).reason
 
 
 @pytest.mark.parametrize(
@@ -108,3 +154,10 @@ def test_a_score_that_is_missing_is_named(metric: str) -> None:
     del candidate.scores[metric]
     with pytest.raises(UserError, match=f"{metric}_digits"):
         decision(candidate, None)
+
+
+def test_scores_of_before_have_no_trivial_generator_to_be_judged_by() -> None:
+    candidate = found(1.0)
+    fid = replace(candidate.scores["fid"], trivial=None)
+    with pytest.raises(UserError, match="dvc repro evaluate"):
+        decision(replace(candidate, scores=candidate.scores | {"fid": fid}), None)

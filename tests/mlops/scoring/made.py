@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mlops.scoring.evaluation import LOWER_IS_BETTER, Evaluation, summarise
+from mlops.scoring.evaluation import LOWER_IS_BETTER, Evaluation, References, summarise
 
 PASSPORT: dict[str, Any] = {
     "extractor": {"kind": "classifier", "name": "digits"},
-    "settings": {"banks": 6},
+    "settings": {"seed": 6},
     "device": "cpu",
 }
 
@@ -32,5 +32,5 @@ def evaluation(
         for bank, value in enumerate(centre + 0.1 * rng.standard_normal(6))
     ]
     banks = pd.DataFrame(rows).assign(**others)
-    scores = summarise(banks, dict.fromkeys(LOWER_IS_BETTER, 0.5), 100.0)
+    scores = summarise(banks, dict.fromkeys(LOWER_IS_BETTER, 0.5), References(50.0, 100.0))
     return Evaluation(f"model {seed}", scores, passport, banks, images=436, few_images=few_images)

@@ -78,7 +78,7 @@ def test_an_interval_is_shown_with_two_digits_of_its_half_width(mean: float, hal
     assert shown_interval(Interval(mean, mean - half, mean + half)) == expected
 
 
-@pytest.mark.parametrize("path", [("extractor", "name"), ("settings", "banks"), ("device",)])
+@pytest.mark.parametrize("path", [("extractor", "name"), ("settings", "seed"), ("device",)])
 def test_other_passports_are_refused_and_the_field_is_named(path: tuple[str, ...]) -> None:
     passport = deepcopy(PASSPORT)
     section = passport
