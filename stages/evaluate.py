@@ -121,26 +121,22 @@ def _draw(evaluation: Path, prepared: Path, generator: Path, pixels: Tensor, nei
 
 def _print_table(measured: Evaluation) -> None:
     """Print every score with its intervals, in 80 columns."""
-    replicated = measured.trainings > 1
     extractor = measured.passport["extractor"]["name"]
     table = Table(title=f"scores by extractor {extractor}, with 95 % intervals", title_justify="left")
-    columns = ["generated", *(["over seeds"] if replicated else []), "real", "better"]
-    names = measured.row_names(14 if replicated else LONGEST_NAME)
     table.add_column("score")
-    for column in columns:
+    for column in ("generated", "real", "better"):
         table.add_column(column, justify="left" if column == "better" else "right", no_wrap=True)
+    names = measured.row_names(LONGEST_NAME)
     for metric, score in measured.scores.items():
-        intervals = [shown_interval(score.over_banks)]
-        if replicated:  # the interval alone
-            intervals.append(shown_interval(score.over_seeds).partition(" ")[2])
         better = "lower" if LOWER_IS_BETTER[metric] else "higher"
-        table.add_row(names[metric], *intervals, f"{score.real:.3g}", better)
-    empty = [""] * (len(columns) - 1)
-    table.add_row("fid, trivial", f"{measured.scores['fid'].trivial:.3g}", *empty)
-    table.add_row("fid, noise", f"{measured.scores['fid'].noise:.3g}", *empty)
+        table.add_row(names[metric], shown_interval(score.over_banks), f"{score.real:.3g}", better)
+        if score.over_seeds:
+            table.add_row("  over seeds", shown_interval(score.over_seeds))
+    table.add_row("fid, trivial", f"{measured.scores['fid'].trivial:.3g}")
+    table.add_row("fid, noise", f"{measured.scores['fid'].noise:.3g}")
     if skill := measured.skill:
         mark = f"weak, below {skill.fewest:.3g}" if skill.weak else ""
-        table.add_row("accuracy", mark, *empty[2:], f"{skill.accuracy:.3g}", "higher")
+        table.add_row("accuracy", mark, f"{skill.accuracy:.3g}", "higher")
     Console(highlight=False).print(table)
     if parzen := measured.parzen:
         print(f"log-likelihood under a Parzen window: {parzen['mean']:.1f} ± {parzen['standard_error']:.1f} nats")

@@ -53,8 +53,8 @@ SECTIONS = ("data", "prepare", "extractor", "evaluate")
 EVALUATION_FILES = (SCORES, BANKS, PASSPORT, COMPARISON, NEIGHBOURS, INTERPOLATION)
 """Of `evaluate`, in the run: what every comparison reads, and what a person looks at."""
 
-LONGEST_NAME = 21
-"""Of a score, for a table of 80 columns."""
+WIDTH = 80 - 7
+"""Of the two columns of the last table, without its lines."""
 
 
 def register(
@@ -195,13 +195,12 @@ def _print_end(
 
 def _score_rows(candidate: Evaluation) -> list[tuple[str, str]]:
     """Return names and scores, which say what is better; the first is FID."""
-    names = candidate.row_names(LONGEST_NAME)
-    rows = []
+    texts = {}
     for metric, score in candidate.scores.items():
         better = "lower" if LOWER_IS_BETTER[metric] else "higher"
-        text = f"{shown_interval(score.over_banks)}, {better} is better; real {score.real:.3g}"
-        rows.append((names[metric], text))
-    return rows
+        texts[metric] = f"{shown_interval(score.over_banks)}, {better} is better; real {score.real:.3g}"
+    names = candidate.row_names(WIDTH - max(map(len, texts.values())))
+    return [(names[metric], text) for metric, text in texts.items()]
 
 
 def _next(version: str, champion: str | None) -> list[str]:
