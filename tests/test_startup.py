@@ -40,7 +40,7 @@ CORE = {"torch", "safetensors", "scipy.special", "scipy.stats", "torch_fidelity"
 CORE |= BROUGHT["torch"] | BROUGHT["torch_fidelity"]
 TABLES = {"pandas", "pyarrow", "PIL"}
 ROOMS = {
-    "project": set[str](),
+    "project safety": set[str](),
     "images": TABLES,
     "figures": {"matplotlib", "PIL"},
     "promotion": {"pandas", "pyarrow", "scipy.special", "scipy.stats"},
