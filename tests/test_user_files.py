@@ -47,7 +47,7 @@ def test_nothing_runs_while_an_output_holds_files_of_a_person(finished: Project,
         files = plant(project, [f"{output}/mine/a.png"])
         ended = project.run(sys.executable, "-m", "stages", "code", "reports/digests")
         assert ended.returncode != 0
-        assert f"error: {output}/mine/a.png" in ended.stdout
+        assert f" {output}/mine/a.png" in ended.stdout
         assert lost(files) == []
         (file,) = files
         file.unlink()
@@ -94,6 +94,7 @@ def test_files_beside_outputs_survive_runs_that_end_fail_and_are_killed(finished
         ("-m", "commands.generate", "3", "generated/new"),
         ("-m", "commands.compare", "2", "2", "--html", "generated/page.html"),
         ("-m", "commands.rebuild", "2"),
+        ("-m", "commands.promote", "promote", "2", "--reason=a test"),
         ("-m", "commands.preset", "mnist-dcgan"),
     ):
         ended = project.run(sys.executable, *arguments)

@@ -111,12 +111,12 @@ def _complaint(strange: list[Path], known: Mapping[Path, str]) -> str:
     more = f" and {len(changed or strange) - SHOWN:,} more" if len(changed or strange) > SHOWN else ""
     if changed:
         return (
-            f"{shown}{more} changed since the pipeline wrote it, and the next run would delete the change; move it "
+            f"changed since the pipeline wrote it: {shown}{more}; the next run would delete the change: move it "
             f"elsewhere to keep it, and bring back what was written: dvc checkout --force {changed[0]}"
         )
     return (
-        f"{shown}{more} is not of the pipeline, and the next run would delete it with the rest of that output; move it "
-        "to a folder of your own"
+        f"the pipeline did not write {shown}{more}, and its next run would delete that with the rest of the output; "
+        "move it to a folder of your own"
     )
 
 
