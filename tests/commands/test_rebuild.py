@@ -158,7 +158,8 @@ def test_a_clean_clone_makes_the_same_weights_and_no_run(
     champion: Project, second: Project, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = runs(store_of(champion), monkeypatch)
-    ended = second.run(sys.executable, "-m", "commands.rebuild", **store_of(champion), TMPDIR=str(root))
+    command = (sys.executable, "-m", "commands.rebuild", "models:/gan-pictures@champion")
+    ended = second.run(*command, **store_of(champion), TMPDIR=str(root))
     assert ended.returncode == 0, ended.stdout
     sha256 = file_digest(champion.root / "models" / "generator.safetensors")
     assert ended.stdout.endswith(f"was trained again and has the same weights, sha256 {sha256}\n")
