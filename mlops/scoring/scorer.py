@@ -46,7 +46,7 @@ class Scorer:
         self.extractor, self.description = load_extractor(extractor, self.device), describe_extractor(extractor)
         self.reference, real = load_real(prepared, extractor, self.device)
         self.scored = sampled(prepared, "test", config.max_images, seed=config.seed, purpose="scored test images")
-        self._real = Features(real.features[self.scored], real.logits[self.scored])
+        self._real, self._logits = Features(real.features[self.scored], real.logits[self.scored]), real.logits
         self.summary, self._data = load_summary(prepared), {"data_md5": dvc_md5(prepared), "threads": compute.threads}
         self.count = len(self.scored)
         subset = min(config.kid_subset_size, self.count, len(self.reference.features))
@@ -86,9 +86,9 @@ class Scorer:
         labels = load_labels(self.prepared, "test")
         if labels is None or self.description["kind"] != "classifier":
             return None
-        if self._real.logits.shape[1] != self.reference.classes:
+        if self._logits.shape[1] != self.reference.classes:
             return None
-        right = self._real.logits.argmax(dim=1).numpy() == labels
+        right = self._logits.argmax(dim=1).numpy() == labels
         return Skill(float(right.mean()), float(np.bincount(labels).max() / len(labels)))
 
     def own_banks(self) -> list[int]:

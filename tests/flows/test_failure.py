@@ -35,7 +35,10 @@ BUSY = ["ERROR: failed to reproduce 'train': '/a' is busy, it is being blocked b
         ([], "it printed nothing"),
     ],
 )
-def test_the_error_is_that_of_the_stage_or_of_dvc(lines: list[str], expected: str) -> None:
+def test_the_error_is_that_of_the_stage_or_of_dvc(
+    lines: list[str], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     assert own_error(lines).startswith(expected)
     assert "dvc.org/support" not in own_error(lines)
 

@@ -74,7 +74,7 @@ def test_a_trivial_generator_and_the_extractors_accuracy_are_measured(
     read = read_evaluation("it", root / "one")
     assert (read.skill, read.scores["fid"].trivial) == (Skill(**skill), scores["fid_digits"]["trivial"])
     assert mlflow_metrics(read)["extractor_accuracy"] == skill["accuracy"]
-    assert f"{scores['fid_digits']['trivial']:.3f}" in capsys.readouterr().out
+    assert f"{scores['fid_digits']['trivial']:.3g}" in capsys.readouterr().out
 
 
 def test_every_score_is_the_mean_of_its_banks_with_their_interval(score: Callable[..., Any], root: Path) -> None:
@@ -186,8 +186,9 @@ def test_the_table_fits_80_columns_and_says_what_is_better(
     rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines if line.startswith("│")]
     named = [row for row in rows if row[-1]]
     assert {row[0].removesuffix(f"_{extractor}"): row[-1] == "lower" for row in named} == LOWER_IS_BETTER
-    assert len(rows) == trainings * len(named)  # each score over banks of z and, if there are some, over seeds
-    assert all(row[1].count("[") == 1 for row in rows)
+    intervals = [row for row in rows if "[" in row[1]]
+    assert len(intervals) == trainings * len(named)  # each score over banks of z and, if there are some, over seeds
+    assert [row[1] for row in rows if row not in intervals] == ["26", "213"]  # the FID of what has learned nothing
 
 
 def test_few_images_are_marked_or_refused(score: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:

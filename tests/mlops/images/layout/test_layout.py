@@ -103,7 +103,7 @@ def test_what_looks_like_splits_and_is_none_is_asked_about(tmp_path: Path, name:
     for folder in folders.get(name, level - {"sea"}):
         assert folder in str(caught.value)
     assert str(tmp_path / "source") in str(caught.value)
-    assert not (tmp_path / "raw").exists()
+    assert list((tmp_path / "raw").iterdir()) == []  # it was asked before anything was packed
 
 
 def no_content(name: str, most: int) -> bytes:
