@@ -135,7 +135,7 @@ def test_two_runs_compare_by_parameters_and_scores(open_page: Callable[..., Page
         expect(page.get_by_text(name).first).to_be_visible()
     steps = rf"train\.steps\s+{LONGER['steps']}\s+{TINY['train']['steps']}"
     expect(page.get_by_role("row", name=re.compile(steps))).to_be_visible()
-    for metric in ("d_loss", "g_loss", "fid_digits"):
+    for metric in ("d_loss", "extractor_accuracy", "fid_digits"):
         expect(page.get_by_role("link", name=metric, exact=True)).to_be_visible()
     page.get_by_role("row", name=re.compile(r"train\.steps")).scroll_into_view_if_needed()
     keep(page, "mlflow-compare")
