@@ -7,7 +7,7 @@ from functools import cache
 from importlib.util import resolve_name
 from pathlib import Path, PurePosixPath
 
-from mlops.project.result_files import load_json, save_json
+from mlops.project.result_files import save_json
 
 ROOT = Path(__file__).resolve().parents[2]
 """The folder of this code, which may be a copy of the project."""
@@ -57,9 +57,7 @@ def write_digests(package: str, folder: Path) -> None:
     for old in {path.name for path in folder.glob("*.json")} - modules.keys():
         (folder / old).unlink()
     for name, path in modules.items():
-        digests = code_files(f"{package}/{path.name}", WARNS_ONLY.get(path.stem))
-        if not (folder / name).is_file() or load_json(folder / name) != digests:
-            save_json(folder / name, digests)
+        save_json(folder / name, code_files(f"{package}/{path.name}", WARNS_ONLY.get(path.stem)))
 
 
 @cache

@@ -65,9 +65,12 @@ def check_outputs(pipeline: Path) -> None:
     """Raise a UserError if outputs of a pipeline hold files that it did not write, which DVC would delete.
 
     A file is the pipeline's if it is as a stage has written it, if the lock records its bytes, or if it is of the
-    lock's names and its bytes are in DVC's cache, as after a `git checkout`.
+    lock's names and its bytes are in DVC's cache, as after a `git checkout`. Digests of code, which every run makes
+    anew, are known by their names: after a kill neither note nor cache has them.
     """
-    outputs = [path for paths in stage_outputs(pipeline).values() for path in paths]
+    stages = stage_outputs(pipeline)
+    outputs = [path for paths in stages.values() for path in paths]
+    digests = {folder / f"{name}.json" for folder in stages.get("code", []) for name in stages}
     _check_links(outputs)
     unknown = {output: unknown_files(output) for output in outputs}
     if not any(unknown.values()):
@@ -75,6 +78,8 @@ def check_outputs(pipeline: Path) -> None:
     known, cache = recorded(pipeline), cache_folder()
 
     def is_ours(file: Path) -> bool:
+        if file in digests:
+            return True
         if file not in known or not file.is_file():
             return False
         md5 = file_digest(file, "md5")

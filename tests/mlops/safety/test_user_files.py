@@ -135,3 +135,12 @@ def test_what_the_lock_records_is_ours_and_so_is_what_the_cache_has_under_a_name
         with pytest.raises(UserError, match=name):
             check_outputs(MAIN)
         Path("data/raw/images.tar").write_bytes(new)
+
+
+def test_digests_that_a_killed_run_left_are_made_anew() -> None:
+    Path("reports/digests").mkdir(parents=True)
+    Path("reports/digests/train.json").write_text("{")
+    check_outputs(MAIN)
+    Path("reports/digests/mine.json").write_text("{")
+    with pytest.raises(UserError, match=r"reports/digests/mine\.json"):
+        check_outputs(MAIN)
