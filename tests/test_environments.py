@@ -1,10 +1,11 @@
-"""`make run` and `make rebuild` on machines and in folders that people have."""
+"""`make run`, `make rebuild` and `make ui` on machines and in folders that people have."""
 
 import hashlib
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.project import Project, environment
-from tests.servers import Deployment
+from tests.servers import Deployment, answers, end, free_port, wait_for
 
 REGISTRATION = Path("reports/registration.json")
 PROXY = "http://127.0.0.1:9"
@@ -46,6 +47,26 @@ class Place:
             encoding="utf-8",
             check=False,
         )
+
+    def serve(self, log: Path) -> tuple[list[str], int]:
+        """Run `make ui` until it prints both addresses; return those that then answer, and its exit status."""
+        ports = {"MLFLOW_PORT": str(free_port()), "PREFECT_PORT": str(free_port())}
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [*self.prefix, "make", "--silent", "ui"],
+                cwd=self.root,
+                env=environment(**self.variables | ports),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            wait_for(lambda: len(addresses(log)) == 2, f"no addresses; see {log}", process)
+            answered = [address for address in addresses(log) if answers(address)]
+            os.killpg(process.pid, signal.SIGINT)
+            return answered, process.wait(60)
+        finally:
+            end(process)
 
 
 def moved(finished: Project, folder: Path) -> Place:
@@ -124,6 +145,7 @@ def test_a_finished_project_runs_and_is_rebuilt(
     place = arrange(finished, tmp_path)
     if server:
         place.variables["PREFECT_API_URL"] = f"{deployed.address}/api"
+    (tmp_path / "ui.log").touch()
     around = {path.name for path in place.root.parent.iterdir()}
     ran = place.make("run")
     assert ran.returncode == 0, ran.stdout
@@ -135,11 +157,17 @@ def test_a_finished_project_runs_and_is_rebuilt(
         assert (rebuilt.returncode == 0) == (weights in rebuilt.stdout) == is_rebuilt, rebuilt.stdout
         assert sum(line.startswith("error: ") for line in rebuilt.stdout.splitlines()) == (not is_rebuilt)
         assert "Traceback" not in rebuilt.stdout
+    pages, _ = place.serve(tmp_path / "ui.log")
+    assert len(pages) == 2
     assert bytes_of(finished.root / ".mlflow") == before
     assert {path.name for path in place.root.parent.iterdir()} == around
     if "GIT_DIR" in place.variables:
         assert list((tmp_path / "other").iterdir()) == [tmp_path / "other" / ".git"]
         assert not (tmp_path / "other" / ".git" / "index").exists()
+
+
+def addresses(log: Path) -> list[str]:
+    return re.findall(r"^\w+ +(http://[^/]+/)\S+$", log.read_text(encoding="utf-8"), re.MULTILINE)
 
 
 def unchanged(output: str) -> int:

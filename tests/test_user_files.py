@@ -1,5 +1,6 @@
 """Files that a person keeps in and around every place that the project writes and deletes."""
 
+import json
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 
 from mlops.safety.pipelines import DENSITIES, MAIN, stage_outputs
 from tests.project import LONGER, Project, environment
-from tests.servers import wait_for
+from tests.servers import Deployment, wait_for
 
 ROOT = Path(__file__).resolve().parent.parent
 OUTPUTS = [path for paths in stage_outputs(ROOT / MAIN).values() for path in paths if not path.suffix]
@@ -26,6 +27,15 @@ AROUND = [
     *(".dvc/mine", ".dvc/cache/mine", ".dvc/tmp/mine", "clone/mine", "experiments/densities/mine", "models/mine"),
 ]
 """Files beside outputs, and in folders where the project keeps files of its own."""
+FLOWS = """
+from flows.generation import gan_generate
+from flows.promotion import gan_promotion, gan_rollback
+gan_generate(3, "generated/by a flow")
+gan_promotion(1, "a test")
+gan_rollback("a test")
+gan_generate(3, "{folder}")
+"""
+"""What `prefect deployment run` starts; the last one fails."""
 
 
 def plant(project: Project, names: Iterable[str]) -> dict[Path, bytes]:
@@ -70,7 +80,9 @@ def test_nothing_runs_while_an_output_holds_files_of_a_person(finished: Project,
 
 
 @pytest.mark.slow
-def test_files_beside_outputs_survive_runs_that_end_fail_and_are_killed(finished: Project, tmp_path: Path) -> None:
+def test_files_beside_outputs_survive_runs_that_end_fail_and_are_killed(
+    finished: Project, deployed: Deployment, tmp_path: Path
+) -> None:
     project = finished.copy(tmp_path / "copy")
     files = plant(project, AROUND)
     project.set(prepare={"seed": 1}, train=LONGER)
@@ -95,9 +107,16 @@ def test_files_beside_outputs_survive_runs_that_end_fail_and_are_killed(finished
         ("-m", "commands.compare", "2", "2", "--html", "generated/page.html"),
         ("-m", "commands.rebuild", "2"),
         ("-m", "commands.promote", "promote", "2", "--reason=a test"),
-        ("-m", "commands.preset", "mnist-dcgan"),
     ):
         ended = project.run(sys.executable, *arguments)
         assert ended.returncode == 0, ended.stdout
+    server = f"{deployed.address}/api"
+    ended = project.run(sys.executable, "-c", FLOWS.format(folder="generated/old"), PREFECT_API_URL=server)
+    assert ended.returncode != 0
+    assert "generated/old" in ended.stdout.splitlines()[-1], ended.stdout
+    assert len(list((project.root / "generated/by a flow/images").iterdir())) == 3
+    assert json.loads((project.root / "ledger.jsonl").read_bytes().splitlines()[-1])["action"] == "rolled back"
+    ended = project.run(sys.executable, "-m", "commands.preset", "mnist-dcgan")
+    assert ended.returncode == 0, ended.stdout
     assert lost(files) == []
     assert not (training / "state.safetensors").exists()
