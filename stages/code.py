@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from mlops.project.code_digest import write_digests
+from mlops.safety.pipelines import MAIN, PARAMS, load_yaml, stage_outputs
 from mlops.safety.preflight import preflight
 from mlops.safety.written_files import note_written
 
@@ -10,7 +11,8 @@ from mlops.safety.written_files import note_written
 def code(digests: Path) -> None:
     """Check what can be checked before work starts; write for each stage the digests of all files that it imports.
 
-    The digests are the one code dependency that `dvc.yaml` gives a stage.
+    They are the one code dependency that `dvc.yaml` gives a stage. Those of `fetch` include one of a person's own
+    images, so `dvc repro` packs them again if they change.
 
     Args:
         digests: a folder, which DVC leaves as it is; files are written if they change.
@@ -20,5 +22,12 @@ def code(digests: Path) -> None:
             no stage wrote, or something that a later stage needs is missing.
     """
     preflight()
-    write_digests("stages", digests)
+    values = load_yaml(PARAMS)
+    others = {}
+    if values["data"]["name"] == "folder":
+        from mlops.safety.source_digest import recorded_sha256  # only here: most runs need none of what it imports
+
+        (raw,) = stage_outputs(MAIN)["fetch"]
+        others["fetch"] = {"data.path": recorded_sha256(values["data"]["path"], raw)}
+    write_digests("stages", digests, others)
     note_written(digests)

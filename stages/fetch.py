@@ -14,6 +14,7 @@ from mlops.project.errors import UserError
 from mlops.project.identity import file_digest, project_root
 from mlops.project.params import DataConfig
 from mlops.safety.new_outputs import Output
+from mlops.safety.source_digest import KEPT, source_sha256
 
 
 def fetch(raw: Output, *, data: DataConfig) -> None:
@@ -21,7 +22,7 @@ def fetch(raw: Output, *, data: DataConfig) -> None:
 
     A published data set is stored unpacked under its published names, each file with the published sha256. A user's own
     images become one uncompressed `images.tar`, whose bytes depend on names and contents alone, and `images.csv`, the
-    list of what lies where in it.
+    list of what lies where in it; `source.sha256` is by which the stage `code` knows whether the images have changed.
 
     Args:
         raw: new; a folder.
@@ -67,6 +68,7 @@ def _pack_images(source: Path, folder: Path) -> None:
             raise UserError(f"params.yaml: data.path: {source} holds no files (hidden ones do not count); add images")
         _check_layout(entries, source)
         pack(entries, folder / IMAGES_TAR, folder / IMAGES_LIST)
+    (folder / KEPT).write_text(source_sha256(source), encoding="ascii")
 
 
 def _check_layout(entries: list[Entry], source: Path) -> None:

@@ -136,7 +136,7 @@ def _check_refused(refused: pd.DataFrame, total: int, bound: float) -> None:
         raise UserError(
             f"{len(refused):,} of {total:,} files ({len(refused) / total:.2%}) were refused, and "
             f"prepare.max_refused_share in params.yaml allows {bound:.2%}; remove or repair them in data.path"
-            f"{_classless(refused)} and run `dvc repro --force fetch`, or raise the bound:{_listed(refused)}"
+            f"{_classless(refused)} and run again, or raise the bound:{_listed(refused)}"
         )
 
 
@@ -157,7 +157,7 @@ def _check_splits(summary: Summary, config: PrepareConfig) -> None:
         if count < FEWEST[split]:
             raise UserError(
                 f"{count} of the {sum(counts.values()):,} images {'is' if count == 1 else 'are'} in the {split} split, "
-                f"which takes {FEWEST[split]} or more; add images and run `dvc repro --force fetch`, or change "
+                f"which takes {FEWEST[split]} or more; add images and run again, or change "
                 f"prepare.test_share in params.yaml, which is {config.test_share} (it has no effect on official test "
                 f"splits), or prepare.validation_share, which is {config.validation_share}"
             )

@@ -3,9 +3,11 @@
 import ast
 import hashlib
 import json
+from collections.abc import Mapping
 from functools import cache
 from importlib.util import resolve_name
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 
 from mlops.project.result_files import save_json
 
@@ -51,13 +53,17 @@ def stage_sha256(stage: str) -> str:
     return code_sha256(f"stages/{stage}.py", WARNS_ONLY.get(stage))
 
 
-def write_digests(package: str, folder: Path) -> None:
-    """Write `code_files` of each module of a package, such as `stages`, as a JSON file of the module's name."""
+def write_digests(package: str, folder: Path, others: Mapping[str, Mapping[str, str]] = MappingProxyType({})) -> None:
+    """Write `code_files` of each module of a package, such as `stages`, as a JSON file of the module's name.
+
+    `others` are further digests by name, which the file of a module gets.
+    """
     modules = {f"{path.stem}.json": path for path in sorted((ROOT / package).glob("[a-z]*.py"))}
     for old in {path.name for path in folder.glob("*.json")} - modules.keys():
         (folder / old).unlink()
     for name, path in modules.items():
-        save_json(folder / name, code_files(f"{package}/{path.name}", WARNS_ONLY.get(path.stem)))
+        digests = code_files(f"{package}/{path.name}", WARNS_ONLY.get(path.stem))
+        save_json(folder / name, digests | dict(others.get(path.stem, {})))
 
 
 @cache

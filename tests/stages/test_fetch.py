@@ -212,7 +212,7 @@ def test_a_folder_of_images_becomes_one_tar_of_the_original_bytes(root: Path, fo
     files = {"b/2.jpg": b"2" * 99, "a.jpg": b"1", "b/10.txt": b""}
     source = form(write(root / "pets", files | {".hidden": b"x", "__MACOSX/a.jpg": b"x"}))
     fetch(root / "raw", data=DataConfig("folder", source.name))
-    assert sorted(content(root / "raw")) == ["images.csv", "images.tar"]
+    assert sorted(content(root / "raw")) == ["images.csv", "images.tar", "source.sha256"]
     with tarfile.open(root / "raw" / "images.tar", "r:") as tar:
         assert [(info.name, file.read()) for info in tar if (file := tar.extractfile(info))] == sorted(files.items())
 

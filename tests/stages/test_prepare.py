@@ -146,7 +146,7 @@ def test_images_in_no_class_folder_are_refused_by_name_and_the_others_keep_their
     assert rows["refused"].dropna().to_dict() == {"test/stray.jpg": NO_CLASS}
     assert (load_summary(prepared).classes, load_summary(prepared).test) == (["a", "b"], 10)
     files |= {f"test/{number}.jpg": jpeg(number) for number in range(60, 70)}
-    with pytest.raises(UserError, match=rf"11 of 61 files .*{NO_CLASS}: .*data\.path .*`dvc repro --force fetch`"):
+    with pytest.raises(UserError, match=rf"11 of 61 files .*{NO_CLASS}: .*data\.path "):
         run(tmp_path, files, replace(CONFIG, max_refused_share=0.02), "flat")
 
 
@@ -264,7 +264,7 @@ def test_the_number_of_processes_changes_no_byte(tmp_path: Path, monkeypatch: py
         monkeypatch.setattr("stages.prepare.cores", lambda number=number: number)
         assert contents(run(tmp_path, mixed(90), config, f"with-{number}")) == alone
     assert started == [1, 1, 3]
-    assert list((tmp_path / "project" / ".checkpoints").iterdir()) == []
+    assert list((tmp_path / "project" / ".checkpoints").glob("prepare-*")) == []
 
 
 @pytest.mark.parametrize(("bound", "largest"), [(3 * 16 * 16 * 4 + 5, 4), (1, 1)])
@@ -341,7 +341,7 @@ def test_a_killed_run_goes_on_where_it_was(
     assert begun == [(120, 50)]
     assert "prepare: resumes after 50 images of a stopped run" in capsys.readouterr().err
     assert contents(out) == whole
-    assert list((tmp_path / "project" / ".checkpoints").iterdir()) == []
+    assert list((tmp_path / "project" / ".checkpoints").glob("prepare-*")) == []
 
 
 def test_too_many_refused_files_stop_the_pipeline_and_leave_nothing(tmp_path: Path) -> None:

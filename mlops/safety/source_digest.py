@@ -1,0 +1,55 @@
+"""What a person's images are, as one digest: if it changes, `fetch` packs them anew."""
+
+import hashlib
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from mlops.images.archives import Entry, open_entries
+from mlops.project.identity import file_digest, project_root
+from mlops.project.result_files import load_json, save_json
+
+NOTE = Path(".checkpoints/source.json")
+"""The last digest, and of which sizes and times it is: images that have not changed are not read again."""
+KEPT = "source.sha256"
+"""In the folder of `fetch`: the digest of the images in it, for machines that have not the originals."""
+
+
+def recorded_sha256(path: str | None, raw: Path) -> str:
+    """Return the digest of the images at `data.path`; if they are not on this machine, that of those in `raw`."""
+    source = project_root() / Path(path or "").expanduser()
+    if path is not None and source.exists():
+        return source_sha256(source)
+    kept = raw / KEPT
+    return kept.read_text(encoding="ascii") if kept.is_file() else "missing"
+
+
+def source_sha256(source: Path) -> str:
+    """Return sha256 over names and contents of the files in a folder, or of an archive.
+
+    What `open_entries` refuses is a UserError.
+    """
+    stamp = hashlib.sha256()
+    if source.is_dir():
+        with TemporaryDirectory() as scratch, open_entries(source, scratch=Path(scratch)) as entries:
+            for entry in entries:
+                stamp.update(json.dumps([entry.name, entry.size, (source / entry.name).stat().st_mtime_ns]).encode())
+            return _noted(source, stamp.hexdigest(), entries)
+    status = source.stat()
+    stamp.update(json.dumps([status.st_size, status.st_mtime_ns]).encode())
+    return _noted(source, stamp.hexdigest(), None)
+
+
+def _noted(source: Path, stamp: str, entries: list[Entry] | None) -> str:
+    """Return the digest that was noted under the same stamp; otherwise read the files and note it."""
+    facts, note = {"source": str(source), "stamp": stamp}, project_root() / NOTE
+    before = load_json(note) if note.is_file() else {}
+    if before.items() >= facts.items():
+        return str(before["sha256"])
+    if entries is None:
+        sha256 = file_digest(source)
+    else:
+        files = {entry.name: file_digest(source / entry.name) for entry in entries}
+        sha256 = hashlib.sha256(json.dumps(files).encode()).hexdigest()
+    save_json(note, facts | {"sha256": sha256})
+    return sha256
