@@ -9,7 +9,7 @@ from typing import Any
 
 import mlflow
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 
 from mlops.project.errors import UserError
@@ -56,6 +56,13 @@ def find_run(client: MlflowClient, experiment: str, key: str, passport: str | No
         return runs[0] if runs else None
     by_passport = {run.data.tags.get("passport"): run for run in reversed(runs)}
     return by_passport.get(passport) or by_passport.get(None)
+
+
+def deleted_runs(client: MlflowClient, experiment: str) -> list[str]:
+    """Return the ids of runs that a person has deleted in MLflow, but for those of registered versions."""
+    registered = {version.run_id for version in client.search_model_versions()}
+    runs = client.search_runs([experiment], run_view_type=ViewType.DELETED_ONLY, max_results=50_000)
+    return [run.info.run_id for run in runs if run.info.run_id not in registered]
 
 
 def artifact_names(client: MlflowClient, run_id: str, folder: str) -> set[str]:
