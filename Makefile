@@ -1,6 +1,6 @@
 # `make run`: set up, then train, score and register a GAN.   `make test`: set up, then all tests.
-# Also: make check | bench | pictures | ui [MLFLOW_PORT=...] [PREFECT_PORT=...] | worker | preset NAME=... [DATA=...]
-#       make rebuild [MODEL=...] [FOLDER=...] | clean
+# Also: make check | bench | pictures | ui [MLFLOW_PORT=...] [PREFECT_PORT=...] | worker | advise [DATA=...]
+#       make preset [NAME=...] [DATA=...] | rebuild [MODEL=...] [FOLDER=...] | disk | free | clean
 
 PYTHON ?= python3.11
 VENV := .venv
@@ -18,7 +18,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
 
-.PHONY: run test check bench pictures ui worker preset rebuild clean
+.PHONY: run test check bench pictures ui worker advise preset rebuild disk free clean
 
 run: $(READY)
 	@$(BIN)/python -m flows
@@ -65,6 +65,16 @@ preset: export override NAME := $(value NAME)
 preset: export override DATA := $(value DATA)
 preset: $(READY)
 	@$(BIN)/python -m commands.preset -- "$$NAME" $${DATA:+"$$DATA"}
+
+advise: export override DATA := $(value DATA)
+advise: $(READY)
+	@$(BIN)/python -m commands.advise -- $${DATA:+"$$DATA"}
+
+disk: $(READY)
+	@$(BIN)/python -m commands.free --dry-run
+
+free: $(READY)
+	@$(BIN)/python -m commands.free
 
 rebuild: export override MODEL := $(value MODEL)
 rebuild: export override FOLDER := $(value FOLDER)

@@ -2,6 +2,9 @@
 
 import json
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +13,10 @@ from prefect import State, flow
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.states import Failed
 
+from flows.environment import of_children
 from flows.failure import StageDiedError, StageFailedError
 from flows.markdown import embedded
+from flows.output import log_output
 from flows.stage import stage_task
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,6 +34,8 @@ def gan_training() -> State[None] | None:
     try:
         for name in stages:
             stage_task(name, retries=RETRIES.get(name, 0))(return_state=True).result()
+            if name == "prepare":
+                advise()
         # Always: MLflow may lack what DVC has as up to date; registering a second time changes nothing.
         stage_task(last, force=True)(return_state=True).result()
     except StageFailedError as error:  # the state says all; an exception would add a traceback of the flow's own code
@@ -37,6 +44,23 @@ def gan_training() -> State[None] | None:
         return Failed(message=str(error))
     publish(pipeline["vars"][0]["paths"])
     return None
+
+
+def advise() -> None:
+    """Log what the data are and what a training takes, if one is to come; if that fails, the run goes on."""
+    command = [sys.executable, "-m", "commands.advise", "--before-training"]
+    variables = of_children() | {"COLUMNS": str(shutil.get_terminal_size().columns)}
+    ended = subprocess.run(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        env=variables,
+        check=False,
+    )
+    if ended.returncode == 0:
+        log_output(ended.stdout.splitlines(), "advise")
 
 
 def publish(paths: dict[str, str]) -> None:

@@ -43,21 +43,27 @@ def recorded(pipeline: Path) -> dict[Path, str]:
     return files
 
 
-def nothing_to_do(pipeline: Path, values: dict[str, Any]) -> bool:
+def nothing_to_do(pipeline: Path, values: dict[str, Any], only: str | None = None) -> bool:
     """Return whether outputs, parameters and code are those of the lock beside a pipeline; data are not compared.
 
-    `values` is the content of `params.yaml`.
+    `values` is the content of `params.yaml`. Of a single stage, `only`, what other stages made is compared as well, by
+    what the lock has of them.
     """
     lock = load_yaml(pipeline.with_suffix(".lock")).get("stages", {})
+    made = {out["path"]: out.get("md5") for stage in lock.values() for out in stage.get("outs", [])}
     for name, outputs in stage_outputs(pipeline).items():
+        if only not in (None, name):
+            continue
         stage = lock.get(name, {})
         params = stage.get("params", {}).get(PARAMS.name, {})
-        code = {Path(dep["path"]): dep["md5"] for dep in stage.get("deps", []) if dep["path"].endswith(f"/{name}.json")}
+        deps = {dep["path"]: dep["md5"] for dep in stage.get("deps", [])}
+        code = {Path(path): md5 for path, md5 in deps.items() if path.endswith(f"/{name}.json")}
         if (
             name not in lock
             or not all(path.exists() for path in outputs)
             or any(values.get(section) != value for section, value in params.items())
             or any(file_digest(path, "md5") != md5 for path, md5 in code.items())
+            or (only and any(made.get(path, md5) != md5 for path, md5 in deps.items()))
         ):
             return False
     return True

@@ -4,9 +4,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from commands.preset import DEFAULTS, apply_preset, main
+from commands.preset import apply_preset, main
 from mlops.project.errors import UserError
 from mlops.project.params import load
+from mlops.project.presets import DEFAULTS
 
 ROOT = Path(__file__).parents[2]
 PRESETS = sorted((ROOT / "presets").glob("*.yaml"))

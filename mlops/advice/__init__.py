@@ -1,0 +1,1 @@
+"""What data and machine allow, before anything is trained."""

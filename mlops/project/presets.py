@@ -1,0 +1,80 @@
+"""Presets: the defaults, which are all of `params.yaml` with its comments, patched by a file of `presets/`."""
+
+import re
+from collections.abc import Mapping
+from io import StringIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from mlops.project import params
+from mlops.project.errors import UserError
+from mlops.project.identity import project_root
+
+PRESETS = Path("presets")
+DEFAULTS = PRESETS / "digits.yaml"
+"""What every preset starts from, and the preset of the default data."""
+Values = dict[str, dict[str, Any]]
+
+
+def defaults() -> Values:
+    """Return the default values, which remember their comments."""
+    values: Values = _yaml().load(DEFAULTS.read_text(encoding="utf-8"))
+    return values
+
+
+def with_preset(name: str, data: str | None = None, changes: Mapping[str, Any] | None = None) -> Values:
+    """Return the defaults with the values of `presets/NAME.yaml`, `data` as `data.path`, and further changes.
+
+    If there is no such preset, or no such path, or the preset is for own images and has none, that is a UserError.
+    """
+    names = sorted(path.stem for path in PRESETS.glob("*.yaml"))
+    if name not in names:
+        raise UserError(f"there is no preset {name}; choose one of presets/: {', '.join(names)}")
+    values = defaults()
+    for patch in (_yaml().load((PRESETS / f"{name}.yaml").read_text(encoding="utf-8")), changes or {}):
+        _patch(values, patch)
+    if data is not None:
+        values["data"]["path"] = data
+        if not (project_root() / data).expanduser().exists():
+            raise UserError(f"there is no {data}; name a folder, zip or tar of images")
+    elif values["data"]["name"] == "folder":
+        raise UserError(f"the preset {name} is for your own images; name them: make preset NAME={name} DATA=/a/folder")
+    return values
+
+
+def dumped(values: Values, name: str) -> str:
+    """Return valid values as the text of `params.yaml`; if they are not valid, that is a UserError with the preset."""
+    text = StringIO()
+    _yaml().dump(values, text)
+    # An empty line before each section, none within: ruamel.yaml keeps them with the key above, which may have moved.
+    lines = re.sub(r"\n+( *)(?=\w+:)", lambda key: ("\n" if key[1] else "\n\n") + key[1], text.getvalue())
+    with TemporaryDirectory() as folder:
+        candidate = Path(folder) / params.PARAMS.name
+        candidate.write_text(lines, encoding="utf-8")
+        try:
+            params.load(candidate)
+        except UserError as error:
+            raise UserError(str(error).replace(str(candidate), f"{params.PARAMS} with the preset {name}")) from None
+    return lines
+
+
+def _yaml() -> YAML:
+    yaml = YAML()
+    yaml.width = 120
+    yaml.representer.add_representer(type(None), lambda to, _: to.represent_scalar("tag:yaml.org,2002:null", "null"))
+    return yaml
+
+
+def _patch(values: dict[str, Any], patch: Mapping[str, Any]) -> None:
+    """Merge a patch into values; a section with a family is replaced, because another family has other keys."""
+    for key, value in patch.items():
+        if isinstance(value, Mapping):
+            section = values.setdefault(key, {})
+            for other in section.keys() - value.keys() if "family" in value else ():
+                del section[other]
+            _patch(section, value)
+        else:
+            values[key] = value

@@ -1,0 +1,54 @@
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from mlops.advice.cost import cost
+from mlops.project.params import Params
+from tests.project import Project
+
+
+def test_the_time_is_that_of_all_steps_and_grows_with_them(prepared: Path, committed: Params, root: Path) -> None:
+    short, long = (cost(prepared, replace(committed, train=replace(committed.train, steps=n))) for n in (400, 4000))
+    for costs, steps in ((short, 400), (long, 4000)):
+        assert steps * costs.step < costs.training < 3 * steps * costs.step
+    assert short.disk == long.disk > sum(path.stat().st_size for path in prepared.iterdir())
+    assert list(root.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_preset_follows_the_advice_which_changes_nothing(finished: Project, tmp_path: Path) -> None:
+    project = finished.copy(tmp_path / "copy")
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 40, 40, 3), np.uint8)
+    (project.root / "pictures").mkdir()
+    for number, image in enumerate(pixels):
+        Image.fromarray(image).save(project.root / "pictures" / f"{number}.png")
+    before = {path: path.stat().st_mtime_ns for path in project.root.rglob("*") if "__pycache__" not in path.parts}
+    advice = project.run(sys.executable, "-m", "commands.advise", "pictures", COLUMNS="80")
+    assert advice.returncode == 0, advice.stdout
+    assert max(map(len, advice.stdout.splitlines())) <= 80
+    assert "make preset DATA=pictures" in advice.stdout
+    after = {path: path.stat().st_mtime_ns for path in project.root.rglob("*") if "__pycache__" not in path.parts}
+    assert {path for path, time in after.items() if before.get(path) != time and path.is_file()} == set()
+    chosen = project.run(sys.executable, "-m", "commands.preset", "", "pictures")
+    assert chosen.returncode == 0, chosen.stdout
+    values = yaml.safe_load((project.root / "params.yaml").read_text())
+    assert (values["data"], values["network"]["family"]) == ({"name": "folder", "path": "pictures"}, "dcgan")
+    wrong = project.run(sys.executable, "-m", "commands.advise", "nowhere")
+    assert [line for line in wrong.stdout.splitlines() if line.startswith("error: ")] == wrong.stdout.splitlines()
+
+
+@pytest.mark.slow
+def test_there_is_advice_before_a_training_and_none_after_it(finished: Project, tmp_path: Path) -> None:
+    project = finished.copy(tmp_path / "copy")
+    command = (sys.executable, "-m", "commands.advise", "--before-training")
+    assert project.run(*command).stdout == ""
+    project.set(train={"seed": 5})
+    ended: subprocess.CompletedProcess[str] = project.run(*command)
+    assert ended.returncode == 0, ended.stdout
+    assert "436 to test" in ended.stdout
