@@ -5,9 +5,12 @@ import logging
 import re
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
+from uuid import UUID
 
 from prefect import get_run_logger
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
 from flows.failure import CONTROL
 
@@ -28,12 +31,50 @@ ADVICE = re.compile(
 UNCHANGED = re.compile(r"Stage '.+' didn't change, skipping")
 
 
+def _without_empty_traceback(record: logging.LogRecord) -> bool:
+    """Take away what Prefect adds to the record of a state that a task returned: it would print `NoneType: None`."""
+    if record.exc_info and record.exc_info[1] is None:
+        record.exc_info = None
+    return True
+
+
+logging.getLogger("prefect.task_runs").addFilter(_without_empty_traceback)
+
+
+class Shown:
+    """How far a stage is, in Prefect's UI: made at the first line of progress, so a short stage has none."""
+
+    def __init__(self, stage: str) -> None:
+        self._stage = stage
+        self._id: UUID | None = None
+
+    def update(self, state: dict[str, Any]) -> None:
+        """Show a state of progress, if it has an end; a server that does not answer stops no stage."""
+        done, total = state["bar"].get("completed"), state["bar"].get("total")
+        if not total:
+            return
+        percent, sentence = 100 * done / total, state["sentence"]
+        with suppress(Exception):  # of the client, the network or the server
+            if self._id is None:
+                key = f"{self._stage}-progress"
+                self._id = create_progress_artifact(percent, key=key, description=sentence)  # type: ignore[assignment]
+            else:
+                update_progress_artifact(self._id, percent, description=sentence)
+
+    def end(self) -> None:
+        """Show that nothing more comes."""
+        if self._id is not None:
+            with suppress(Exception):
+                update_progress_artifact(self._id, 100.0, description="ended")
+
+
 def log_output(lines: Iterable[str], stage: str) -> list[str]:
     """Log what a stage prints, as it comes, and return it, but for progress and advice.
 
     Progress is the JSON of `mlops.project.progress`, behind a record separator.
     """
     logger, kept, printed = get_run_logger(), list[str](), time.monotonic()
+    shown = Shown(stage)
     for line in lines:
         text, _, progress = line.partition("\x1e")
         if progress and (state := _parsed(progress)):
@@ -41,12 +82,14 @@ def log_output(lines: Iterable[str], stage: str) -> list[str]:
             if time.monotonic() - printed >= LINE_EVERY:
                 printed = time.monotonic()
                 logger.info(state["sentence"], extra={"stage": stage, "kind": "progress"})
+                shown.update(state)
         elif progress:
             text += progress
         if (text := CONTROL.sub("", text).rstrip()) and not ADVICE.match(text):
             kind = "unchanged" if UNCHANGED.match(text) else "line"
             logger.info(text, extra={"stage": stage, "kind": kind})
             kept.append(text)
+    shown.end()
     return kept
 
 

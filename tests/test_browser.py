@@ -227,12 +227,13 @@ def test_a_run_shows_the_diagnosis(
     keep(page, "mlflow-run")
 
 
-@pytest.mark.parametrize("key", ["gan-samples", "gan-doctor"])
-def test_an_artifact_shows_its_picture(
-    key: str, open_page: Callable[..., Page], deployed: Deployment, flow_run: FlowRun
+def test_the_decision_shows_its_pictures(
+    open_page: Callable[..., Page], deployed: Deployment, flow_run: FlowRun
 ) -> None:
     mine = {"id": {"any_": [flow_run.id]}}
     artifacts = {item["key"]: item["id"] for item in deployed.ask("artifacts/filter", flow_runs=mine)}
-    page = open_page(f"{deployed.address}/artifacts/artifact/{artifacts[key]}")
-    is_shown(page.locator("img[src^='data:image/png']"))
-    keep(page, f"prefect-{key}")
+    page = open_page(f"{deployed.address}/artifacts/artifact/{artifacts['gan-decision']}")
+    expect(page.get_by_role("heading", name=re.compile("^(promoted|refused): gan-digits version 1"))).to_be_visible()
+    keep(page, "prefect-decision")
+    for title in ("generated beside real images", "readings through training"):
+        is_shown(page.get_by_alt_text(title))
