@@ -11,6 +11,7 @@ from uuid import UUID
 
 from prefect import get_run_logger
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.exceptions import FailedRun
 
 from flows.failure import CONTROL
 
@@ -31,14 +32,20 @@ ADVICE = re.compile(
 UNCHANGED = re.compile(r"Stage '.+' didn't change, skipping")
 
 
-def _without_empty_traceback(record: logging.LogRecord) -> bool:
-    """Take away what Prefect adds to the record of a state that a task returned: it would print `NoneType: None`."""
-    if record.exc_info and record.exc_info[1] is None:
+def _once(record: logging.LogRecord) -> bool:
+    """Return whether a record says something new about a state that a task or a flow returned, and keep it a line.
+
+    Prefect adds an exception that is none, so that `NoneType: None` would be printed, and raises one of its own for a
+    flow whose failed state it has logged, with a traceback of its engine.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    if record.exc_info and error is None:
         record.exc_info = None
-    return True
+    return not isinstance(error, FailedRun)
 
 
-logging.getLogger("prefect.task_runs").addFilter(_without_empty_traceback)
+for _name in ("task_runs", "flow_runs", "engine"):
+    logging.getLogger(f"prefect.{_name}").addFilter(_once)
 
 
 class Shown:

@@ -96,7 +96,7 @@ def _verdict(
     now = replace(standing, reason=plain(standing.reason))
     within = now.head != REFUSED or all(bound.holds for bound in bounds(model.evaluation, register))
     if challenge is None:
-        return Verdict(now.sentence, "", "no other to compare with" if within else OUTSIDE)
+        return Verdict(now.sentence, "", "not compared" if within else OUTSIDE)
     client, name = writer.client, register.model_name
     scored = replace(challenge.champion, passport=model.evaluation.passport_sha256)
     number = registry.number_of(scored, registry.versions(client, name))

@@ -23,13 +23,13 @@ NOTE = "mlflow.note.content"
 DATA_TAG, FID_TAG = "data", "fid"
 """Tags of a run: the name of its data, and FID with its interval and extractor."""
 COLUMNS = {
-    "attributes.`Run Name`": 210,
-    "tags.`role`": 135,
-    f"tags.`{FID_TAG}`": 180,
-    "tags.`verdict`": 180,
-    "tags.`doctor.verdict`": 125,
-    f"tags.`{DATA_TAG}`": 80,
-    "params.`train.loss`": 100,
+    "attributes.`Run Name`": 200,
+    "tags.`role`": 130,
+    f"tags.`{FID_TAG}`": 165,
+    "tags.`verdict`": 165,
+    "tags.`doctor.verdict`": 120,
+    f"tags.`{DATA_TAG}`": 75,
+    "params.`train.loss`": 110,
     "params.`train.steps`": 90,
     "attributes.`Models`": 140,
 }

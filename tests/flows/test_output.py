@@ -5,6 +5,7 @@ from itertools import count
 from typing import Any
 
 import pytest
+from prefect.exceptions import FailedRun
 
 from flows.output import LINE_EVERY, PROGRESS, duration, log_output
 
@@ -117,14 +118,17 @@ def test_a_long_stage_has_a_bar_in_prefects_ui_and_no_error_of_it_ends_the_stage
     assert last[:2] == ("an id", 100.0)
 
 
-@pytest.mark.parametrize("error", [None, ValueError("x")])
-def test_a_state_that_a_task_returned_has_no_traceback_in_the_log(
-    error: Exception | None, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("error", "kept", "traceback"),
+    [(None, 1, False), (ValueError("x"), 1, True), (FailedRun("the state of a flow"), 0, False)],
+)
+@pytest.mark.parametrize("name", ["task_runs", "flow_runs", "engine"])
+def test_a_state_that_was_returned_is_one_line_in_the_log(
+    name: str, error: Exception | None, kept: int, traceback: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Prefect gives `exc_info` with it, though there is no exception; a real one keeps its traceback."""
-    records, logger = Records(), logging.getLogger("prefect.task_runs")
+    """Prefect gives `exc_info` though there is no exception, and a traceback of its own; a real one stays."""
+    records, logger = Records(), logging.getLogger(f"prefect.{name}")
     monkeypatch.setattr(logger, "propagate", False)
     monkeypatch.setattr(logger, "handlers", [records])
-    logger.error("Task run failed with state", exc_info=error or True)
-    (record,) = records.kept
-    assert (record.exc_info is None) == (error is None)
+    logger.error("failed", exc_info=error or True)
+    assert [record.exc_info is not None for record in records.kept] == [traceback] * kept

@@ -1,5 +1,4 @@
 import json
-import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -93,7 +92,5 @@ def test_a_rollback_runs_as_a_flow(project: Callable[[], Project], deployed: Dep
     failed = made.run(sys.executable, "-c", ROLLBACK, PREFECT_API_URL=server)
     assert failed.returncode == 1
     assert "ledger.jsonl names no champion of gan-digits" in failed.stdout
-    logged = failed.stdout.split("\nTraceback", 1)[0]  # what follows is of this test's own call
-    assert not {"NoneType: None", "Encountered exception"} & set(
-        re.findall("NoneType: None|Encountered exception", logged)
-    )
+    assert "NoneType: None" not in failed.stdout
+    assert "Encountered exception" not in failed.stdout

@@ -83,11 +83,11 @@ def test_the_card_is_the_description_and_an_artifact_with_its_pictures(
     description, _, _, of_model, _, files = state(client, name, version, run_id)
     assert description.startswith("**Champion since today, promoted**: why.\n\n[Samples at every step]")
     assert "Version 1 has fid_digits 3." in description
-    assert client.get_model_version(name, version).tags["verdict"] == "no other to compare with"
+    assert client.get_model_version(name, version).tags["verdict"] == "not compared"
     run = client.get_run(run_id).data.tags
     assert run["mlflow.note.content"].startswith(description.splitlines()[0])
     assert f"(get-artifact?path=card/run.png&run_uuid={run_id})" in run["mlflow.note.content"]
-    assert (run["verdict"], run["fid"].split()[-1]) == ("no other to compare with", "digits")
+    assert (run["verdict"], run["fid"].split()[-1]) == ("not compared", "digits")
     assert f"(get-artifact?path=card/neighbours.png&run_uuid={run_id})" in description
     assert of_model.startswith(description.splitlines()[0])
     assert "Trained on" in description
