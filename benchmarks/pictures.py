@@ -1,8 +1,8 @@
 """The docs' pictures, from what this project has made: `make pictures`.
 
-It copies the pictures that the pipelines wrote and takes two screenshots with Debian's `chromium`: MLflow's comparison
-of the two newest versions, and the longest flow run in Prefect. First register two versions (change a number,
-`make run`, change it back, `make run`) and run `dvc repro experiments/densities/dvc.yaml`; what was not made stays.
+It copies the pictures that the pipelines wrote and takes two screenshots with Debian's `chromium`: MLflow's list of
+runs, and the longest flow run in Prefect. First register two versions (change a number, `make run`, change it back,
+`make run`) and run `dvc repro experiments/densities/dvc.yaml`; what was not made stays.
 `power.png` is drawn by `python -m benchmarks.gate`, `prepare.png` and `scale.png` by the benchmarks of these names.
 """
 
@@ -17,9 +17,10 @@ from tempfile import TemporaryDirectory
 import httpx
 from playwright.sync_api import Page, sync_playwright
 
+from commands import local_servers
 from tests.project import ROOT, Project
 from tests.servers import BIN, answers, free_port, mlflow_server, running, wait_for
-from tests.test_browser import SWITCHES, VIEW
+from tests.test_browser import SWITCHES
 
 PICTURES = ROOT / "docs" / "pictures"
 COPIED = {
@@ -29,16 +30,8 @@ COPIED = {
     f"experiments/densities/pictures/{name}.png": f"densities/{name}.png"
     for name in ("learning", "value", "gradients", "modes")
 }
-WIDTH, MENU = 1280, 200
+WIDTH, MENU = 1420, 200
 """Pixels of a page, and of the menu on its left, which is cut off: the README shows what remains 900 pixels wide."""
-
-TO_TOP = """row => {
-    const scrolls = box => box.scrollHeight > box.clientHeight && getComputedStyle(box).overflowY !== "visible";
-    let box = row.parentElement;
-    while (!scrolls(box)) box = box.parentElement;
-    box.scrollTop += row.getBoundingClientRect().top - box.getBoundingClientRect().top;
-}"""
-"""Scrolls the box that holds a row until the row is on top."""
 
 
 def copy_pictures() -> None:
@@ -49,24 +42,15 @@ def copy_pictures() -> None:
             print(f"{name}: {drawn}")
 
 
-def mlflow_comparison(page: Page, address: str) -> None:
-    """Show how the two newest versions of the registered model differ.
+def mlflow_runs(page: Page, address: str) -> None:
+    """Show what decides between the runs.
 
     Args:
         page: empty.
         address: of MLflow's server.
     """
-    answer = httpx.get(f"{address}/api/2.0/mlflow/model-versions/search").json()
-    found = sorted(answer["model_versions"], key=lambda version: int(version["version"]))[-2:]
-    if len(found) < 2:
-        sys.exit("error: MLflow has fewer than two versions; change a number in params.yaml and `make run`")
-    page.goto(f"{address}/#/models/{found[0]['name']}?{VIEW}")
-    for version in found:
-        page.get_by_role("row", name=re.compile(rf"^Version {version['version']}\b")).get_by_role("checkbox").check()
-    page.get_by_role("button", name="Compare", exact=True).click()
-    page.get_by_role("heading", name="Comparing 2 Versions").wait_for()
-    page.get_by_role("button", name="Schema").click()  # closes what is the same for all versions
-    page.locator("tr", has=page.get_by_role("link", name=re.compile("^fid"))).first.evaluate(TO_TOP)
+    page.goto(f"{address}{local_servers.mlflow_server(5000).page}")
+    page.get_by_role("gridcell", name="champion", exact=True).wait_for()
 
 
 def prefect_run(page: Page, address: str) -> None:
@@ -131,7 +115,7 @@ def main() -> None:
     project = Project(ROOT)
     with TemporaryDirectory() as logs:
         with mlflow_server(project, Path(logs) / "mlflow.log") as address:
-            screenshot("mlflow-compare.png", 870, mlflow_comparison, address)
+            screenshot("mlflow-runs.png", 480, mlflow_runs, address)
         with prefect_server(project, Path(logs) / "prefect.log") as address:
             screenshot("prefect-run.png", 580, prefect_run, address)
 

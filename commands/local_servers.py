@@ -71,7 +71,7 @@ def mlflow_server(port: int) -> Server:
         variable="MLFLOW_PORT",
         command=("mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1", *store),
         health="/health",
-        page="/#/experiments/1?workflowType=machine_learning",
+        page="/#/experiments/1/runs?viewStateShareKey=deciding&workflowType=machine_learning",
         log=Path(".mlflow", "server.log"),
         # Without the second, eight more processes wait for judges of language models.
         variables={"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},

@@ -61,7 +61,7 @@ def set_champion(action: ByHand, model: str | None, reason: str) -> None:
             )
         ledger.append(action, name, candidate, reason)
         sync_aliases(client, name, ledger)
-        describe_champion(client, name)
+        describe_champion(client, name, ledger.entries)
     print(f"{name}: version {new} is champion, {action}: {reason} (before: {f'version {old}' if old else 'none'})")
 
 

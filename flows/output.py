@@ -5,9 +5,13 @@ import logging
 import re
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
+from uuid import UUID
 
 from prefect import get_run_logger
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.exceptions import FailedRun
 
 from flows.failure import CONTROL
 
@@ -28,12 +32,56 @@ ADVICE = re.compile(
 UNCHANGED = re.compile(r"Stage '.+' didn't change, skipping")
 
 
+def _once(record: logging.LogRecord) -> bool:
+    """Return whether a record says something new about a state that a task or a flow returned, and keep it a line.
+
+    Prefect adds an exception that is none, so that `NoneType: None` would be printed, and raises one of its own for a
+    flow whose failed state it has logged, with a traceback of its engine.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    if record.exc_info and error is None:
+        record.exc_info = None
+    return not isinstance(error, FailedRun)
+
+
+for _name in ("task_runs", "flow_runs", "engine"):
+    logging.getLogger(f"prefect.{_name}").addFilter(_once)
+
+
+class Shown:
+    """How far a stage is, in Prefect's UI: made at the first line of progress, so a short stage has none."""
+
+    def __init__(self, stage: str) -> None:
+        self._stage = stage
+        self._id: UUID | None = None
+
+    def update(self, state: dict[str, Any]) -> None:
+        """Show a state of progress, if it has an end; a server that does not answer stops no stage."""
+        done, total = state["bar"].get("completed"), state["bar"].get("total")
+        if not total:
+            return
+        percent, sentence = 100 * done / total, state["sentence"]
+        with suppress(Exception):  # of the client, the network or the server
+            if self._id is None:
+                key = f"{self._stage}-progress"
+                self._id = create_progress_artifact(percent, key=key, description=sentence)  # type: ignore[assignment]
+            else:
+                update_progress_artifact(self._id, percent, description=sentence)
+
+    def end(self) -> None:
+        """Show that nothing more comes."""
+        if self._id is not None:
+            with suppress(Exception):
+                update_progress_artifact(self._id, 100.0, description="ended")
+
+
 def log_output(lines: Iterable[str], stage: str) -> list[str]:
     """Log what a stage prints, as it comes, and return it, but for progress and advice.
 
     Progress is the JSON of `mlops.project.progress`, behind a record separator.
     """
     logger, kept, printed = get_run_logger(), list[str](), time.monotonic()
+    shown = Shown(stage)
     for line in lines:
         text, _, progress = line.partition("\x1e")
         if progress and (state := _parsed(progress)):
@@ -41,12 +89,14 @@ def log_output(lines: Iterable[str], stage: str) -> list[str]:
             if time.monotonic() - printed >= LINE_EVERY:
                 printed = time.monotonic()
                 logger.info(state["sentence"], extra={"stage": stage, "kind": "progress"})
+                shown.update(state)
         elif progress:
             text += progress
         if (text := CONTROL.sub("", text).rstrip()) and not ADVICE.match(text):
             kind = "unchanged" if UNCHANGED.match(text) else "line"
             logger.info(text, extra={"stage": stage, "kind": kind})
             kept.append(text)
+    shown.end()
     return kept
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 from prefect import State, flow
-from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+from prefect.artifacts import create_markdown_artifact
 from prefect.states import Failed
 
 from flows.environment import of_children
@@ -24,7 +24,18 @@ RETRIES = {"train": 2, "replicate": 2}
 """How often a stage that died is started again; it resumes from its last checkpoint."""
 
 
-@flow(name="gan-training", log_prints=True)
+def _run_name() -> str:
+    """Return what is trained, from `params.yaml`; a file that is not valid is refused by the first stage."""
+    try:
+        values = yaml.safe_load((ROOT / "params.yaml").read_text())
+        data, network, train = values["data"], values["network"], values["train"]
+        name = Path(data["path"] or "").name if data["name"] == "folder" else data["name"]
+        return f"{name} {network['family']} {train['loss']} {train['steps']:,} steps, seed {train['seed']}"
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        return "gan-training"
+
+
+@flow(name="gan-training", flow_run_name=_run_name, log_prints=True)
 def gan_training() -> State[None] | None:
     """Bring data, extractor, training, evaluation and registration up to date; only what changed runs again."""
     os.chdir(ROOT)
@@ -64,36 +75,43 @@ def advise() -> None:
 
 
 def publish(paths: dict[str, str]) -> None:
-    """Leave in Prefect's UI a table of scores, the doctor's verdict, a link to the MLflow run and the sample grid."""
-    scores = _load(Path(paths["evaluation"]) / "scores.json")
-    place = _load(Path(paths["registration"]))
-    rows = [_row(name, score) for name, score in scores.items() if isinstance(score, dict)]
-    create_table_artifact(key="gan-scores", table=rows, description=f"{place['model']} version {place['version']}")
+    """Leave what was decided in Prefect's UI, with pictures, scores and a link to the MLflow run.
+
+    It is one artifact, for the UI lists those of a run in the order of their random ids.
+    """
+    scores, place = _load(Path(paths["evaluation"]) / "scores.json"), _load(Path(paths["registration"]))
+    doctor = _load(Path(paths["diagnosis"]) / "diagnosis.json")
+    version = f"{place['model']} version {place['version']}"
+    table = [_row(name, score) for name, score in sorted(scores.items()) if isinstance(score, dict) and "mean" in score]
+    table.sort(key=lambda row: not row.startswith("| fid"))
+    parts = [
+        f"# {place['decision']}: {version}",
+        place["reason"],
+        f"**The doctor:** {doctor['sentence']}",
+        f"[The run in MLflow]({_address(place)}), which `make ui` serves, has samples of every step, and its version's "
+        "page the commands that generate, promote and roll back.",
+        embedded(Path(paths["evaluation"]) / "comparison.png", "generated beside real images"),
+        "\n".join(["| score | generated | 95 % | real |", "|---|---|---|---|", *table]),
+        embedded(Path(paths["diagnosis"]) / "instruments.png", "readings through training"),
+    ]
+    create_markdown_artifact(
+        key="gan-decision",
+        markdown="\n\n".join(parts),
+        description=f"{place['decision']}: {version}; {doctor['verdict']}",
+    )
+
+
+def _row(name: str, score: dict[str, Any]) -> str:
+    numbers = {key: f"{score[key]:.4g}" for key in ("mean", "low", "high", "real") if key in score}
+    interval = f"[{numbers['low']}, {numbers['high']}]" if "low" in numbers else ""
+    return f"| {name} | {numbers['mean']} | {interval} | {numbers.get('real', '')} |"
+
+
+def _address(place: dict[str, Any]) -> str:
     address = os.environ.get("MLFLOW_TRACKING_URI", "")
     server = address if address.startswith("http") else "http://127.0.0.1:5000"
     # Without the view MLflow opens its menu for language models, which has no model registry.
-    link = f"{server}/#/experiments/{place['experiment_id']}/runs/{place['run_id']}?workflowType=machine_learning"
-    doctor = _load(Path(paths["diagnosis"]) / "diagnosis.json")
-    readings = embedded(Path(paths["diagnosis"]) / "instruments.png", "readings through training")
-    create_markdown_artifact(
-        key="gan-doctor", markdown=f"**{doctor['sentence']}**\n\n{readings}", description=doctor["verdict"]
-    )
-    create_link_artifact(
-        key="gan-mlflow-run", link=link, link_text="the run in MLflow", description="`make ui` serves it"
-    )
-    create_markdown_artifact(
-        key="gan-samples",
-        markdown=embedded(Path(paths["evaluation"]) / "comparison.png", "generated beside real images"),
-        description="generated beside real test images",
-    )
-
-
-def _row(name: str, score: dict[str, Any]) -> dict[str, str]:
-    """Return a row of the table of scores; all rows have the same columns."""
-    columns = ("mean", "low", "high", "real", "noise", "to_real", "to_noise")
-    seeds = score.get("seeds")
-    shown = {column: f"{score[column]:.4g}" if column in score else "" for column in columns}
-    return {"score": name} | shown | {"over seeds": f"{seeds['low']:.4g} to {seeds['high']:.4g}" if seeds else ""}
+    return f"{server}/#/experiments/{place['experiment_id']}/runs/{place['run_id']}?workflowType=machine_learning"
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from gan_core.config import ExtractorConfig
+from mlops.cards.end_table import print_end
 from mlops.cards.publish import describe
+from mlops.cards.samples_page import samples_page
 from mlops.project.identity import file_digest, git_commit
 from mlops.project.params import DataConfig, EvaluateConfig, PrepareConfig, RegisterConfig
 from mlops.project.prepared_data import load_summary
@@ -34,13 +33,13 @@ from mlops.project.result_files import (
 )
 from mlops.promotion.decision import Judgement, judge
 from mlops.promotion.gate import bounds
-from mlops.promotion.history import ModelId, replay
+from mlops.promotion.history import ModelId, Standing, replay, standing
 from mlops.promotion.ledger import LEDGER, locked_ledger
 from mlops.promotion.naming import model_name
 from mlops.provenance.record import write_lineage
 from mlops.safety.new_outputs import Output
 from mlops.scoring.comparison import shown_interval
-from mlops.scoring.evaluation import LOWER_IS_BETTER, Evaluation
+from mlops.scoring.evaluation import Evaluation
 from mlops.scoring.evaluation_files import mlflow_metrics, read_evaluation
 from mlops.tracking import versions as registry
 from mlops.tracking.aliases import sync_aliases
@@ -52,9 +51,6 @@ SECTIONS = ("data", "prepare", "extractor", "evaluate")
 """Of `params.yaml`, that a run shows beside those of its training."""
 EVALUATION_FILES = (SCORES, BANKS, PASSPORT, COMPARISON, NEIGHBOURS, INTERPOLATION)
 """Of `evaluate`, in the run: what every comparison reads, and what a person looks at."""
-
-WIDTH = 80 - 7
-"""Of the two columns of the last table, without its lines."""
 
 
 def register(
@@ -89,11 +85,11 @@ def register(
     model_id = ModelId(file_digest(generator), candidate.passport_sha256, facts["key"])
     tags = {"data.dvc_md5": facts["data_md5"]} | write_lineage(writer, prepared) | _score_tags(candidate)
     version = _version(writer, generator, register.model_name, model_id, tags)
-    judgement, summary = _judge(writer, model_id, candidate, register), load_summary(prepared)
-    describe(writer, version, judgement, candidate, evaluation, summary, facts, doctor, register)
+    judgement, now = _judge(writer, model_id, candidate, register)
+    describe(writer, version, judgement, now, candidate, evaluation, load_summary(prepared), facts, doctor, register)
     place = _place(writer, version, judgement, candidate, register)
     save_json(registration, place)
-    _print_end(candidate, place, *_champion(writer, register.model_name), doctor["verdict"], evaluation)
+    print_end(candidate, place, *_champion(writer, register.model_name), doctor["verdict"], evaluation)
 
 
 def _by_section(*configs: Any) -> dict[str, Any]:
@@ -115,8 +111,10 @@ def _place(
     }
 
 
-def _judge(writer: RunWriter, model_id: ModelId, candidate: Evaluation, config: RegisterConfig) -> Judgement:
-    """Return the gate's judgement on the generator, once ledger and then MLflow have it.
+def _judge(
+    writer: RunWriter, model_id: ModelId, candidate: Evaluation, config: RegisterConfig
+) -> tuple[Judgement, Standing]:
+    """Return the gate's judgement on the generator, once ledger and then MLflow have it, and what the generator is now.
 
     First it completes what a crash cut off between the two, and takes back what is in MLflow alone.
     """
@@ -125,7 +123,9 @@ def _judge(writer: RunWriter, model_id: ModelId, candidate: Evaluation, config: 
             print(moved)
         judgement = judge(ledger, model_id, candidate, config, git_commit())
         sync_aliases(writer.client, config.model_name, ledger)
-    return judgement
+        now = standing(model_id.weights, ledger.entries, config.model_name)
+    assert now is not None  # something was decided
+    return judgement, now
 
 
 def _champion(writer: RunWriter, name: str) -> tuple[str, str | None]:
@@ -145,11 +145,12 @@ def _champion(writer: RunWriter, name: str) -> tuple[str, str | None]:
 def _fill(writer: RunWriter, training: Path, candidate: Evaluation, evaluation: Path) -> None:
     """Write rows, grids and scores that the run lacks; a run that lost its training is ended as finished."""
     writer.write_rows(load_history(training / HISTORY))
-    for step, path in grids(training / SAMPLES).items():
+    pictures = grids(training / SAMPLES)
+    for step, path in pictures.items():
         with Image.open(path) as picture:
             writer.write_grid(picture, step)
-    speed = load_json(training / SPEED)
-    writer.write_scores(mlflow_metrics(candidate) | speed, step=speed["steps"])
+    writer.write_file(samples_page(pictures, writer.run.info.run_name).encode(), f"{SAMPLES}.html")
+    writer.write_scores(mlflow_metrics(candidate) | load_json(training / SPEED))
     writer.write_evaluation(evaluation, candidate.passport_sha256, EVALUATION_FILES)
     writer.finish()
 
@@ -170,42 +171,3 @@ def _score_tags(candidate: Evaluation) -> dict[str, str]:
         candidate.public_name(metric): shown_interval(score.over_banks) for metric, score in candidate.scores.items()
     }
     return intervals | {"passport": candidate.passport_sha256}
-
-
-def _print_end(
-    candidate: Evaluation, place: dict[str, Any], champion: str, number: str | None, doctor: str, evaluation: Path
-) -> None:
-    """Print one table, which fits 80 columns: what was decided and why, every score, and what to type next."""
-    within = "within" if place["within_bounds"] else "outside"
-    first, *others = _score_rows(candidate)
-    others += [(f"parzen_{name}", f"{value:.3f}") for name, value in (candidate.parzen or {}).items()]
-    decided = [("decision", f"{place['decision']}: {place['reason']}"), first, ("champion", champion)]
-    decided += [("bounds", f"{within} those of params.yaml"), ("doctor", doctor)]
-    commands = _next(place["version"], number)
-    then = [("look at", str(evaluation / COMPARISON)), *zip(["then", *[""] * len(commands)], commands, strict=False)]
-    extractor = candidate.passport["extractor"]["name"]
-    title = f"done: {place['model']} version {place['version']}, scores by extractor {extractor}"
-    table = Table(title=Text(title), title_justify="left", show_header=False)
-    for rows in (decided, others, then):
-        for row in rows:
-            table.add_row(*map(Text, row))
-        table.add_section()
-    Console(highlight=False).print(table)
-
-
-def _score_rows(candidate: Evaluation) -> list[tuple[str, str]]:
-    """Return names and scores, which say what is better; the first is FID."""
-    texts = {}
-    for metric, score in candidate.scores.items():
-        better = "lower" if LOWER_IS_BETTER[metric] else "higher"
-        texts[metric] = f"{shown_interval(score.over_banks)}, {better} is better; real {score.real:.3g}"
-    names = candidate.row_names(WIDTH - max(map(len, texts.values())))
-    return [(names[metric], text) for metric, text in texts.items()]
-
-
-def _next(version: str, champion: str | None) -> list[str]:
-    """Return what a person may type next; commands take the champion's images unless there is none."""
-    images = f"9 generated/{version} --model {version}" if champion is None else f"100 generated/{champion}"
-    commands = ["make ui    (runs, pictures and decisions)", "source .venv/bin/activate"]
-    commands.append(f"python -m commands.generate {images}")
-    return commands if champion in (None, version) else [*commands, f"python -m commands.compare champion {version}"]

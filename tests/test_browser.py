@@ -14,11 +14,14 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect, sync_playwright
 
+from commands.local_servers import mlflow_server as mlflow
+from mlops.tracking.runs import COLUMNS as WIDTHS
 from tests.project import LONGER, ROOT, TINY, Project
 from tests.servers import TIMEOUT, Deployment, FlowRun, mlflow_server
 
 pytestmark = pytest.mark.slow
-SIZE = (1400, 1000)
+SIZE = (1400, 900)
+COLUMNS = list(WIDTHS)
 TALL = (1400, 5000)
 """High enough for a model's card with the table of its versions below."""
 VIEW = "workflowType=machine_learning"
@@ -119,10 +122,16 @@ def is_shown(image: Locator) -> None:
     assert image.evaluate("image => image.naturalWidth") > 0
 
 
-def test_the_experiment_opens_on_its_runs(open_page: Callable[..., Page], tracking: Tracking) -> None:
-    page = open_page(f"{tracking.address}/#/experiments/1?{VIEW}")
+def test_the_experiment_opens_on_what_decides(open_page: Callable[..., Page], tracking: Tracking) -> None:
+    page = open_page(f"{tracking.address}{mlflow(5000).page}")
     for name in tracking.runs:
         expect(page.get_by_role("link", name=name)).to_be_visible()
+    for column in COLUMNS[1:6]:
+        expect(
+            page.get_by_role("columnheader", name=re.sub(".*`(.*)`", r"\1", column), exact=True).first
+        ).to_be_visible()
+    expect(page.get_by_role("gridcell", name="champion", exact=True)).to_be_visible()
+    expect(page.get_by_role("gridcell", name=re.compile(r"^[\d.]+ \[[\d.]+, [\d.]+\] digits$"))).to_have_count(2)
     expect(page.get_by_role("link", name="Model registry")).to_be_visible()
     keep(page, "mlflow-runs")
 
@@ -135,7 +144,7 @@ def test_two_runs_compare_by_parameters_and_scores(open_page: Callable[..., Page
         expect(page.get_by_text(name).first).to_be_visible()
     steps = rf"train\.steps\s+{LONGER['steps']}\s+{TINY['train']['steps']}"
     expect(page.get_by_role("row", name=re.compile(steps))).to_be_visible()
-    for metric in ("d_loss", "extractor_accuracy", "fid_digits"):
+    for metric in ("training/d_loss", "extractor_accuracy", "fid_digits"):
         expect(page.get_by_role("link", name=metric, exact=True)).to_be_visible()
     page.get_by_role("row", name=re.compile(r"train\.steps")).scroll_into_view_if_needed()
     keep(page, "mlflow-compare")
@@ -164,8 +173,10 @@ def test_a_version_shows_its_card_with_pictures(
     open_page: Callable[..., Page], tracking: Tracking, versions: dict[str, str]
 ) -> None:
     page = open_page(f"{tracking.address}/#/models/gan-digits/versions/3?{VIEW}")
-    expect(page.get_by_text(re.compile(r"^Version 3\b.* fid_digits\b.* \d+\.?\d* \[\d+"))).to_be_visible()
-    for heading in ("Scores", "Load, generate, serve, compare", "Trained on", "Passport"):
+    decision = page.get_by_text(re.compile(r"^(Champion since .*|Refused), ")).first
+    expect(decision).to_be_in_viewport()
+    expect(page.get_by_text(re.compile(r"^Version 3 has fid_digits \d+\.?\d* \[\d+"))).to_be_visible()
+    for heading in ("Scores", "What now", "Trained on", "Passport"):
         expect(page.get_by_role("heading", name=heading)).to_be_visible()
     expect(page.get_by_role("row", name=re.compile(r"recall_digits\s+higher\s+\S+ \[\S+, \S+\]"))).to_be_visible()
     for picture in ("comparison", "neighbours", "interpolation"):
@@ -181,7 +192,7 @@ def test_a_newcomer_finds_the_scores_of_three_versions_side_by_side(
     is_shown(page.locator("img[src^='get-artifact']"))
     for number in versions:
         row = page.get_by_role("row", name=re.compile(rf"^Version {number}\b"))
-        expect(row.get_by_text(re.compile(rf"^Version {number}.* fid_digits"))).to_be_visible()
+        expect(row.get_by_text(re.compile("^(Champion|Former champion|Refused)")).first).to_be_visible()
         row.get_by_role("checkbox").check()
     keep(page, "mlflow-model")
     page.get_by_role("button", name="Compare", exact=True).click()
@@ -193,17 +204,25 @@ def test_a_newcomer_finds_the_scores_of_three_versions_side_by_side(
 
 def test_a_run_shows_its_samples_step_by_step(open_page: Callable[..., Page], tracking: Tracking) -> None:
     newest = next(iter(tracking.runs.values()))
-    page = open_page(f"{tracking.address}/#/experiments/1/runs/{newest}/model-metrics?{VIEW}")
-    page.get_by_placeholder("Search metric charts").fill("samples")  # else dozens of charts are drawn first
-    card = page.get_by_role("heading", name="samples", exact=True).locator("xpath=ancestor::div[.//button][1]")
-    card.get_by_role("button").first.click()
-    shown = page.get_by_role("dialog")
-    slider = shown.get_by_role("slider")
-    for step in range(LONGER["sample_every"], LONGER["steps"] + 1, LONGER["sample_every"]):
-        slider.press("ArrowRight")
-        expect(slider).to_have_attribute("aria-valuenow", str(step))
-        is_shown(shown.locator(f"img[src*='%2Bstep%2B{step}%2B']"))
+    page = open_page(f"{tracking.address}/#/experiments/1/runs/{newest}?{VIEW}")
+    page.get_by_role("link", name="Samples at every step").click()
+    shown = page.frame_locator("iframe")
+    slider, image = shown.get_by_role("slider"), shown.get_by_role("img")
+    for step in range(LONGER["steps"], -1, -LONGER["sample_every"]):
+        expect(shown.get_by_text(f"step {step:,}", exact=True)).to_be_visible()
+        is_shown(image)
+        box = image.bounding_box()
+        assert box is not None
+        assert min(box["width"], box["height"]) > 500
+        slider.press("ArrowLeft")
     keep(page, "mlflow-samples")
+
+
+def test_a_run_draws_its_curves_first(open_page: Callable[..., Page], tracking: Tracking) -> None:
+    newest = next(iter(tracking.runs.values()))
+    page = open_page(f"{tracking.address}/#/experiments/1/runs/{newest}/model-metrics?{VIEW}")
+    expect(page.get_by_role("heading", name="d_loss", exact=True)).to_be_in_viewport()
+    keep(page, "mlflow-curves")
 
 
 def test_a_flow_run_shows_its_stages(open_page: Callable[..., Page], deployed: Deployment, flow_run: FlowRun) -> None:
@@ -223,16 +242,20 @@ def test_a_run_shows_the_diagnosis(
     diagnosis = json.loads((experiment[0].root / "reports" / "diagnosis" / "diagnosis.json").read_text())
     newest = next(iter(tracking.runs.values()))
     page = open_page(f"{tracking.address}/#/experiments/1/runs/{newest}?{VIEW}")
+    expect(page.get_by_text(re.compile("^(Champion since .*|Refused)")).first).to_be_in_viewport()
+    page.get_by_text("Show more").click()
     expect(page.get_by_text(diagnosis["sentence"]).first).to_be_visible()
+    is_shown(page.locator("img[src^='get-artifact'][src*='run.png']"))
     keep(page, "mlflow-run")
 
 
-@pytest.mark.parametrize("key", ["gan-samples", "gan-doctor"])
-def test_an_artifact_shows_its_picture(
-    key: str, open_page: Callable[..., Page], deployed: Deployment, flow_run: FlowRun
+def test_the_decision_shows_its_pictures(
+    open_page: Callable[..., Page], deployed: Deployment, flow_run: FlowRun
 ) -> None:
     mine = {"id": {"any_": [flow_run.id]}}
     artifacts = {item["key"]: item["id"] for item in deployed.ask("artifacts/filter", flow_runs=mine)}
-    page = open_page(f"{deployed.address}/artifacts/artifact/{artifacts[key]}")
-    is_shown(page.locator("img[src^='data:image/png']"))
-    keep(page, f"prefect-{key}")
+    page = open_page(f"{deployed.address}/artifacts/artifact/{artifacts['gan-decision']}")
+    expect(page.get_by_role("heading", name=re.compile("^(promoted|refused): gan-digits version 1"))).to_be_visible()
+    keep(page, "prefect-decision")
+    for title in ("generated beside real images", "readings through training"):
+        is_shown(page.get_by_alt_text(title))

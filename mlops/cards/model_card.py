@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from mlops.cards.scored_model import PICTURES
 from mlops.cards.templates import render
@@ -12,6 +12,8 @@ from mlops.project.result_files import COMPARISON
 from mlops.scoring.comparison import shown_interval
 from mlops.scoring.evaluation import LOWER_IS_BETTER, Evaluation
 
+Part = Literal["version", "model", "run"]
+"""Whose page has the card."""
 LIMIT = 5000
 """Characters that MLflow's database has room for in a description."""
 
@@ -20,26 +22,30 @@ LIMIT = 5000
 class Facts:
     """All that a card shows: of a version, its data (`summary`), its training (`training.json`) and the doctor.
 
-    `verdict` is one sentence on the version against the champion; `reason` is markdown that says more of it.
+    `standing` is markdown that says first what was decided, `scores` a sentence, `reason` markdown that says more;
+    `compared` is whether its run has a page that compares it with the champion.
     """
 
     model: str
     version: str
     run_id: str
+    experiment: str
     commit: str
     summary: Summary
     training: dict[str, Any]
     evaluation: Evaluation
     doctor: str
-    verdict: str
+    standing: str
+    scores: str
     reason: str
+    compared: bool
 
 
-def card(facts: Facts, address: Callable[[str], str], *, whole: bool = True) -> str:
+def card(facts: Facts, address: Callable[[str], str], part: Part = "version") -> str:
     """Return the card of a version as markdown; its first line can stand alone in a list of versions.
 
-    `address` returns the address of one of `PICTURES`. If it is not whole, data, training, passport and most pictures
-    are left out, to leave the list of versions of a registered model in sight.
+    `address` returns the address of one of `PICTURES`. Data, training, passport and most pictures are on the version's
+    own page alone; a run's page has no commands either, whose lines are wider than its column.
     """
     text = render(
         "model_card.md.jinja",
@@ -50,13 +56,19 @@ def card(facts: Facts, address: Callable[[str], str], *, whole: bool = True) -> 
         score_rows=_scores(facts.evaluation),
         training_rows=_trained_on(facts),
         passport_rows=_passport(facts.evaluation),
-        pictures=PICTURES if whole else {COMPARISON: PICTURES[COMPARISON]},
-        whole=whole,
+        pictures=PICTURES if part == "version" else {COMPARISON: PICTURES[COMPARISON]},
+        part=part,
         address=address,
+        page=lambda name: _page(facts, name),
         plain=plain,
         table=table,
     )
-    return text.strip()
+    return re.sub(r"\n{3,}", "\n\n", text.strip())
+
+
+def _page(facts: Facts, name: str) -> str:
+    """Return the address of an artifact's view on MLflow's page, from any other of its pages."""
+    return f"#/experiments/{facts.experiment}/runs/{facts.run_id}/artifacts/{name}?workflowType=machine_learning"
 
 
 def shortened(text: str, rest: str, limit: int = LIMIT) -> str:

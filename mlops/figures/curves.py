@@ -15,12 +15,14 @@ BLUE, ORANGE, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#888888"
 def instruments_picture(rows: Rows, sentence: str) -> bytes:
     """Return the readings of a training (rows of history.csv) as the bytes of a PNG file; the same for the same rows.
 
-    It has six panels over steps: probabilities, value, divergence, distance, gradients, and the generator's variety.
-    The title is the doctor's sentence.
+    It has eight panels over steps: probabilities, value, divergence, distance, gradients, the generator's variety,
+    losses, and the length of the generator's steps. The title is the doctor's sentence.
     """
-    figure = Figure(figsize=(12, 10.5), layout="constrained")
+    figure = Figure(figsize=(12, 13.5), layout="constrained")
     figure.suptitle("\n".join(textwrap.wrap(sentence, 120)), fontsize=11, ha="left", x=0.01)
-    (probabilities, values), (divergence, distance), (gradients, generator) = figure.subplots(3, 2, sharex=True)
+    (probabilities, values), (divergence, distance), (gradients, generator), (losses, update) = figure.subplots(
+        4, 2, sharex=True
+    )
 
     _curve(probabilities, rows, "real_prob", "D(x), training images", BLUE)
     _curve(probabilities, rows, "unseen_prob", "D(x), images held out from D", GREEN)
@@ -45,18 +47,30 @@ def instruments_picture(rows: Rows, sentence: str) -> bytes:
     _finish(distance, "distance from equilibrium: E |D $-$ 1/2|")
     distance.set_ylim(-0.01, 0.52)
 
+    _players(rows, gradients, generator, losses, update)
+    return png_of(figure)
+
+
+def _players(rows: Rows, gradients: Axes, generator: Axes, losses: Axes, update: Axes) -> None:
     _curve(gradients, rows, "d_grad_norm", "discriminator", BLUE)
     _curve(gradients, rows, "g_grad_norm", "generator", ORANGE)
     _finish(gradients, "norm of the gradient")
     gradients.set_yscale("log")
-    gradients.set_xlabel("step")
 
     _curve(generator, rows, "variety", "variety of generated images", ORANGE)
     _curve(generator, rows, "g_signal", "gradient that the loss passes on", GREEN)
     _finish(generator, "the generator", 1.0, "variety of real images")
     generator.set_ylim(-0.02, None)
-    generator.set_xlabel("step")
-    return png_of(figure)
+
+    _curve(losses, rows, "d_loss", "discriminator", BLUE)
+    _curve(losses, rows, "g_loss", "generator", ORANGE)
+    _finish(losses, "loss, in nats")
+    losses.set_xlabel("step")
+
+    _curve(update, rows, "g_update_ratio", "generator", ORANGE)
+    _finish(update, "length of a step relative to the weights")
+    update.set_yscale("log")
+    update.set_xlabel("step")
 
 
 def png_of(figure: Figure) -> bytes:

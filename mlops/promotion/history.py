@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal
 
 Action = Literal["promoted", "refused", "promoted by hand", "rolled back", "scored again"]
 """What was decided. A champion with scores under another passport, or of more trainings or banks, is `scored again`."""
 
+REFUSED = "Refused"
+"""How a `Standing` begins of a model that never was champion."""
 MAKE_CHAMPION = ("promoted", "promoted by hand", "rolled back")
 """Actions after which the candidate is champion."""
 
@@ -41,13 +44,11 @@ class Entry:
 class State:
     """The roles of models after all decisions.
 
-    `previous` is the champion that a rollback returns to; `challenger` is the newest candidate within the bounds that
-    was never champion; `former` are all past champions, the latest first, each once.
+    `previous` is the champion that a rollback returns to; `former` are all past champions, the latest first, each once.
     """
 
     champion: ModelId | None
     previous: ModelId | None
-    challenger: ModelId | None
     former: tuple[ModelId, ...]
 
 
@@ -58,7 +59,6 @@ def replay(entries: Sequence[Entry], model: str) -> State:
     """
     line: list[ModelId] = []
     former: dict[str, ModelId] = {}
-    within: dict[str, ModelId] = {}
     for entry in entries:
         if entry.model != model:
             continue
@@ -70,15 +70,8 @@ def replay(entries: Sequence[Entry], model: str) -> State:
             former.pop(candidate.weights, None)
         elif entry.action == "scored again" and line and line[-1].weights == candidate.weights:
             line[-1] = candidate
-        if entry.evidence is not None:
-            within.pop(candidate.weights, None)
-            within |= (
-                {candidate.weights: candidate} if all(bound["holds"] for bound in entry.evidence["bounds"]) else {}
-            )
     previous, champion = [None, None, *line][-2:]
-    known = former.keys() | {champion.weights if champion else None}
-    challengers = [model_id for weights, model_id in within.items() if weights not in known]
-    return State(champion, previous, challengers[-1] if challengers else None, tuple(former.values()))
+    return State(champion, previous, tuple(former.values()))
 
 
 def _succeed(line: list[ModelId], model_id: ModelId, *, back: bool) -> list[ModelId]:
@@ -121,6 +114,41 @@ def _role(weights: str | None, state: State, *, decided: bool) -> str | None:
         return "champion"
     if weights in {past.weights for past in state.former}:
         return "former champion"
-    if state.challenger and weights == state.challenger.weights:
-        return "challenger"
     return "refused" if decided else None
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a model is after all decisions, as markdown: `head` says what, and since when; `reason` says why."""
+
+    head: str
+    reason: str
+
+    @property
+    def sentence(self) -> str:
+        """Both."""
+        return f"**{self.head}**{', because' if self.head == REFUSED else ':'} {self.reason.rstrip('.')}."
+
+
+def standing(weights: str, entries: Sequence[Entry], model: str) -> Standing | None:
+    """Return what a model with these weights is: champion, former champion or refused; None if nothing was decided."""
+    about = [entry for entry in entries if entry.model == model]
+    mine = [entry for entry in about if entry.candidate.weights == weights]
+    reigns = [entry for entry in about if entry.action in MAKE_CHAMPION]
+    made = [entry for entry in reigns if entry.candidate.weights == weights]
+    if not mine:
+        return None
+    if not made:
+        return Standing(REFUSED, mine[-1].reason)
+    last = made[-1]
+    if reigns[-1] is last:
+        return Standing(f"Champion since {_when(last)}, {last.action}", last.reason)
+    after = reigns[reigns.index(last) + 1]
+    return Standing(
+        f"Former champion, until {_when(after)}",
+        f"another version was {after.action}. {after.reason.replace('The candidate', 'That')}",
+    )
+
+
+def _when(entry: Entry) -> str:
+    return datetime.fromisoformat(entry.time).strftime("%Y-%m-%d %H:%M %Z")

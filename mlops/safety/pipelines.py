@@ -16,7 +16,7 @@ PARAMS = Path("params.yaml")
 
 
 def stage_outputs(pipeline: Path) -> dict[str, list[Path]]:
-    """Return the paths of each stage's outputs, by its name; metrics, which are in git, are not among them."""
+    """Return the paths of each stage's outputs, by its name."""
     content = load_yaml(pipeline)
 
     def path(entry: str | dict[str, Any]) -> Path:

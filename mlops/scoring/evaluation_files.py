@@ -9,9 +9,12 @@ import pandas as pd
 
 from gan_core.metrics.intervals import Interval
 from mlops.project.errors import UserError
-from mlops.project.result_files import BANKS, PASSPORT, SCORES, load_json, save_json
+from mlops.project.result_files import BANKS, METRICS, PASSPORT, SCORES, load_json, save_json
 from mlops.scoring.evaluation import LOWER_IS_BETTER, Evaluation, Score, Skill, suffix
 from mlops.scoring.passport import passport_sha256
+
+DECIDING = ("precision", "recall", "near_copies")
+"""What a person looks at beside FID to choose between trainings."""
 
 
 def scores_json(evaluation: Evaluation) -> dict[str, Any]:
@@ -58,10 +61,22 @@ def parse_evaluation(name: str, scores: dict[str, Any], passport: dict[str, Any]
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
-    """Write `scores.json`, `passport.json` and `banks.csv` into a folder."""
+    """Write `scores.json`, `passport.json`, `banks.csv` and, for DVC's tables, `metrics.json` into a folder."""
     save_json(folder / SCORES, scores_json(evaluation))
+    save_json(folder / METRICS, _metrics(evaluation))
     save_json(folder / PASSPORT, evaluation.passport)
     public_banks(evaluation).to_csv(folder / BANKS, index=False, lineterminator="\n")
+
+
+def _metrics(evaluation: Evaluation) -> dict[str, dict[str, float]]:
+    """Return FID with its interval and the means `DECIDING`, as a row of a terminal has room for them.
+
+    They stand under the extractor's name, so that one column never holds numbers of two extractors.
+    """
+    scores, fid = evaluation.scores, evaluation.scores["fid"].over_banks
+    numbers = {"fid": fid.mean, "fid_low": fid.low, "fid_high": fid.high}
+    numbers |= {metric: scores[metric].over_banks.mean for metric in DECIDING if metric in scores}
+    return {evaluation.passport["extractor"]["name"]: {name: float(f"{value:.4g}") for name, value in numbers.items()}}
 
 
 def read_evaluation(name: str, folder: Path) -> Evaluation:

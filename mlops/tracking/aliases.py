@@ -3,11 +3,14 @@
 from mlflow import MlflowClient
 
 from mlops.project.errors import UserError
-from mlops.promotion.history import State, replay, version_tags
+from mlops.promotion.history import State, replay, standing, version_tags
 from mlops.promotion.ledger import LEDGER, Ledger
+from mlops.tracking.descriptions import restate
 from mlops.tracking.versions import CHAMPION, PASSPORT_TAG, WEIGHTS_TAG, number_of, versions
 
-CHALLENGER, PREVIOUS = "challenger", "previous-champion"
+PREVIOUS = "previous-champion"
+RETIRED = "challenger"
+"""An alias of before, of versions that the gate had refused; it is taken away."""
 HEAD_TAG = "ledger.head"
 """Of the registered model: sha256 of the ledger's last line about it when MLflow was last synced."""
 SYNCED = ("role", "gate.decision", "gate.reason", "gate.p_value")
@@ -34,6 +37,12 @@ def sync_aliases(client: MlflowClient, name: str, ledger: Ledger) -> list[str]:
                 client.set_model_version_tag(name, number, tag, new[tag])
             elif tag in old and tag not in new:
                 client.delete_model_version_tag(name, number, tag)
+        if (
+            (role := new.get("role"))
+            and role != old.get("role")
+            and (now := standing(old[WEIGHTS_TAG], ledger.entries, name))
+        ):
+            restate(client, name, number, role, now.sentence)
     return moved
 
 
@@ -54,7 +63,7 @@ def _sync_head(client: MlflowClient, name: str, synced: str | None, ledger: Ledg
 def _move_aliases(
     client: MlflowClient, name: str, present: dict[str, str], state: State, tags: dict[str, dict[str, str]]
 ) -> list[str]:
-    wanted, moved = {CHAMPION: state.champion, CHALLENGER: state.challenger, PREVIOUS: state.previous}, []
+    wanted, moved = {CHAMPION: state.champion, RETIRED: None, PREVIOUS: state.previous}, []
     for alias, model_id in wanted.items():
         new, old = number_of(model_id, tags), present.get(alias)
         if new == old:

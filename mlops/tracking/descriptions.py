@@ -1,18 +1,24 @@
 """Descriptions of versions and models on MLflow's pages, and tags that go with them; a person may write them too."""
 
 import hashlib
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from mlops.tracking.versions import champion
+from mlops.promotion.history import Entry, standing
+from mlops.tracking.runs import NOTE
+from mlops.tracking.versions import WEIGHTS_TAG, champion
 
 VERDICT_TAG = "verdict"
 """Tag of a version: how it compares with the champion, in a few words."""
 CARD_TAG = "card.sha256"
-"""Tag of a version and of a model: sha256 of the description that we wrote; another one is a person's."""
+"""Tag of a version, a model and a run: sha256 of the description that we wrote; another one is a person's."""
+ROLE_TAG = "role"
+"""Tag of a version, and of its run: champion, former champion or refused."""
 MODEL_CARD = "card/model.md"
 """Artifact of a version's run: the description of the registered model while that version is champion."""
 
@@ -41,12 +47,40 @@ def describe_model(client: MlflowClient, name: str, text: str) -> None:
         client.update_registered_model(name, text)
 
 
-def describe_champion(client: MlflowClient, name: str) -> None:
+def describe_run(client: MlflowClient, run_id: str, text: str) -> None:
+    """Write the description of a run, unless a person did; until then it is the doctor's sentence."""
+    tags = client.get_run(run_id).data.tags
+    note = tags.get(NOTE)
+    if (note == tags.get("doctor.sentence") or _is_ours(note, tags)) and note != text:
+        client.set_tag(run_id, CARD_TAG, _sha256(text))
+        client.set_tag(run_id, NOTE, text)
+
+
+def restate(client: MlflowClient, name: str, number: str, role: str, sentence: str) -> None:
+    """Put what a version is now first in the descriptions of it and of its run; a deleted run is left alone."""
+    version = client.get_model_version(name, number)
+    if version.description:
+        describe_version(client, name, number, _restated(version.description, sentence))
+    with suppress(MlflowException):
+        run_id = str(version.run_id)
+        client.set_tag(run_id, ROLE_TAG, role)
+        tags = client.get_run(run_id).data.tags
+        if CARD_TAG in tags:
+            describe_run(client, run_id, _restated(tags[NOTE], sentence))
+
+
+def _restated(text: str, sentence: str) -> str:
+    return "\n\n".join([sentence, *text.split("\n\n")[1:]])
+
+
+def describe_champion(client: MlflowClient, name: str, entries: Sequence[Entry]) -> None:
     """Write the champion's card as the description of the registered model, if there is a champion."""
     number = champion(client, name)
     if number is not None:
-        run_id = str(client.get_model_version(name, number).run_id)
-        describe_model(client, name, _model_card(client, run_id) or f"Version {number} is champion.")
+        version = client.get_model_version(name, number)
+        now = standing(version.tags[WEIGHTS_TAG], entries, name)
+        text = _model_card(client, str(version.run_id)) or f"Version {number} is champion."
+        describe_model(client, name, _restated(text, now.sentence) if now else text)
 
 
 def _model_card(client: MlflowClient, run_id: str) -> str | None:

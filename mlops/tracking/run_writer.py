@@ -14,12 +14,14 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run,
 
 from mlops.project.identity import file_digest, identity_tags
 from mlops.project.prepared_data import MANIFEST, load_summary
-from mlops.tracking.runs import KEY_TAG, NOTE, artifact_names, connect, doctor_tags, find_run, flatten, real_copy
+from mlops.project.result_files import SAMPLES, grid_path
+from mlops.tracking.runs import DATA_TAG, KEY_TAG, artifact_names, connect, doctor_tags, find_run, flatten, real_copy
 
 if TYPE_CHECKING:  # callers that draw grids import PIL themselves
     from PIL.Image import Image
 
-GRID_KEY = "samples"
+CURVES = "training/"
+"""How metrics that change through training begin: MLflow draws a section of them before those without a slash."""
 
 
 class RunWriter:
@@ -28,10 +30,9 @@ class RunWriter:
     def __init__(self, client: MlflowClient, run: Run) -> None:
         self.client, self.run = client, run
         self.id: str = run.info.run_id
-        steps = client.get_metric_history(self.id, "d_loss")
+        steps = client.get_metric_history(self.id, f"{CURVES}d_loss")
         self.known_steps = {metric.step for metric in steps}
-        images = client.list_artifacts(self.id, "images")
-        self.known_grids = {int(image.path.split("+step+")[1].split("+")[0]) for image in images}
+        self.known_grids = artifact_names(client, self.id, SAMPLES)
 
     def write_params(self, params: dict[str, Any]) -> None:
         """Write missing parameters under their dotted names; MLflow never changes one that it has."""
@@ -51,7 +52,7 @@ class RunWriter:
         """Write missing rows of the history, each number as a metric at the row's step."""
         now = int(time.time() * 1000)
         metrics = [
-            Metric(name, value, now, int(row["step"]))
+            Metric(f"{CURVES}{name}", value, now, int(row["step"]))
             for row in rows
             if row["step"] not in self.known_steps
             for name, value in row.items()
@@ -60,16 +61,17 @@ class RunWriter:
         for start in range(0, len(metrics), 1000):
             self.client.log_batch(self.id, metrics=metrics[start : start + 1000])
 
-    def write_scores(self, scores: dict[str, float], step: int) -> None:
-        """Write final numbers at a step, those that MLflow lacks or has with another value."""
+    def write_scores(self, scores: dict[str, float]) -> None:
+        """Write final numbers, those that MLflow lacks or has with another value; at step 0 they are drawn as bars."""
         now = int(time.time() * 1000)
         missing = {name: value for name, value in scores.items() if self.run.data.metrics.get(name) != value}
-        self.client.log_batch(self.id, metrics=[Metric(name, value, now, step) for name, value in missing.items()])
+        self.client.log_batch(self.id, metrics=[Metric(name, value, now, 0) for name, value in missing.items()])
 
     def write_grid(self, picture: "Image", step: int) -> None:
-        """Write a missing sample grid under the key whose steps MLflow's page shows with a slider."""
-        if step not in self.known_grids:
-            self.client.log_image(self.id, picture, key=GRID_KEY, step=step)
+        """Write a missing sample grid; MLflow's own card for images shows all parameters and has no room for them."""
+        path = grid_path(Path(SAMPLES), step)
+        if path.name not in self.known_grids:
+            self.client.log_image(self.id, picture, artifact_file=path.as_posix())
 
     def write_dataset(self, prepared: Path, md5: str) -> None:
         """Write the prepared data as the run's input, its digest being DVC's md5."""
@@ -119,14 +121,12 @@ class RunWriter:
             self.write_files([file], parent or None)
 
     def write_diagnosis(self, diagnosis: dict[str, Any], picture: Path) -> None:
-        """Write the doctor's verdict as tags, as a picture and, unless a person wrote one, as the description."""
+        """Write the doctor's verdict as tags and as a picture."""
         tags = self.run.data.tags
         new = doctor_tags(diagnosis["verdict"], diagnosis["sentence"]) | {"doctor.picture": file_digest(picture)}
         present = artifact_names(self.client, self.id, "diagnosis")
         if picture.name not in present or tags.get("doctor.picture") != new["doctor.picture"]:
             self.write_files([picture], "diagnosis")
-        if tags.get(NOTE) in (None, "", tags.get("doctor.sentence")):
-            new |= {NOTE: diagnosis["sentence"]}
         self.set_tags({name: value for name, value in new.items() if tags.get(name) != value})
 
     def finish(self) -> None:
@@ -144,14 +144,17 @@ def open_run(facts: dict[str, Any], prepared: Path, passport: str | None = None)
     client, experiment = connect()
     run = find_run(client, experiment, facts["key"], passport)
     if run is None or (run.info.status == "FINISHED" and passport is None):
-        run = client.create_run(experiment, run_name=_run_name(facts), tags={KEY_TAG: facts["key"]})
+        name = _run_name(facts, load_summary(prepared).name)
+        run = client.create_run(experiment, run_name=name, tags={KEY_TAG: facts["key"]})
     writer = RunWriter(client, run)
     writer.write_params(facts["parameters"])
-    writer.write_tags({"device": facts["device"], "data.dvc_md5": facts["data_md5"]} | identity_tags())
+    known = {DATA_TAG: load_summary(prepared).name, "data.dvc_md5": facts["data_md5"]}
+    writer.write_tags(known | {"device": facts["device"]} | identity_tags())
     writer.write_dataset(prepared, facts["data_md5"])
     return writer
 
 
-def _run_name(facts: dict[str, Any]) -> str:
+def _run_name(facts: dict[str, Any], data: str) -> str:
+    """Return a name whose beginning, all that MLflow's list has room for, tells runs apart."""
     network, train = facts["parameters"]["network"], facts["parameters"]["train"]
-    return f"{network['family']}-{train['loss']}-{facts['key'][:6]}"
+    return f"{train['loss']} {train['steps']} s{train['seed']} {network['family']} {data} {facts['key'][:4]}"

@@ -1,5 +1,6 @@
 """The tracking store, its experiment, and the run of a training in it; all can be rebuilt from DVC's outputs."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,41 @@ from mlops.tracking.store import EXPERIMENT, check_store, title_of, tracking_uri
 KEY_TAG = "training.key"
 NOTE = "mlflow.note.content"
 """Tag of a run's description in MLflow."""
+DATA_TAG, FID_TAG = "data", "fid"
+"""Tags of a run: the name of its data, and FID with its interval and extractor."""
+COLUMNS = {
+    "attributes.`Run Name`": 200,
+    "tags.`role`": 130,
+    f"tags.`{FID_TAG}`": 165,
+    "tags.`verdict`": 165,
+    "tags.`doctor.verdict`": 120,
+    f"tags.`{DATA_TAG}`": 75,
+    "params.`train.loss`": 110,
+    "params.`train.steps`": 90,
+    "attributes.`Models`": 140,
+}
+"""Of the list of runs, and their widths in pixels: what decides between them."""
+VIEW = {
+    "mlflow.sharedViewState.deciding": json.dumps(
+        {
+            "name": "What decides",
+            "createdAt": 0,
+            "updatedAt": 0,
+            "state": json.dumps(
+                {
+                    "selectedColumns": [*COLUMNS],
+                    "columnOrder": [*COLUMNS],
+                    "columnWidths": COLUMNS,
+                    "runsHiddenMode": "SHOW_ALL",
+                }
+            ),
+        }
+    )
+}
+"""Tag of the experiment: the list of runs as the address `...?viewStateShareKey=deciding` opens it.
+
+MLflow keeps a person's own choice of columns in the browser, and opens other addresses with it.
+"""
 
 
 def connect() -> tuple[MlflowClient, str]:
@@ -37,9 +73,12 @@ def connect() -> tuple[MlflowClient, str]:
         if experiment is not None:
             if experiment.lifecycle_stage == "deleted":
                 client.restore_experiment(experiment.experiment_id)
+            for tag, view in VIEW.items():
+                if experiment.tags.get(tag) != view:
+                    client.set_experiment_tag(experiment.experiment_id, tag, view)
             return client, experiment.experiment_id
         # If MLflow's page has no switch for it, this tag opens the experiment on its training runs.
-        tags = {"mlflow.experimentKind": "custom_model_development"}
+        tags = {"mlflow.experimentKind": "custom_model_development"} | VIEW
         return client, client.create_experiment(EXPERIMENT, artifact_location=local, tags=tags)
     except MlflowException as error:
         raise UserError(f"{title_of(uri)}: {error}; run again, or name another store in MLFLOW_TRACKING_URI") from None

@@ -35,12 +35,14 @@ def test_a_run_succeeds_with_one_task_run_for_each_stage(deployed: Deployment, f
 def test_a_run_leaves_scores_samples_and_the_place_in_mlflow(deployed: Deployment, flow_run: FlowRun) -> None:
     mine = {"id": {"any_": [flow_run.id]}}
     artifacts = {item["key"]: item for item in deployed.ask("artifacts/filter", flow_runs=mine)}
-    assert set(artifacts) == {"gan-scores", "gan-doctor", "gan-mlflow-run", "gan-samples"}
-    verdict = artifacts["gan-doctor"]["description"]
-    assert f"**{verdict}" in artifacts["gan-doctor"]["data"]
-    assert "](data:image/png;base64," in artifacts["gan-doctor"]["data"]
-    assert {'"fid_digits"', '"to_real"'} <= set(re.findall(r'"\w+"', artifacts["gan-scores"]["data"]))
-    assert "/#/experiments/1/runs/" in artifacts["gan-mlflow-run"]["data"]
+    decision = artifacts.pop("gan-decision")
+    assert all(key.endswith("-progress") for key in artifacts)
+    outcome, verdict = re.findall(r"^(\w+): gan-digits version 1; (.+)", decision["description"])[0]
+    assert decision["data"].startswith(f"# {outcome}: gan-digits version 1\n\n")
+    assert f"**The doctor:** {verdict}" in decision["data"]
+    assert decision["data"].count("](data:image/png;base64,") == 2
+    assert re.search(r"\| real \|\n\|(---\|){4}\n\| fid_digits \| [\d.]+ \| \[", decision["data"])
+    assert "/#/experiments/1/runs/" in decision["data"]
 
 
 def test_the_mlflow_run_names_the_flow_run(deployed: Deployment, flow_run: FlowRun) -> None:

@@ -1,11 +1,13 @@
 import base64
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import flows.generation
+from flows.failure import StageFailedError
 from flows.generation import gan_generate
 from tests.servers import Deployment, FlowRun
 
@@ -15,12 +17,14 @@ def called(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Return what the flow passes to the command, which here writes a manifest, and to Prefect's UI."""
     received: dict[str, Any] = {}
 
-    def command(arguments: list[str]) -> None:
+    def command(arguments: list[str], *, return_state: bool) -> SimpleNamespace:
+        assert return_state
         folder = Path(arguments[-1])
         facts = {"count": int(arguments[-2]), "model": "m", "version": "3", "truncation": None}
         (folder / "manifest.json").write_text(json.dumps(facts))
         (folder / "grid.png").write_bytes(b"a picture")
         received["arguments"] = arguments
+        return SimpleNamespace(result=lambda: None)
 
     monkeypatch.setattr(flows.generation, "generate", command)
     monkeypatch.setattr(flows.generation, "create_markdown_artifact", lambda **artifact: received.update(artifact))
@@ -50,6 +54,19 @@ def test_prefect_shows_the_first_images_and_what_they_were_made_from(called: dic
     assert called["description"] == f"1,200 images of m version 3 in {tmp_path}"
     assert f"](data:image/png;base64,{base64.b64encode(b'a picture').decode()})" in called["markdown"]
     assert "| version | 3 |\n| truncation | none |" in called["markdown"]
+
+
+def test_an_error_is_the_state_and_nothing_is_shown(
+    called: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def result() -> None:
+        raise StageFailedError("stage generate failed (exit 1): no model")
+
+    monkeypatch.setattr(flows.generation, "generate", lambda *_, return_state: SimpleNamespace(result=result))
+    state = gan_generate.fn(1200, str(tmp_path))
+    assert state is not None
+    assert (state.is_failed(), state.message) == (True, "stage generate failed (exit 1): no model")
+    assert called == {}
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from itertools import count
 from typing import Any
 
 import pytest
+from prefect.exceptions import FailedRun
 
 from flows.output import LINE_EVERY, PROGRESS, duration, log_output
 
@@ -49,6 +50,8 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[list[Any], list[An
     logger.addHandler(log)
     PROGRESS.addHandler(bars)
     monkeypatch.setattr("flows.output.get_run_logger", lambda: logger)
+    for change in ("create", "update"):
+        monkeypatch.setattr(f"flows.output.{change}_progress_artifact", lambda *_, **__: None)
     clock = count()
     monkeypatch.setattr("flows.output.time.monotonic", lambda: float(next(clock)))
     yield log.kept, bars.kept
@@ -83,3 +86,49 @@ def test_what_stands_before_progress_is_kept(line: str, logged: tuple[list[Any],
 )
 def test_a_duration_is_short(seconds: float, expected: str) -> None:
     assert duration(seconds) == expected
+
+
+def test_a_long_stage_has_a_bar_in_prefects_ui_and_no_error_of_it_ends_the_stage(
+    logged: tuple[list[Any], list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[Any] = []
+
+    def create(progress: float, *, key: str, description: str) -> str:
+        shown.append((key, progress, description))
+        return "an id"
+
+    def update(artifact: str, progress: float, *, description: str) -> None:
+        shown.append((artifact, progress, description))
+        raise ConnectionError
+
+    monkeypatch.setattr("flows.output.create_progress_artifact", create)
+    monkeypatch.setattr("flows.output.update_progress_artifact", update)
+    bars = [{"completed": number, "total": 200} for number in range(100)]
+    texts = ["\x1e" + json.dumps({"bar": bar, "sentence": f"{bar['completed']} of 200"}) + "\n" for bar in bars]
+    log_output(texts[:3], "train")
+    assert shown == []
+    log_output(["\x1e" + json.dumps({"bar": {"total": None}, "sentence": "no end"}) + "\n"] * 50, "prepare")
+    assert shown == []
+    log_output(texts, "train")
+    (key, progress, sentence), *updates, last = shown
+    done = int(sentence.split()[0])
+    assert (key, progress) == ("train-progress", done / 2)
+    assert [artifact for artifact, *_ in updates] == ["an id"] * len(updates)
+    assert progress < updates[0][1] < updates[-1][1] < 50
+    assert last[:2] == ("an id", 100.0)
+
+
+@pytest.mark.parametrize(
+    ("error", "kept", "traceback"),
+    [(None, 1, False), (ValueError("x"), 1, True), (FailedRun("the state of a flow"), 0, False)],
+)
+@pytest.mark.parametrize("name", ["task_runs", "flow_runs", "engine"])
+def test_a_state_that_was_returned_is_one_line_in_the_log(
+    name: str, error: Exception | None, kept: int, traceback: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prefect gives `exc_info` though there is no exception, and a traceback of its own; a real one stays."""
+    records, logger = Records(), logging.getLogger(f"prefect.{name}")
+    monkeypatch.setattr(logger, "propagate", False)
+    monkeypatch.setattr(logger, "handlers", [records])
+    logger.error("failed", exc_info=error or True)
+    assert [record.exc_info is not None for record in records.kept] == [traceback] * kept

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 import flows.promotion
+from flows.failure import StageFailedError
 from flows.promotion import gan_promotion, gan_rollback
 from tests.project import ROOT, Project
 from tests.servers import Deployment
@@ -46,6 +47,17 @@ def test_a_flow_runs_the_command_and_leaves_the_decision(
     assert artifact["markdown"] == "alias repaired\n\nversion 2 is champion"
 
 
+def test_a_refused_decision_is_the_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(*_: object) -> list[str]:
+        raise StageFailedError("stage promotion failed (exit 1): no such version")
+
+    monkeypatch.setattr(flows.promotion, "run", run)
+    monkeypatch.setattr("os.chdir", lambda _: None)
+    for state in (gan_promotion.fn(version=3, reason="it"), gan_rollback.fn(reason="it")):
+        assert state is not None
+        assert (state.is_failed(), state.message) == (True, "stage promotion failed (exit 1): no such version")
+
+
 def test_both_flows_are_deployed() -> None:
     deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
     entries = {deployment["entrypoint"].split(":")[1] for deployment in deployments if deployment["name"] == "local"}
@@ -80,3 +92,5 @@ def test_a_rollback_runs_as_a_flow(project: Callable[[], Project], deployed: Dep
     failed = made.run(sys.executable, "-c", ROLLBACK, PREFECT_API_URL=server)
     assert failed.returncode == 1
     assert "ledger.jsonl names no champion of gan-digits" in failed.stdout
+    assert "NoneType: None" not in failed.stdout
+    assert "Encountered exception" not in failed.stdout

@@ -146,10 +146,12 @@ def test_mlflow_shows_the_training(train_tiny: Train) -> None:
     assert run.info.status == "FINISHED"
     assert run.data.params["train.seed"] == "3"
     assert run.data.params["network.family"] == "mlp"
-    history = client.get_metric_history(run.info.run_id, "d_loss")
+    history = client.get_metric_history(run.info.run_id, "training/d_loss")
     assert [metric.step for metric in history] == [4, 8, 12, 16, 20, 24]
-    pictures = [file.path for file in client.list_artifacts(run.info.run_id, "images")]
-    assert {path.split("+step+")[1].split("+")[0] for path in pictures} == {"0", "12", "24"}
+    pictures = [file.path for file in client.list_artifacts(run.info.run_id, "samples")]
+    assert pictures == [f"samples/step_{step:08}.png" for step in (0, 12, 24)]
+    assert run.info.run_name.startswith("relativistic 24 s3 mlp digits ")
+    assert run.data.tags["data"] == "digits"
     (data,) = run.inputs.dataset_inputs
     assert data.dataset.name == "digits"
     assert run.data.tags["data.dvc_md5"] == data.dataset.digest
@@ -161,7 +163,8 @@ def test_a_resumed_training_goes_on_in_its_run_without_doubling_rows(
     with killed_after(16, monkeypatch):
         train_tiny("stopped", seed=4)
     client, run = run_of(train_tiny("resumed", seed=4))
-    assert [metric.step for metric in client.get_metric_history(run.info.run_id, "g_loss")] == [4, 8, 12, 16, 20, 24]
+    history = client.get_metric_history(run.info.run_id, "training/g_loss")
+    assert [metric.step for metric in history] == [4, 8, 12, 16, 20, 24]
     assert run.info.status == "FINISHED"
 
 

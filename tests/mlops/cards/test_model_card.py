@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from mlops.cards.model_card import LIMIT, Facts, card, plain, shortened
+from mlops.cards.model_card import LIMIT, Facts, Part, card, plain, shortened
 from mlops.cards.scored_model import PICTURES, ScoredModel
 from mlops.project.prepared_data import Summary
 from mlops.scoring.comparison import shown_interval
 from mlops.scoring.evaluation import Skill
 
+PARTS: tuple[Part, ...] = ("version", "model", "run")
 TRAINING: dict[str, Any] = {
     "key": "f1ab63798643a2e2",
     "data_md5": "d" * 32 + ".dir",
@@ -31,13 +32,16 @@ def facts(made_model: Callable[..., ScoredModel]) -> Facts:
         model="gan-generator",
         version="3",
         run_id="a" * 32,
+        experiment="1",
         commit="c" * 40,
         summary=SUMMARY,
         training=TRAINING,
         evaluation=made_model(3, 2.0, trainings=5).evaluation,
         doctor="healthy at step 12,000: all is well.",
-        verdict="Version 3 is better than version 1 in fid_digits.",
+        standing="**Champion since today, promoted**: Version 3 is better than version 1 in fid_digits.",
+        scores="Version 3 has fid_digits 2",
         reason="- because",
+        compared=True,
     )
 
 
@@ -62,19 +66,31 @@ def test_a_weak_extractor_and_the_trivial_generator_are_on_the_card(facts: Facts
         assert "\n\n\n" not in text
 
 
-def test_the_first_line_is_the_verdict(facts: Facts) -> None:
-    assert {card(facts, str, whole=whole).splitlines()[0] for whole in (True, False)} == {facts.verdict}
+def test_the_first_paragraph_is_the_decision(facts: Facts) -> None:
+    assert {card(facts, str, part).split("\n\n")[0] for part in PARTS} == {facts.standing}
 
 
-def test_the_card_of_a_model_is_shorter(facts: Facts) -> None:
-    titles = [re.findall("^## (.+)", card(facts, str, whole=whole), re.MULTILINE) for whole in (True, False)]
-    assert titles[0] == [*titles[1], "Trained on", "Passport"]
-    assert re.findall(r"!\[[^]]+\]\(([^)]+)\)", card(facts, str, whole=False)) == ["comparison.png"]
+def test_the_cards_of_a_model_and_of_a_run_are_shorter(facts: Facts) -> None:
+    titles = {part: re.findall("^## (.+)", card(facts, str, part), re.MULTILINE) for part in PARTS}
+    assert titles["version"] == [*titles["model"], "Trained on", "Passport"]
+    assert titles["run"] == ["Scores"]
+    for part in ("model", "run"):
+        assert re.findall(r"!\[[^]]+\]\(([^)]+)\)", card(facts, str, part)) == ["comparison.png"]
 
 
-@pytest.mark.parametrize("whole", [True, False])
-def test_paragraphs_are_one_empty_line_apart(facts: Facts, whole: bool) -> None:
-    assert "\n\n\n" not in card(facts, str, whole=whole)
+def test_a_card_links_to_the_pages_that_are_there(facts: Facts) -> None:
+    place = f"#/experiments/1/runs/{'a' * 32}/artifacts"
+    for compared, pages in ((True, ["samples.html", "comparison.html"]), (False, ["samples.html"])):
+        for part in ("version", "run"):
+            text = card(replace(facts, compared=compared), str, part)
+            assert re.findall(rf"\({place}/(.+?)\?workflowType=machine_learning\)", text) == pages
+            assert ("(#/models/gan-generator/versions/3)" in text) == (part == "run")
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_paragraphs_are_one_empty_line_apart(facts: Facts, part: Part) -> None:
+    assert "\n\n\n" not in card(facts, str, part)
+    assert re.findall("[^\n]\n##|\\|\n[^|\n]{9}", card(facts, str, part)) == []
 
 
 @pytest.mark.parametrize(
@@ -88,7 +104,10 @@ def test_paragraphs_are_one_empty_line_apart(facts: Facts, whole: bool) -> None:
         "c" * 40,
         'load_model("models:/gan-generator/3")',
         "python -m commands.generate",
-        "mlflow models serve -m models:/gan-generator@champion --env-manager local -p 5001",
+        "mlflow models serve -m models:/gan-generator/3 --env-manager local -p 5001",
+        "python -m commands.promote promote 3 --reason",
+        "python -m commands.promote rollback --reason",
+        "*Promote model*",
         "extractor&emsp;|name digits, kind classifier, sha256 " + "e" * 64,
         "- because",
     ],
@@ -107,7 +126,7 @@ def test_the_pictures_are_where_the_caller_says(facts: Facts) -> None:
 def test_few_images_are_marked_before_all_else(facts: Facts) -> None:
     assert "FEW IMAGES" not in card(facts, str)
     few = replace(facts, evaluation=replace(facts.evaluation, few_images=True))
-    assert re.match(r"\*\*WARNING, FEW IMAGES:\*\* 436 ", card(few, str).split("\n\n")[1])
+    assert re.match(r"\*\*WARNING, FEW IMAGES:\*\* 436 ", card(few, str).split("\n\n")[3])
 
 
 def test_one_training_is_no_interval_over_seeds(facts: Facts, made_model: Callable[..., ScoredModel]) -> None:

@@ -8,14 +8,16 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
+from gan_core.metrics.intervals import Interval
 from mlops.cards.publish import describe
 from mlops.cards.scored_model import ScoredModel
 from mlops.project.params import Params
 from mlops.project.prepared_data import Summary
 from mlops.promotion.decision import Judgement
 from mlops.promotion.gate import challenge
-from mlops.promotion.history import ModelId
-from mlops.tracking.descriptions import describe_champion
+from mlops.promotion.history import Entry, ModelId, Standing
+from mlops.scoring.evaluation import Score
+from mlops.tracking.descriptions import describe_champion, restate
 from mlops.tracking.run_writer import RunWriter
 from mlops.tracking.runs import connect
 from mlops.tracking.versions import PASSPORT_TAG, WEIGHTS_TAG
@@ -40,10 +42,13 @@ def publish(name: str, committed: Params) -> Publish:
     """Return a function that describes a made-up model as a version, compared with another; it returns both places."""
     client, experiment = connect()
     client.create_registered_model(name)
-    register = replace(committed.register, model_name=name)
+    rules = replace(committed.register, model_name=name, max_excess_near_copies=1.0)
     known: dict[Path, tuple[str, str]] = {}
 
-    def described(model: ScoredModel, champion: ScoredModel | None = None, action: str = "promoted") -> tuple[str, str]:
+    def described(
+        model: ScoredModel, champion: ScoredModel | None = None, action: str = "promoted", limit: float = 1e9
+    ) -> tuple[str, str]:
+        register = replace(rules, max_fid_to_trivial=limit, max_fid_ratio_to_noise=limit)
         if model.folder not in known:
             run_id = client.create_run(experiment).info.run_id
             client.log_artifacts(run_id, str(model.folder), "evaluation")
@@ -56,7 +61,9 @@ def publish(name: str, committed: Params) -> Publish:
             met = challenge(model_id, replace(champion.evaluation, name="the champion"), model.evaluation, register)
         writer = RunWriter(client, client.get_run(run_id))
         facts = SUMMARY, TRAINING, {"sentence": "healthy."}, register
-        describe(writer, version, Judgement(action, "why", met), model.evaluation, model.folder, *facts)
+        now = Standing("Refused" if action == "refused" else f"Champion since today, {action}", "why")
+        described = Judgement(action, "why", met), now, model.evaluation, model.folder
+        describe(writer, version, *described, *facts)
         return version, run_id
 
     return described
@@ -74,14 +81,20 @@ def test_the_card_is_the_description_and_an_artifact_with_its_pictures(
     client, _ = connect()
     version, run_id = publish(made_model(1, 3.0))
     description, _, _, of_model, _, files = state(client, name, version, run_id)
-    assert description.startswith("Version 1 has fid_digits 3.")
-    assert client.get_model_version(name, version).tags["verdict"] == "no champion to compare with"
+    assert description.startswith("**Champion since today, promoted**: why.\n\n[Samples at every step]")
+    assert "Version 1 has fid_digits 3." in description
+    assert client.get_model_version(name, version).tags["verdict"] == "not compared"
+    run = client.get_run(run_id).data.tags
+    assert run["mlflow.note.content"].startswith(description.splitlines()[0])
+    assert f"(get-artifact?path=card/run.png&run_uuid={run_id})" in run["mlflow.note.content"]
+    assert (run["verdict"], run["fid"].split()[-1]) == ("not compared", "digits")
     assert f"(get-artifact?path=card/neighbours.png&run_uuid={run_id})" in description
     assert of_model.startswith(description.splitlines()[0])
     assert "Trained on" in description
     assert "Trained on" not in of_model
     assert sorted(files) == [
-        f"card/{file}" for file in ("card.md", "comparison.png", "interpolation.png", "model.md", "neighbours.png")
+        f"card/{file}"
+        for file in ("card.md", "comparison.png", "interpolation.png", "model.md", "neighbours.png", "run.png")
     ]
 
 
@@ -101,32 +114,42 @@ def test_the_card_has_the_verdict_and_the_run_the_page(
     publish(first)
     client.set_registered_model_alias(name, "champion", "1")
     version, run_id = publish(second, first)
-    assert client.get_registered_model(name).description.startswith("Version 1")
+    assert "Version 1 has fid_digits 3." in client.get_registered_model(name).description
     client.set_registered_model_alias(name, "champion", "2")
     publish(second, first)
     description, _, _, of_model, _, _ = state(client, name, version, run_id)
-    assert description.startswith("Version 2 is better than version 1 in fid_digits: ")
+    assert description.startswith(
+        "**Champion since today, promoted**: Version 2 is better than version 1 in fid_digits: "
+    )
+    assert f"{run_id}/artifacts/comparison.html" in description
     assert client.get_model_version(name, version).tags["verdict"] == "better than 1"
     assert of_model.splitlines()[0] == description.splitlines()[0]
     page = Path(client.download_artifacts(run_id, "comparison.html")).read_text()
-    assert description.splitlines()[0] in page
+    assert description.splitlines()[0].removeprefix("**Champion since today, promoted**: ") in page
 
 
-@pytest.mark.parametrize("before", [False, True])
-def test_the_card_of_a_champion_that_was_scored_again_names_it_champion(
-    before: bool, publish: Publish, name: str, made_model: Callable[..., ScoredModel]
+@pytest.mark.parametrize(
+    ("fid", "limit", "why", "short"),
+    [
+        (3.0, 1e9, "it is worse. Version 2 is worse than version 1 in fid_digits: ", "worse than 1"),
+        (2.0, 1e9, "it is not better by more than noise. Version 2 ", "cannot tell from 1"),
+        (2.0, 1e-9, "why.", "outside the bounds"),
+    ],
+    ids=["worse", "alike", "outside"],
+)
+def test_the_card_of_a_refused_version_says_why_first(
+    fid: float, limit: float, why: str, short: str, publish: Publish, name: str, made_model: Callable[..., ScoredModel]
 ) -> None:
     client, _ = connect()
-    replaced = made_model(2, 4.0, passport=made_model(3, 4.0).evaluation.passport | {"device": "cuda"})
-    version, _ = publish(made_model(1, 3.0), replaced if before else None, action="scored again")
-    description, tags = (
-        client.get_model_version(name, version).description,
-        client.get_model_version(name, version).tags,
-    )
-    assert str(description).startswith("Version 1 has fid_digits 3.")
-    assert "is the champion" in str(description).splitlines()[0]
-    assert "no champion" not in str(description)
-    assert tags["verdict"].startswith("not comparable with" if before else "the champion")
+    first, second = made_model(1, 2.0), made_model(2, fid)
+    copies = {"near_copies": Score(Interval(0.0, 0.0, 0.0), real=0.0)}
+    second = replace(second, evaluation=replace(second.evaluation, scores=second.evaluation.scores | copies))
+    publish(first)
+    client.set_registered_model_alias(name, "champion", "1")
+    version, run_id = publish(second, first, action="refused", limit=limit)
+    found = client.get_model_version(name, version)
+    assert str(found.description).startswith(f"**Refused**, because {why}")
+    assert found.tags["verdict"] == client.get_run(run_id).data.tags["verdict"] == short
 
 
 @pytest.mark.parametrize("lost", ["version", "pictures"])
@@ -147,27 +170,54 @@ def test_without_the_champions_pictures_the_card_has_the_verdict_and_there_is_no
 def test_the_page_of_the_model_follows_the_champion(
     publish: Publish, name: str, made_model: Callable[..., ScoredModel]
 ) -> None:
+    """Also one whose card was written when it was refused."""
     client, _ = connect()
+    entries = []
     for number in (1, 2):
-        publish(made_model(number, 4.0 - number))
+        model = made_model(number, 4.0 - number)
+        publish(model)
+        model_id = ModelId(model.evaluation.name, model.evaluation.passport_sha256, "")
+        when, decided = f"2026-01-0{number}T00:00:00+00:00", (name, model_id, None, model_id, f"reason {number}")
+        entries.append(Entry(number, None, when, "promoted by hand", *decided, "ada", None))
+    for number, first in (
+        (2, "**Champion since 2026-01-02 00:00 UTC, promoted by hand**: reason 2."),
+        (1, "**Former champion, until 2026-01-02 00:00 UTC**: another version was promoted by hand. reason 2."),
+    ):
         client.set_registered_model_alias(name, "champion", str(number))
-    describe_champion(client, name)
-    assert client.get_registered_model(name).description.startswith("Version 2 has fid_digits 2.")
-    client.set_registered_model_alias(name, "champion", "1")
-    describe_champion(client, name)
-    assert client.get_registered_model(name).description.startswith("Version 1 has fid_digits 3.")
+        describe_champion(client, name, entries)
+        description = str(client.get_registered_model(name).description)
+        assert description.startswith(f"{first}\n\nVersion {number} has fid_digits {4 - number}.")
 
 
-def test_another_passport_is_no_comparison_and_the_card_says_why(
+def test_what_a_version_is_now_is_first_on_its_pages_and_the_rest_stays(
     publish: Publish, name: str, made_model: Callable[..., ScoredModel]
 ) -> None:
+    client, _ = connect()
+    version, run_id = publish(made_model(1, 3.0))
+    before, note = state(client, name, version, run_id)[0], client.get_run(run_id).data.tags["mlflow.note.content"]
+    restate(client, name, version, "former champion", "**Former champion**.")
+    after, tags = state(client, name, version, run_id)[0], client.get_run(run_id).data.tags
+    for old, new in ((before, after), (note, tags["mlflow.note.content"])):
+        assert new == "\n\n".join(["**Former champion**.", *old.split("\n\n")[1:]])
+    assert tags["role"] == "former champion"
+    client.set_tag(run_id, "mlflow.note.content", "my own words")
+    client.update_model_version(name, version, "mine too")
+    restate(client, name, version, "champion", "**Champion**.")
+    client.delete_run(run_id)
+    restate(client, name, version, "refused", "**Refused**.")
+    client.restore_run(run_id)
+    tags = client.get_run(run_id).data.tags
+    assert (tags["mlflow.note.content"], tags["role"]) == ("my own words", "champion")
+    assert state(client, name, version, run_id)[0] == "mine too"
+
+
+def test_another_passport_is_no_comparison(publish: Publish, name: str, made_model: Callable[..., ScoredModel]) -> None:
     client, _ = connect()
     first = made_model(1, 3.0)
     publish(first)
     client.set_registered_model_alias(name, "champion", "1")
     version, run_id = publish(made_model(2, 2.0, passport=first.evaluation.passport | {"device": "cuda"}), first)
-    description = str(client.get_model_version(name, version).description)
-    assert "device: cpu and cuda" in description
+    assert client.get_run(run_id).data.tags["verdict"] == "not comparable with 1"
     assert client.get_model_version(name, version).tags["verdict"] == "not comparable with 1"
     assert client.list_artifacts(run_id, "comparison.html") == []
 

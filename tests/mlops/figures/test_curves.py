@@ -5,7 +5,7 @@ from PIL import Image
 from gan_core.training.instruments import NAMES
 from mlops.figures.curves import instruments_picture
 
-ROWS = [{"step": float(step)} | dict.fromkeys(NAMES, 0.1 * step) for step in range(1, 8)]
+ROWS = [{"step": float(step)} | dict.fromkeys(("d_loss", "g_loss", *NAMES), 0.1 * step) for step in range(1, 8)]
 
 
 def picture(rows: list[dict[str, float]], sentence: str = "healthy") -> Image.Image:
@@ -19,7 +19,8 @@ def test_the_same_rows_give_the_same_bytes_without_date_and_version() -> None:
 
 def test_every_reading_that_is_shown_changes_the_picture() -> None:
     usual = picture(ROWS).tobytes()
+    last_row = ("d_loss", "g_loss", "g_update_ratio")
     shown = ("real_prob", "unseen_prob", "fake_prob", "value", "unseen_value", "jsd", "unseen_jsd", "distance")
-    for name in (*shown, "unseen_distance", "d_grad_norm", "g_grad_norm", "variety", "g_signal"):
+    for name in (*shown, "unseen_distance", "d_grad_norm", "g_grad_norm", "variety", "g_signal", *last_row):
         assert picture([row | {name: 0.05 * row["step"]} for row in ROWS]).tobytes() != usual, name
     assert picture(ROWS, "stalled").tobytes() != usual

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from mlops.promotion.history import MAKE_CHAMPION, Action, Entry, ModelId, State, replay, version_tags
+from mlops.promotion.history import MAKE_CHAMPION, Action, Entry, ModelId, State, replay, standing, version_tags
 from tests.decisions import who
 
 MODEL = "gan-a"
@@ -62,39 +62,20 @@ def test_a_rollback_returns_to_the_champion_before(
     assert names(*found.former) == former
 
 
-@pytest.mark.parametrize(
-    ("steps", "challenger"),
-    [
-        ([A], None),
-        ([A, ("refused", "x", False)], None),
-        ([A, ("refused", "x"), ("refused", "y"), ("refused", "z", False)], "y"),
-        ([A, ("refused", "x"), ("refused", "y"), ("refused", "y", False)], "x"),
-        ([A, ("refused", "x"), ("promoted by hand", "x")], None),
-        ([A, ("refused", "x"), ("promoted by hand", "x"), BACK_A], None),
-        ([A, ("refused", "x"), B], "x"),
-        ([A, ("scored again", "a")], None),
-    ],
-)
-def test_the_challenger_is_the_newest_within_the_bounds_that_was_never_champion(
-    steps: list[Any], challenger: str | None
-) -> None:
-    assert names(state(*steps).challenger) == [challenger]
-
-
 def test_a_champion_that_was_scored_again_has_its_new_passport_and_a_rollback_returns_to_that() -> None:
     entries = decided(A, ("scored again", "a"), B)
     new = ModelId(who("a").weights, "another passport", "another key")
     entries[1] = replace(entries[1], candidate=new)
-    assert replay(entries[:2], MODEL) == State(new, None, None, ())
-    assert replay(entries, MODEL) == State(who("b"), new, None, (new,))
+    assert replay(entries[:2], MODEL) == State(new, None, ())
+    assert replay(entries, MODEL) == State(who("b"), new, (new,))
     back = replace(entries[2], action="rolled back", candidate=new)
-    assert replay([*entries, back], MODEL) == State(new, None, None, (who("b"),))
+    assert replay([*entries, back], MODEL) == State(new, None, (who("b"),))
     stale = replace(entries[1], candidate=replace(new, passport="of a former champion"))
     assert replay([*entries, stale], MODEL) == replay(entries, MODEL)
 
 
 def test_decisions_on_another_model_change_nothing() -> None:
-    assert replay(decided(A, B), "gan-b") == State(None, None, None, ())
+    assert replay(decided(A, B), "gan-b") == State(None, None, ())
 
 
 def test_a_version_says_its_role_and_the_last_decision_on_it() -> None:
@@ -104,7 +85,35 @@ def test_a_version_says_its_role_and_the_last_decision_on_it() -> None:
         return version_tags(who(name).weights, who(name).passport, entries, MODEL)
 
     roles = {name: tags(name)["role"] for name in "abxyz"}
-    assert roles == {"a": "champion", "b": "former champion", "x": "refused", "y": "challenger", "z": "refused"}
+    assert roles == {"a": "champion", "b": "former champion", "x": "refused", "y": "refused", "z": "refused"}
     assert (tags("a")["gate.decision"], tags("a")["gate.reason"]) == ("rolled back", "why a")
     assert tags("x")["gate.decision"] == "refused"
     assert tags("unknown") == {}
+
+
+@pytest.mark.parametrize(
+    ("steps", "name", "expected"),
+    [
+        ([A], "b", None),
+        ([("refused", "x")], "x", "**Refused**, because why x."),
+        ([A, ("refused", "a")], "a", "**Champion since 2026-01-01 00:00 UTC, promoted**: why a."),
+        ([A, B], "a", "**Former champion, until 2026-01-01 00:01 UTC**: another version was promoted. why b."),
+        ([A, B, BACK_A], "a", "**Champion since 2026-01-01 00:02 UTC, rolled back**: why a."),
+        (
+            [A, B, BACK_A],
+            "b",
+            "**Former champion, until 2026-01-01 00:02 UTC**: another version was rolled back. why a.",
+        ),
+        ([A, ("scored again", "a")], "a", "**Champion since 2026-01-01 00:00 UTC, promoted**: why a."),
+        (
+            [A, ("refused", "x"), ("promoted by hand", "x")],
+            "x",
+            "**Champion since 2026-01-01 00:02 UTC, promoted by hand**: why x.",
+        ),
+    ],
+)
+def test_a_standing_is_what_a_version_is_since_when_and_why(steps: list[Any], name: str, expected: str | None) -> None:
+    entries = [replace(entry, time=f"2026-01-01T00:{place:02}:00+00:00") for place, entry in enumerate(decided(*steps))]
+    now = standing(who(name).weights, entries, MODEL)
+    assert (now and now.sentence) == expected
+    assert standing(who(name).weights, entries, "gan-b") is None

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from mlops.project.errors import UserError
+from mlops.project.result_files import METRICS, load_json
 from mlops.scoring.evaluation import LOWER_IS_BETTER, Evaluation
 from mlops.scoring.evaluation_files import (
     mlflow_metrics,
@@ -57,6 +58,17 @@ def test_a_score_is_nested_under_its_public_name() -> None:
         "bank",
         *(f"{metric}_digits" for metric in LOWER_IS_BETTER),
     ]
+
+
+def test_the_numbers_that_decide_stand_under_the_extractors_name(tmp_path: Path) -> None:
+    model = evaluation(2.0)
+    write_evaluation(model, tmp_path)
+    (name, numbers), fid = next(iter(load_json(tmp_path / METRICS).items())), model.scores["fid"].over_banks
+    assert name == "digits"
+    assert list(numbers) == ["fid", "fid_high", "fid_low", "near_copies", "precision", "recall"]
+    assert [numbers[key] for key in ("fid_low", "fid", "fid_high")] == pytest.approx(
+        [fid.low, fid.mean, fid.high], 1e-3
+    )
 
 
 def test_mlflow_gets_flat_names() -> None:

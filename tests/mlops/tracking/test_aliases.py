@@ -51,10 +51,11 @@ def test_aliases_and_tags_equal_the_ledger_and_a_second_sync_changes_nothing(cli
         add_version(client, model, who(name))
     for action, name in (("promoted", "a"), ("promoted", "b"), ("refused", "x")):
         decide(model, action, name)  # type: ignore[arg-type]  # they are actions
+    client.set_registered_model_alias(model, "challenger", "3")  # as it was once done
     assert len(sync_aliases(client, model)) == 3
-    assert aliases(client, model) == {"champion": "2", "challenger": "3", "previous-champion": "1"}
+    assert aliases(client, model) == {"champion": "2", "previous-champion": "1"}
     tags = {number: client.get_model_version(model, str(number)).tags for number in (1, 2, 3)}
-    assert [tags[number]["role"] for number in tags] == ["former champion", "champion", "challenger"]
+    assert [tags[number]["role"] for number in tags] == ["former champion", "champion", "refused"]
     assert (tags[3]["gate.decision"], tags[3]["gate.reason"], tags[3]["gate.p_value"]) == ("refused", "why x", "0.0123")
     assert sync_aliases(client, model) == []
 
@@ -178,7 +179,7 @@ def test_the_ledger_replayed_from_empty_gives_the_aliases(client: MlflowClient, 
     def number(identity: ModelId | None) -> str | None:
         return next((str(key) for key, name in names.items() if identity == who(name)), None)
 
-    expected = {"champion": state.champion, "challenger": state.challenger, "previous-champion": state.previous}
+    expected = {"champion": state.champion, "previous-champion": state.previous}
     assert aliases(client, model) == {alias: number(one) for alias, one in expected.items() if one}
     roles = {key: client.get_model_version(model, str(key)).tags["role"] for key in names}
     assert [str(key) for key, role in roles.items() if role == "champion"] == [number(state.champion)]

@@ -1,0 +1,54 @@
+"""The table with which `register` ends: what was decided and why, every score, and what to type next."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from mlops.project.result_files import COMPARISON
+from mlops.scoring.comparison import shown_interval
+from mlops.scoring.evaluation import LOWER_IS_BETTER, Evaluation
+
+WIDTH = 80 - 7
+"""Of its two columns in a terminal of 80, without its lines."""
+
+
+def print_end(
+    candidate: Evaluation, place: dict[str, Any], champion: str, number: str | None, doctor: str, evaluation: Path
+) -> None:
+    """Print one table, which fits 80 columns: what was decided and why, every score, and what to type next."""
+    within = "within" if place["within_bounds"] else "outside"
+    first, *others = _score_rows(candidate)
+    others += [(f"parzen_{name}", f"{value:.3f}") for name, value in (candidate.parzen or {}).items()]
+    decided = [("decision", f"{place['decision']}: {place['reason']}"), first, ("champion", champion)]
+    decided += [("bounds", f"{within} those of params.yaml"), ("doctor", doctor)]
+    commands = _next(place["version"], number)
+    then = [("look at", str(evaluation / COMPARISON)), *zip(["then", *[""] * len(commands)], commands, strict=False)]
+    extractor = candidate.passport["extractor"]["name"]
+    title = f"done: {place['model']} version {place['version']}, scores by extractor {extractor}"
+    table = Table(title=Text(title), title_justify="left", show_header=False)
+    for rows in (decided, others, then):
+        for row in rows:
+            table.add_row(*map(Text, row))
+        table.add_section()
+    Console(highlight=False).print(table)
+
+
+def _score_rows(candidate: Evaluation) -> list[tuple[str, str]]:
+    """Return names and scores, which say what is better; the first is FID."""
+    texts = {}
+    for metric, score in candidate.scores.items():
+        better = "lower" if LOWER_IS_BETTER[metric] else "higher"
+        texts[metric] = f"{shown_interval(score.over_banks)}, {better} is better; real {score.real:.3g}"
+    names = candidate.row_names(WIDTH - max(map(len, texts.values())))
+    return [(names[metric], text) for metric, text in texts.items()]
+
+
+def _next(version: str, champion: str | None) -> list[str]:
+    """Return what a person may type next; commands take the champion's images unless there is none."""
+    images = f"9 generated/{version} --model {version}" if champion is None else f"100 generated/{champion}"
+    commands = ["make ui    (runs, pictures and decisions)", "source .venv/bin/activate"]
+    commands.append(f"python -m commands.generate {images}")
+    return commands if champion in (None, version) else [*commands, f"python -m commands.compare champion {version}"]
