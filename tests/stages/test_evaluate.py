@@ -20,7 +20,7 @@ from gan_core.metrics.parzen import SAMPLES, best_sigma, log_likelihoods
 from mlops.project.errors import UserError
 from mlops.project.params import Params
 from mlops.project.prepared_data import load_images
-from mlops.project.result_files import BANKS, COMPARISON, INTERPOLATION, NEIGHBOURS, PASSPORT, SCORES
+from mlops.project.result_files import BANKS, COMPARISON, INTERPOLATION, METRICS, NEIGHBOURS, PASSPORT, SCORES
 from mlops.scoring.evaluation import LOWER_IS_BETTER, RANGE, Evaluation, Skill
 from mlops.scoring.evaluation_files import mlflow_metrics, read_evaluation
 from mlops.scoring.passport import differences, passport_sha256
@@ -115,7 +115,7 @@ def test_the_same_evaluation_gives_the_same_bytes(score: Callable[..., Any], roo
     score("one")
     score("two")
     names = sorted(path.name for path in (root / "one").iterdir())
-    assert names == sorted([BANKS, COMPARISON, INTERPOLATION, NEIGHBOURS, PASSPORT, SCORES])
+    assert names == sorted([BANKS, COMPARISON, INTERPOLATION, METRICS, NEIGHBOURS, PASSPORT, SCORES])
     for name in names:
         assert (root / "one" / name).read_bytes() == (root / "two" / name).read_bytes()
 
