@@ -119,15 +119,15 @@ def _role(weights: str | None, state: State, *, decided: bool) -> str | None:
 
 @dataclass(frozen=True)
 class Standing:
-    """What a model is after all decisions, as markdown: `head` says what, and since when; `reason` says why."""
+    """What a model is after all decisions, in words: `head` says what, and since when; `reason` says why."""
 
     head: str
     reason: str
 
     @property
     def sentence(self) -> str:
-        """Both."""
-        return f"**{self.head}**{', because' if self.head == REFUSED else ':'} {self.reason.rstrip('.')}."
+        """Both; without markup, which MLflow's list of versions shows as it is."""
+        return f"{self.head}{', because' if self.head == REFUSED else ':'} {self.reason.rstrip('.')}."
 
 
 def standing(weights: str, entries: Sequence[Entry], model: str) -> Standing | None:

@@ -79,8 +79,8 @@ def describe_champion(client: MlflowClient, name: str, entries: Sequence[Entry])
     if number is not None:
         version = client.get_model_version(name, number)
         now = standing(version.tags[WEIGHTS_TAG], entries, name)
-        text = _model_card(client, str(version.run_id)) or f"Version {number} is champion."
-        describe_model(client, name, _restated(text, now.sentence) if now else text)
+        text = _model_card(client, str(version.run_id)) or f"\n\nVersion {number} is champion."
+        describe_model(client, name, _restated(text, now.sentence) if now else text.strip())
 
 
 def _model_card(client: MlflowClient, run_id: str) -> str | None:

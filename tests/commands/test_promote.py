@@ -1,4 +1,5 @@
 import json
+import re
 import resource
 import subprocess
 import sys
@@ -74,7 +75,9 @@ def test_any_earlier_champion_comes_back_by_its_number(model: str) -> None:
 def test_the_page_of_the_model_names_who_is_champion_now(model: str) -> None:
     for number in ("1", "3"):
         run("rollback", number, "--reason", "artefacts")
-        assert connect()[0].get_registered_model(model).description == f"Version {number} is champion."
+        first, second = str(connect()[0].get_registered_model(model).description).split("\n\n")
+        assert re.fullmatch(r"Champion since [\d: -]+ UTC, rolled back: artefacts\.", first)
+        assert second == f"Version {number} is champion."
 
 
 def test_a_promotion_by_hand_takes_any_version(model: str) -> None:

@@ -171,7 +171,7 @@ def test_scores_under_another_passport_get_a_run_and_a_version_of_their_own(
     assert second["decision"] == "scored again"
     assert champion(client, first["model"]) == second["version"]
     version = client.get_model_version(second["model"], second["version"])
-    assert str(version.description).startswith("**Champion since ")
+    assert str(version.description).startswith("Champion since ")
     assert (second["run_id"] != first["run_id"], second["version"] != first["version"]) == (True, True)
     assert state(client, first)[:5] == before
     assert client.get_run(second["run_id"]).data.metrics["fid_digits"] == 1.5

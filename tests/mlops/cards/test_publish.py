@@ -81,7 +81,7 @@ def test_the_card_is_the_description_and_an_artifact_with_its_pictures(
     client, _ = connect()
     version, run_id = publish(made_model(1, 3.0))
     description, _, _, of_model, _, files = state(client, name, version, run_id)
-    assert description.startswith("**Champion since today, promoted**: why.\n\n[Samples at every step]")
+    assert description.startswith("Champion since today, promoted: why.\n\n[Samples at every step]")
     assert "Version 1 has fid_digits 3." in description
     assert client.get_model_version(name, version).tags["verdict"] == "not compared"
     run = client.get_run(run_id).data.tags
@@ -118,14 +118,12 @@ def test_the_card_has_the_verdict_and_the_run_the_page(
     client.set_registered_model_alias(name, "champion", "2")
     publish(second, first)
     description, _, _, of_model, _, _ = state(client, name, version, run_id)
-    assert description.startswith(
-        "**Champion since today, promoted**: Version 2 is better than version 1 in fid_digits: "
-    )
+    assert description.startswith("Champion since today, promoted: Version 2 is better than version 1 in fid_digits: ")
     assert f"{run_id}/artifacts/comparison.html" in description
     assert client.get_model_version(name, version).tags["verdict"] == "better than 1"
     assert of_model.splitlines()[0] == description.splitlines()[0]
     page = Path(client.download_artifacts(run_id, "comparison.html")).read_text()
-    assert description.splitlines()[0].removeprefix("**Champion since today, promoted**: ") in page
+    assert description.splitlines()[0].removeprefix("Champion since today, promoted: ") in page
 
 
 @pytest.mark.parametrize(
@@ -148,7 +146,7 @@ def test_the_card_of_a_refused_version_says_why_first(
     client.set_registered_model_alias(name, "champion", "1")
     version, run_id = publish(second, first, action="refused", limit=limit)
     found = client.get_model_version(name, version)
-    assert str(found.description).startswith(f"**Refused**, because {why}")
+    assert str(found.description).startswith(f"Refused, because {why}")
     assert found.tags["verdict"] == client.get_run(run_id).data.tags["verdict"] == short
 
 
@@ -180,8 +178,8 @@ def test_the_page_of_the_model_follows_the_champion(
         when, decided = f"2026-01-0{number}T00:00:00+00:00", (name, model_id, None, model_id, f"reason {number}")
         entries.append(Entry(number, None, when, "promoted by hand", *decided, "ada", None))
     for number, first in (
-        (2, "**Champion since 2026-01-02 00:00 UTC, promoted by hand**: reason 2."),
-        (1, "**Former champion, until 2026-01-02 00:00 UTC**: another version was promoted by hand. reason 2."),
+        (2, "Champion since 2026-01-02 00:00 UTC, promoted by hand: reason 2."),
+        (1, "Former champion, until 2026-01-02 00:00 UTC: another version was promoted by hand. reason 2."),
     ):
         client.set_registered_model_alias(name, "champion", str(number))
         describe_champion(client, name, entries)
@@ -204,7 +202,7 @@ def test_what_a_version_is_now_is_first_on_its_pages_and_the_rest_stays(
     client.update_model_version(name, version, "mine too")
     restate(client, name, version, "champion", "**Champion**.")
     client.delete_run(run_id)
-    restate(client, name, version, "refused", "**Refused**.")
+    restate(client, name, version, "refused", "Refused.")
     client.restore_run(run_id)
     tags = client.get_run(run_id).data.tags
     assert (tags["mlflow.note.content"], tags["role"]) == ("my own words", "champion")

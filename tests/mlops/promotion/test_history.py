@@ -95,20 +95,20 @@ def test_a_version_says_its_role_and_the_last_decision_on_it() -> None:
     ("steps", "name", "expected"),
     [
         ([A], "b", None),
-        ([("refused", "x")], "x", "**Refused**, because why x."),
-        ([A, ("refused", "a")], "a", "**Champion since 2026-01-01 00:00 UTC, promoted**: why a."),
-        ([A, B], "a", "**Former champion, until 2026-01-01 00:01 UTC**: another version was promoted. why b."),
-        ([A, B, BACK_A], "a", "**Champion since 2026-01-01 00:02 UTC, rolled back**: why a."),
+        ([("refused", "x")], "x", "Refused, because why x."),
+        ([A, ("refused", "a")], "a", "Champion since 2026-01-01 00:00 UTC, promoted: why a."),
+        ([A, B], "a", "Former champion, until 2026-01-01 00:01 UTC: another version was promoted. why b."),
+        ([A, B, BACK_A], "a", "Champion since 2026-01-01 00:02 UTC, rolled back: why a."),
         (
             [A, B, BACK_A],
             "b",
-            "**Former champion, until 2026-01-01 00:02 UTC**: another version was rolled back. why a.",
+            "Former champion, until 2026-01-01 00:02 UTC: another version was rolled back. why a.",
         ),
-        ([A, ("scored again", "a")], "a", "**Champion since 2026-01-01 00:00 UTC, promoted**: why a."),
+        ([A, ("scored again", "a")], "a", "Champion since 2026-01-01 00:00 UTC, promoted: why a."),
         (
             [A, ("refused", "x"), ("promoted by hand", "x")],
             "x",
-            "**Champion since 2026-01-01 00:02 UTC, promoted by hand**: why x.",
+            "Champion since 2026-01-01 00:02 UTC, promoted by hand: why x.",
         ),
     ],
 )
