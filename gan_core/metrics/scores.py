@@ -3,8 +3,6 @@
 FID (Heusel et al. 2017, equation 6) is |m1 - m2|^2 + Tr(S1 + S2 - 2 (S1 S2)^(1/2)) for the means and covariances of
 features; IS (Salimans et al. 2016, equation 1) is exp E KL(p(y|x) || p(y)); KID (Binkowski et al. 2018, section 3) is
 the unbiased squared MMD under the kernel (x.y / F + 1)^3, averaged over subsets. torch-fidelity computes these three.
-MIND (Berthet et al. 2026, arXiv:2605.06797) is 3 F times the sliced squared 2-Wasserstein distance of two sets of equal
-size: 3 F E_u mean_i (x_u(i) - y_u(i))^2, with x_u(i) the i-th smallest projection on a random unit vector u.
 """
 
 from dataclasses import dataclass
@@ -22,18 +20,14 @@ from gan_core.metrics.neighbours import (
     class_balance,
     class_coverage,
     class_shares,
-    compared,
     near_copies,
+    precision_recall_neighbours,
     radii,
 )
-from gan_core.runtime.randomness import stream
-from gan_core.runtime.sampling import sample
 
 DRAWS_SEED = 2020
 """Of KID's subsets and of the shuffle before IS's parts, torch-fidelity's default. Both are simple random samples: the
-estimate of KID is unbiased for independent images, but for stratified ones too small. Also of MIND's directions."""
-DIRECTIONS = 1000
-"""Random unit vectors over which MIND is averaged, as in its paper."""
+estimate of KID is unbiased for independent images, but for stratified ones too small."""
 
 
 @dataclass(frozen=True)
@@ -63,14 +57,6 @@ class Reference:
         self.labels, self.classes = labels, classes
         self.statistics: dict[str, Any] = fid_features_to_statistics(features.cpu())
         self.shares = None if labels is None else torch.bincount(labels, minlength=classes).double() / len(labels)
-        self._sorted: dict[int, Tensor] = {}
-
-    def projections(self, count: int) -> Tensor:
-        """Return the sorted projections (count, `DIRECTIONS`) of a sample of `count` training images, on the CPU."""
-        if count not in self._sorted:
-            chosen = sample(len(self.features), count, stream(DRAWS_SEED, "MIND training images"))
-            self._sorted[count] = projections(self.features[chosen.to(self.features.device)].cpu())
-        return self._sorted[count]
 
     @classmethod
     def of(cls, features: Tensor, labels: Tensor | None = None, classes: int = 0) -> "Reference":
@@ -84,21 +70,6 @@ def fid(features: Tensor, reference: Reference) -> float:
     return float(metric["frechet_inception_distance"])
 
 
-def projections(features: Tensor) -> Tensor:
-    """Return features (N, F) projected on `DIRECTIONS` random unit vectors, each column sorted, float32."""
-    directions = torch.randn(features.shape[1], DIRECTIONS, generator=stream(DRAWS_SEED, "MIND directions"))
-    projected: Tensor = features @ (directions / directions.norm(dim=0))
-    return projected.sort(dim=0).values
-
-
-def mind(features: Tensor, reference: Reference) -> float:
-    """Return MIND between features (N, F) on the CPU and the reference, of min(N, M) images of each."""
-    count = min(len(features), len(reference.features))
-    chosen = sample(len(features), count, stream(DRAWS_SEED, "MIND images"))
-    differences = projections(features[chosen]) - reference.projections(count)
-    return 3 * features.shape[1] * differences.double().square().mean().item()
-
-
 def scores(images: Features, reference: Reference, settings: Settings) -> tuple[dict[str, float], Neighbours]:
     """Return every score of images against the training images.
 
@@ -108,8 +79,8 @@ def scores(images: Features, reference: Reference, settings: Settings) -> tuple[
         settings: of IS and KID.
 
     Returns:
-        `fid`, `kid`, `mind`, `is`, `precision`, `recall`, `density`, `coverage`, `near_copies` and, for labelled data,
-        `class_coverage` and `class_balance`; and the nearest training images of each image.
+        `fid`, `kid`, `is`, `precision`, `recall`, `near_copies` and, for labelled data, `class_coverage` and
+        `class_balance`; and the nearest training images of each image.
     """
     kid = kid_features_to_metric(
         images.features,
@@ -121,14 +92,14 @@ def scores(images: Features, reference: Reference, settings: Settings) -> tuple[
     )
     features = images.features.to(reference.features.device)
     manifold = reference.radii, reference.manifold
-    by_neighbours, neighbours = compared(features, reference.features, *manifold)
+    precision, recall, neighbours = precision_recall_neighbours(features, reference.features, *manifold)
     inception = isc_features_to_metric(images.logits, settings.isc_splits, rng_seed=DRAWS_SEED)
     values = {
         "fid": fid(images.features, reference),
         "kid": float(kid["kernel_inception_distance_mean"]),
-        "mind": mind(images.features, reference),
         "is": float(inception["inception_score_mean"]),
-        **by_neighbours,
+        "precision": precision,
+        "recall": recall,
         "near_copies": near_copies(neighbours),
     }
     if reference.labels is not None and reference.shares is not None:

@@ -6,14 +6,7 @@ from typing import Any
 import torch
 
 from gan_core.metrics.classifier import Classifier
-from gan_core.metrics.efficientnet import EfficientNetLite0
-from gan_core.metrics.features import (
-    Extractor,
-    Features,
-    classifier_extractor,
-    efficientnet_extractor,
-    inception_extractor,
-)
+from gan_core.metrics.features import Extractor, Features, classifier_extractor, inception_extractor
 from gan_core.metrics.scores import Reference
 from gan_core.runtime.tensor_files import load_tensors
 from mlops.project.errors import UserError
@@ -21,11 +14,7 @@ from mlops.project.identity import dvc_md5, file_digest
 from mlops.project.prepared_data import Split, load_labels, load_summary
 from mlops.project.result_files import load_json
 
-WEIGHTS = {
-    "classifier": "classifier.safetensors",
-    "efficientnet-lite0": "efficientnet-lite0.safetensors",
-    "inception-v3": "inception-v3.pth",
-}
+WEIGHTS = {"classifier": "classifier.safetensors", "inception-v3": "inception-v3.pth"}
 """File in the extractor's folder, by `extractor.kind`."""
 
 
@@ -71,10 +60,6 @@ def load_extractor(folder: Path, device: torch.device) -> Extractor:
     if description["kind"] == "inception-v3":
         return inception_extractor(weights, device)
     tensors, shape = load_tensors(weights)
-    if description["kind"] == "efficientnet-lite0":
-        network = EfficientNetLite0()
-        network.load_state_dict(tensors)
-        return efficientnet_extractor(network.to(device).to(memory_format=torch.channels_last).requires_grad_(False))
     classifier = Classifier(**shape)
     classifier.load_state_dict(tensors)
     classifier.to(device).requires_grad_(False)

