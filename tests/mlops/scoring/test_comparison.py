@@ -17,7 +17,7 @@ from tests.mlops.scoring.made import PASSPORT, evaluation
 @pytest.mark.parametrize("metric", LOWER_IS_BETTER)
 def test_lower_is_better_of_distances_alone(metric: str) -> None:
     low, high = evaluation(1.0), evaluation(2.0, seed=1)
-    distance = metric in {"fid", "kid", "near_copies"}
+    distance = metric in {"fid", "kid", "mind", "near_copies"}
     for first, other, better in ((high, low, distance), (low, high, not distance)):
         outcome = compare(first, other, metric, "sampling", 0.05).outcome
         assert outcome.verdict == ("better" if better else "worse")
