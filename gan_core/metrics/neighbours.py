@@ -1,4 +1,4 @@
-"""Scores from nearest neighbours in feature space: precision, recall, near-copies of training images, lost classes.
+"""Scores from nearest neighbours in feature space: precision and recall, density and coverage, near-copies, classes.
 
 Precision and recall equal those of torch-fidelity, but without a matrix of all distances in memory (10 GB for 50,000
 images), and the few nearest are selected without sorting the rest, which is fifteen times faster.
@@ -12,6 +12,8 @@ from torch import Tensor
 
 NEIGHBOURHOOD = 3
 """k of precision and recall, as in Kynkäänniemi et al. 2019 and in torch-fidelity."""
+DENSITY_NEIGHBOURHOOD = 5
+"""k of density and coverage, as in Naeem et al. 2020 (arXiv:2002.09797, section 3.2), whose code is prdc."""
 COPY_NEIGHBOURS, COPY_RATIO = 50, 1 / 3
 """n and alpha of Carlini et al. 2023 (arXiv:2301.13188, section 5), whose alpha is 1/2 for pixels; features of one
 class lie closer together."""
@@ -48,44 +50,57 @@ def _chunks(features: Tensor, others: Tensor) -> Iterator[tuple[slice, Tensor]]:
 
 
 def radii(features: Tensor) -> Tensor:
-    """Return each image's distance to its `NEIGHBOURHOOD`-th nearest other image, for features (N, F) with N > 3."""
-    result = features.new_empty(len(features))
+    """Return each image's distances (N, 2) to its `NEIGHBOURHOOD`-th and `DENSITY_NEIGHBOURHOOD`-th nearest other one.
+
+    Features are (N, F) with N > 3; if there is no fifth other image, the farthest takes its place.
+    """
+    result, farthest = features.new_empty(len(features), 2), min(DENSITY_NEIGHBOURHOOD, len(features) - 1)
     for rows, distances in _chunks(features, features):
         # The smallest of all is the distance to itself.
-        result[rows] = distances.topk(NEIGHBOURHOOD + 1, largest=False).values[:, NEIGHBOURHOOD]
+        result[rows] = distances.topk(farthest + 1, largest=False).values[:, [NEIGHBOURHOOD, farthest]]
     return result
 
 
-def precision_recall_neighbours(
+def manifold_scores(
     generated: Tensor, reference: Tensor, reference_radii: Tensor, manifold: Tensor | None = None
-) -> tuple[float, float, Neighbours]:
-    """Return precision, recall, and the nearest training images of every generated one, from one pass over distances.
+) -> tuple[dict[str, float], Neighbours]:
+    """Return precision, recall, density, coverage, and the nearest training images of every generated one.
 
     Precision is the share of generated images that lie in the ball around some real image whose radius reaches that
     image's `NEIGHBOURHOOD`-th nearest real one; recall is the share of real images in such a ball around a generated
-    one (Kynkäänniemi et al. 2019, equations 1 and 2).
+    one (Kynkäänniemi et al. 2019, equations 1 and 2). Density is the mean number of the real images' balls, of radius
+    `DENSITY_NEIGHBOURHOOD`, that a generated image lies in, over k; coverage is the share of such balls with a
+    generated image in them (Naeem et al. 2020, equations 3 and 4). All come from one pass over distances.
 
     Args:
         generated: features (N, F), N at least 4.
         reference: features (M, F) of training images on the same device.
-        reference_radii: (m,) of the manifold, from `radii`.
-        manifold: indices (m,) of the real images of both scores, on the same device; None: all.
+        reference_radii: (m, 2) of the manifold, from `radii`.
+        manifold: indices (m,) of the real images of these scores, on the same device; None: all.
 
     Returns:
-        Precision and recall in [0, 1], and the neighbours of the generated images.
+        `precision`, `recall` and `coverage` in [0, 1] and `density`, about 1 for real images and at most m / k; and the
+        neighbours of the generated images.
     """
-    generated_radii, nearest = radii(generated), min(COPY_NEIGHBOURS, len(reference))
+    generated_radii, nearest = radii(generated)[:, 0], min(COPY_NEIGHBOURS, len(reference))
+    small, large = reference_radii.T.contiguous()
     precise = torch.empty(len(generated), dtype=torch.bool, device=generated.device)
-    recalled = torch.zeros(len(reference_radii), dtype=torch.bool, device=generated.device)
+    recalled, covered = (torch.zeros(len(small), dtype=torch.bool, device=generated.device) for _ in range(2))
+    balls = torch.empty(len(generated), dtype=torch.long, device=generated.device)
     distances = generated.new_empty(len(generated), nearest)
     indices = torch.empty(distances.shape, dtype=torch.long, device=generated.device)
     for rows, all_distances in _chunks(generated, reference):
         to_manifold = all_distances if manifold is None else all_distances[:, manifold]
-        precise[rows] = (to_manifold <= reference_radii).any(dim=1)
+        precise[rows] = (to_manifold <= small).any(dim=1)
         recalled |= (to_manifold <= generated_radii[rows, None]).any(dim=0)
+        within = to_manifold <= large
+        balls[rows] = within.sum(dim=1)
+        covered |= within.any(dim=0)
         distances[rows], indices[rows] = all_distances.topk(nearest, largest=False)
-    neighbours = Neighbours(distances.cpu(), indices.cpu())
-    return precise.float().mean().item(), recalled.float().mean().item(), neighbours
+    shares = {"precision": precise, "recall": recalled, "coverage": covered}
+    values = {name: share.float().mean().item() for name, share in shares.items()}
+    values["density"] = balls.double().mean().item() / DENSITY_NEIGHBOURHOOD
+    return values, Neighbours(distances.cpu(), indices.cpu())
 
 
 def closeness(neighbours: Neighbours) -> Tensor:

@@ -3,12 +3,15 @@
 FID (Heusel et al. 2017, equation 6) is |m1 - m2|^2 + Tr(S1 + S2 - 2 (S1 S2)^(1/2)) for the means and covariances of
 features; IS (Salimans et al. 2016, equation 1) is exp E KL(p(y|x) || p(y)); KID (Binkowski et al. 2018, section 3) is
 the unbiased squared MMD under the kernel (x.y / F + 1)^3, averaged over subsets. torch-fidelity computes these three.
+MIND (Berthet et al. 2026, arXiv:2605.06797) is a sliced Wasserstein distance; torch-fidelity has it after 0.4.0.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 from torch_fidelity.metric_isc import isc_features_to_metric
@@ -20,14 +23,18 @@ from gan_core.metrics.neighbours import (
     class_balance,
     class_coverage,
     class_shares,
+    manifold_scores,
     near_copies,
-    precision_recall_neighbours,
     radii,
 )
+from gan_core.runtime.randomness import stream
+from gan_core.runtime.sampling import sample
 
 DRAWS_SEED = 2020
-"""Of KID's subsets and of the shuffle before IS's parts, torch-fidelity's default. Both are simple random samples: the
-estimate of KID is unbiased for independent images, but for stratified ones too small."""
+"""Of KID's subsets and of the shuffle before IS's parts, torch-fidelity's default, and of MIND's. All are simple random
+samples: the estimate of KID is unbiased for independent images, but for stratified ones too small."""
+DIRECTIONS = 1000
+"""Onto which MIND projects features. Another 1,000 move it by 2 %, the same in every set that is compared."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,7 @@ class Reference:
         self.features, self.radii, self.manifold = features, feature_radii, manifold
         self.labels, self.classes = labels, classes
         self.statistics: dict[str, Any] = fid_features_to_statistics(features.cpu())
+        self.projections: dict[int, NDArray[np.float32]] = {}
         self.shares = None if labels is None else torch.bincount(labels, minlength=classes).double() / len(labels)
 
     @classmethod
@@ -65,9 +73,40 @@ class Reference:
 
 
 def fid(features: Tensor, reference: Reference) -> float:
-    """Return the Frechet distance between features (N, F) and the reference."""
-    metric = fid_statistics_to_metric(fid_features_to_statistics(features), reference.statistics, verbose=False)
-    return float(metric["frechet_inception_distance"])
+    """Return the Frechet distance between features (N, F) and the reference.
+
+    If N < F, the roots of all but N eigenvalues are 0, and those of a matrix (N, N) take a twentieth of the time.
+    """
+    ours, theirs = fid_features_to_statistics(features), reference.statistics
+    if len(features) >= features.shape[1]:
+        return float(fid_statistics_to_metric(ours, theirs, verbose=False)["frechet_inception_distance"])
+    # S1 is X'X, so S1 S2 has the eigenvalues of X S2 X' and zeros.
+    centred = (features.double() - features.double().mean(dim=0)).numpy() / (len(features) - 1) ** 0.5
+    roots = np.sqrt(np.linalg.eigvalsh(centred @ theirs["sigma"] @ centred.T).clip(0))
+    traces = np.trace(ours["sigma"]) + np.trace(theirs["sigma"])
+    return float(np.square(ours["mu"] - theirs["mu"]).sum() + traces - 2 * roots.sum())
+
+
+def mind(features: Tensor, reference: Reference) -> float:
+    """Return the Monge Inception Distance between features (N, F) and a sample of N of the reference, if it has more.
+
+    3 F E_u W2^2(u.x, u.y), over `DIRECTIONS` unit vectors u; in one dimension the squared Wasserstein distance is the
+    mean squared difference of sorted values. The factor gives Gaussians that differ in their mean alone 3 times FID.
+    If the reference is smaller, it is the features of which a sample is taken.
+    """
+    count = min(len(features), len(reference.features))
+    if count not in reference.projections:
+        reference.projections[count] = _projected(reference.features, count)
+    return float(3 * features.shape[1] * np.square(_projected(features, count) - reference.projections[count]).mean())
+
+
+def _projected(features: Tensor, count: int) -> NDArray[np.float32]:
+    """Return `count` of features (N, F) on each direction, sorted, (`DIRECTIONS`, count)."""
+    chosen = features[sample(len(features), count, stream(DRAWS_SEED, "MIND's images"))].cpu()
+    directions = torch.randn(DIRECTIONS, chosen.shape[1], generator=stream(DRAWS_SEED, "MIND's directions"))
+    unit = directions / directions.norm(dim=1, keepdim=True)
+    ordered: NDArray[np.float32] = np.sort((unit @ chosen.T).numpy(), axis=1)  # ten times faster than torch's
+    return ordered
 
 
 def scores(images: Features, reference: Reference, settings: Settings) -> tuple[dict[str, float], Neighbours]:
@@ -79,8 +118,8 @@ def scores(images: Features, reference: Reference, settings: Settings) -> tuple[
         settings: of IS and KID.
 
     Returns:
-        `fid`, `kid`, `is`, `precision`, `recall`, `near_copies` and, for labelled data, `class_coverage` and
-        `class_balance`; and the nearest training images of each image.
+        `fid`, `kid`, `mind`, `is`, `precision`, `recall`, `density`, `coverage`, `near_copies` and, for labelled data,
+        `class_coverage` and `class_balance`; and the nearest training images of each image.
     """
     kid = kid_features_to_metric(
         images.features,
@@ -92,14 +131,14 @@ def scores(images: Features, reference: Reference, settings: Settings) -> tuple[
     )
     features = images.features.to(reference.features.device)
     manifold = reference.radii, reference.manifold
-    precision, recall, neighbours = precision_recall_neighbours(features, reference.features, *manifold)
+    near, neighbours = manifold_scores(features, reference.features, *manifold)
     inception = isc_features_to_metric(images.logits, settings.isc_splits, rng_seed=DRAWS_SEED)
     values = {
         "fid": fid(images.features, reference),
         "kid": float(kid["kernel_inception_distance_mean"]),
+        "mind": mind(features, reference),
         "is": float(inception["inception_score_mean"]),
-        "precision": precision,
-        "recall": recall,
+        **{name: near[name] for name in ("precision", "recall", "density", "coverage")},
         "near_copies": near_copies(neighbours),
     }
     if reference.labels is not None and reference.shares is not None:

@@ -79,7 +79,7 @@ def _extractor_bound(skill: Skill) -> Bound:
     counts = f"{skill.accuracy:.0%} of the test images rightly, {skill.fewest:.0%} are needed"
     why = f"the extractor is too weak: it names {counts}"
     why = "the extractor learns nothing: all test images are of one class" if skill.majority == 1 else why
-    remedy = "raise extractor.epochs, correct the labels, or set extractor.kind to inception-v3"
+    remedy = "raise extractor.epochs, correct the labels, or set extractor.kind to efficientnet-lite0"
     wrong = "the share of test images that the extractor names wrongly"
     return Bound("extractor", wrong, 1 - skill.accuracy, 1 - skill.fewest, not skill.weak, f"{why}; {remedy}")
 

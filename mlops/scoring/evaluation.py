@@ -16,9 +16,12 @@ Noise = Literal["sampling", "seeds"]
 LOWER_IS_BETTER = {
     "fid": True,
     "kid": True,
+    "mind": True,
     "is": False,
     "precision": False,
     "recall": False,
+    "density": False,
+    "coverage": False,
     "near_copies": True,
     "class_coverage": False,
     "class_balance": False,
@@ -29,7 +32,8 @@ RANGE = {
     "fid": (0.0, math.inf),
     "kid": (-math.inf, math.inf),
     "is": (1.0, math.inf),
-    **dict.fromkeys(("precision", "recall", "near_copies", "class_coverage", "class_balance"), (0.0, 1.0)),
+    **dict.fromkeys(("mind", "density"), (0.0, math.inf)),
+    **dict.fromkeys(("precision", "recall", "coverage", "near_copies", "class_coverage", "class_balance"), (0.0, 1.0)),
 }
 """Of every metric; intervals are cut there."""
 

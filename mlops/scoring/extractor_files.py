@@ -6,7 +6,14 @@ from typing import Any
 import torch
 
 from gan_core.metrics.classifier import Classifier
-from gan_core.metrics.features import Extractor, Features, classifier_extractor, inception_extractor
+from gan_core.metrics.efficientnet import SHA256
+from gan_core.metrics.features import (
+    Extractor,
+    Features,
+    classifier_extractor,
+    efficientnet_extractor,
+    inception_extractor,
+)
 from gan_core.metrics.scores import Reference
 from gan_core.runtime.tensor_files import load_tensors
 from mlops.project.errors import UserError
@@ -14,8 +21,12 @@ from mlops.project.identity import dvc_md5, file_digest
 from mlops.project.prepared_data import Split, load_labels, load_summary
 from mlops.project.result_files import load_json
 
-WEIGHTS = {"classifier": "classifier.safetensors", "inception-v3": "inception-v3.pth"}
-"""File in the extractor's folder, by `extractor.kind`."""
+WEIGHTS = {
+    "classifier": "classifier.safetensors",
+    "efficientnet-lite0": "efficientnet-lite0.pth",
+    "inception-v3": "inception-v3.pth",
+}
+"""File in the extractor's folder, by kind."""
 
 
 def features_path(folder: Path, split: Split) -> Path:
@@ -55,12 +66,14 @@ def load_extractor(folder: Path, device: torch.device) -> Extractor:
     """
     description = describe_extractor(folder)
     weights = folder / WEIGHTS[description["kind"]]
-    if file_digest(weights) != description["sha256"]:
+    kind, expected = description["kind"], description["sha256"]
+    if file_digest(weights) != (SHA256 if kind == "efficientnet-lite0" else expected):
         raise UserError(f"{weights} was changed since it was made; restore it by `dvc checkout --force {folder}`")
-    if description["kind"] == "inception-v3":
-        return inception_extractor(weights, device)
+    if kind != "classifier":
+        load = efficientnet_extractor if kind == "efficientnet-lite0" else inception_extractor
+        return load(weights, device)
     tensors, shape = load_tensors(weights)
     classifier = Classifier(**shape)
     classifier.load_state_dict(tensors)
     classifier.to(device).requires_grad_(False)
-    return classifier_extractor(classifier, channels=shape["channels"], sha256=description["sha256"])
+    return classifier_extractor(classifier, channels=shape["channels"], sha256=expected)

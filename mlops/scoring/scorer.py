@@ -14,10 +14,18 @@ from gan_core.config import FEWEST_SCORED, ComputeConfig
 from gan_core.generation.generate import generate
 from gan_core.generation.generator_file import load_generator
 from gan_core.generation.latents import z_bank
+from gan_core.metrics.efficientnet import SIDE
 from gan_core.metrics.features import Features, extract
-from gan_core.metrics.neighbours import COPY_NEIGHBOURS, COPY_RATIO, LOST_CLASS, NEIGHBOURHOOD, Neighbours
+from gan_core.metrics.neighbours import (
+    COPY_NEIGHBOURS,
+    COPY_RATIO,
+    DENSITY_NEIGHBOURHOOD,
+    LOST_CLASS,
+    NEIGHBOURHOOD,
+    Neighbours,
+)
 from gan_core.metrics.parzen import SAMPLES, VALIDATION, ParzenScore, parzen
-from gan_core.metrics.scores import DRAWS_SEED, Settings, fid, scores, superimposed, uniform_noise
+from gan_core.metrics.scores import DIRECTIONS, DRAWS_SEED, Settings, fid, scores, superimposed, uniform_noise
 from gan_core.runtime.device import configure_torch, pick_device
 from gan_core.runtime.distributed import rank, world_size
 from gan_core.runtime.randomness import stream
@@ -30,6 +38,11 @@ from mlops.scoring.evaluation import References, Skill
 from mlops.scoring.extractor_files import describe_extractor, load_extractor, load_real
 from mlops.scoring.samples import described, sampled
 
+RESIZED = {
+    "classifier": "as they are",
+    "efficientnet-lite0": f"to {SIDE} pixels, bilinear",
+    "inception-v3": "to 299 pixels as TensorFlow 1, bilinear",
+}
 LIBRARIES = ("torch", "torch-fidelity", "numpy", "scipy")
 
 
@@ -145,16 +158,16 @@ class Scorer:
         reference = {"data": summary.name, "split": "train", "images": summary.train}
         real = {"split": "test"} | described(self.prepared, "test", self.config.max_images, seed=self.config.seed)
         shape = f"{summary.size} pixels, {summary.channels} channels"
-        inception = self.description["kind"] == "inception-v3"
         return {
             "extractor": {name: self.description[name] for name in ("name", "kind", "sha256", "batch_size")},
-            "resizer": f"{shape}, {'to 299 pixels as TensorFlow 1, bilinear' if inception else 'as they are'}",
+            "resizer": f"{shape}, {RESIZED[self.description['kind']]}",
             "reference": reference | {"dvc_md5": self._data["data_md5"], "manifold": self.description["manifold"]},
             "compared": {"generated": self.count, "real": real, "noise": self.count}
             | {"trivial": {"superimposed": 2, "split": "train", "images": self.count}},
-            "settings": settings | {"draws_seed": DRAWS_SEED},
+            "settings": settings | {"draws_seed": DRAWS_SEED, "mind_directions": DIRECTIONS},
             "neighbours": {
                 "precision_and_recall": NEIGHBOURHOOD,
+                "density_and_coverage": DENSITY_NEIGHBOURHOOD,
                 "near_copies": [COPY_NEIGHBOURS, round(COPY_RATIO, 4)],
                 "lost_class": LOST_CLASS,
             },

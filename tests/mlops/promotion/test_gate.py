@@ -93,7 +93,7 @@ def test_scores_of_a_weak_extractor_promote_nothing(accuracy: float, majority: f
     decided = decision(replace(found(1.0), skill=skill), None)
     assert (skill.weak, decided.action) == (weak, "refused" if weak else "promoted")
     assert [bound.name for bound in decided.bounds if not bound.holds] == (["extractor"] if weak else [])
-    assert all((word in decided.reason) is weak for word in ("extractor.epochs", "inception-v3"))
+    assert all((word in decided.reason) is weak for word in ("extractor.epochs", "efficientnet-lite0"))
 
 
 def test_another_number_of_banks_is_comparable() -> None:
