@@ -221,7 +221,7 @@ def test_mnist_from_a_folder(preset: str, mnist: dict[str, Project]) -> None:
 
 
 def test_a_folder_of_a_thousand_images_with_odd_ones_among_them(pictured: Project) -> None:
-    assert "fid_folder" in json.loads((pictured.root / "reports/evaluation/scores.json").read_text())
+    assert "fid_efficientnet-lite0" in json.loads((pictured.root / "reports/evaluation/scores.json").read_text())
     manifest = pd.read_parquet(pictured.root / "data/prepared/manifest.parquet")
     refused = manifest[manifest.refused.notna()].set_index("source").refused
     assert set(refused.index) == UNREADABLE

@@ -55,6 +55,7 @@ class Advice:
         gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
         free = shutil.disk_usage(project_root()).free
         shape = f"{size} x {size} pixels, {'colour' if config.prepare.channels == 3 else 'grey'}"
+        scoring = f"; {_duration(self.cost.features)} for features of images" if self.cost.features else ""
         lengths = f"batches of {config.train.batch_size}, {config.train.steps:,} steps"
         rows = [
             ("images", f"{found.total:,} in {self._classes()}: {splits}"),
@@ -62,7 +63,10 @@ class Advice:
             ("enough", enough(summary.train)),
             ("machine", f"{cores()} cores, of which training uses {config.compute.threads}; {gpu}"),
             ("settings", f"{self._settings()}{shape}; {config.network.family}; {lengths}"),
-            ("time", f"about {_duration(self.cost.training)} for training, {1000 * self.cost.step:.3g} ms a step"),
+            (
+                "time",
+                f"about {_duration(self.cost.training)} for training, {1000 * self.cost.step:.3g} ms a step{scoring}",
+            ),
             ("disk", f"about {decimal(self.cost.disk)}; {decimal(free)} are free"),
         ]
         return [*rows, ("next", f"make preset DATA={self.data}; make run")] if self.preset else rows

@@ -9,6 +9,7 @@ from statistics import median
 import torch
 
 from gan_core.config import TrainConfig
+from gan_core.metrics.efficientnet import EfficientNetLite0
 from gan_core.training.instruments import Instruments
 from gan_core.training.state import TrainState, initial_state
 from mlops.project.params import Params
@@ -24,10 +25,14 @@ COPIES = 2
 
 @dataclass(frozen=True)
 class Cost:
-    """Of a training: seconds of one step and of all with their readings; bytes of all that a run writes."""
+    """Seconds of one step, of all steps with their readings, and of extracting features; bytes that a run writes.
+
+    Only EfficientNet-Lite0's features are counted: a small classifier's take little, Inception's are seldom asked for.
+    """
 
     step: float
     training: float
+    features: float
     disk: int
 
 
@@ -38,7 +43,7 @@ def cost(prepared: Path, params: Params) -> Cost:
     state = initial_state(config, params.network, run.images, execution.arithmetic, execution.device)
     step, reading = _measured(run, state, config)
     seconds = config.steps * step + config.steps / config.report_every * reading
-    return Cost(step, seconds, COPIES * _bytes(prepared) + _checkpoint_bytes(state))
+    return Cost(step, seconds, _features(params, run), COPIES * _bytes(prepared) + _checkpoint_bytes(state))
 
 
 def _measured(run: TrainingRun, state: TrainState, config: TrainConfig) -> tuple[float, float]:
@@ -57,6 +62,24 @@ def _measured(run: TrainingRun, state: TrainState, config: TrainConfig) -> tuple
     started = time.perf_counter()
     instruments.read(state)
     return median(times or [0.0]), time.perf_counter() - started
+
+
+def _features(params: Params, run: TrainingRun) -> float:
+    """Return the seconds in which the features of all real, generated, trivial and noise images are extracted."""
+    of_folder = params.extractor.kind == "auto" and params.data.name == "folder"
+    if not of_folder and params.extractor.kind != "efficientnet-lite0":
+        return 0.0
+    scored = min(run.summary.test, params.evaluate.max_images)
+    sets = params.evaluate.banks * (1 + params.replicate.seeds) + 2
+    network, batch = EfficientNetLite0().to(run.execution.device).eval(), run.images[: params.extractor.batch_size]
+    pixels = batch.to(run.execution.device).expand(-1, 3, -1, -1)
+    times = []
+    with torch.no_grad():
+        for _ in range(3):
+            started = time.perf_counter()
+            network(pixels)[0].sum().item()
+            times.append((time.perf_counter() - started) / len(pixels))
+    return min(times) * (run.summary.train + run.summary.test + sets * scored)
 
 
 def _bytes(prepared: Path) -> int:
