@@ -54,7 +54,8 @@ def radii(features: Tensor) -> Tensor:
 
     Features are (N, F) with N > 3; if there is no fifth other image, the farthest takes its place.
     """
-    result, farthest = features.new_empty(len(features), 2), min(DENSITY_NEIGHBOURHOOD, len(features) - 1)
+    result = features.new_empty(len(features), 2)
+    farthest = max(NEIGHBOURHOOD, min(DENSITY_NEIGHBOURHOOD, len(features) - 1))
     for rows, distances in _chunks(features, features):
         # The smallest of all is the distance to itself.
         result[rows] = distances.topk(farthest + 1, largest=False).values[:, [NEIGHBOURHOOD, farthest]]
