@@ -9,6 +9,7 @@ from statistics import median
 from gan_core.config import DoctorConfig
 
 HEALTHY = "healthy"
+TOO_EARLY = "too early to say"
 LOSSES_AND_GRADIENTS = ("d_loss", "g_loss", "d_grad_norm", "g_grad_norm")
 Readings = dict[str, float]
 
@@ -91,7 +92,7 @@ class Doctor:
 
     A failure holds if its condition does for the medians of all readings of the last `window` of the training's steps,
     after the first `grace` of them: one bad batch raises no alarm, nor do the first steps, in which every training is
-    unbalanced.
+    unbalanced and the verdict is `TOO_EARLY`.
     """
 
     def __init__(self, config: DoctorConfig, steps: int) -> None:
@@ -124,7 +125,7 @@ class Doctor:
             else:
                 self._since.setdefault(failure.name, step)
         diagnosis = self.verdict()
-        if diagnosis.verdict in {HEALTHY, *self._reported}:
+        if diagnosis.verdict in {HEALTHY, TOO_EARLY, *self._reported}:
             return None
         self._reported.add(diagnosis.verdict)
         return diagnosis
@@ -149,6 +150,9 @@ class Doctor:
             "D(x) is {real_prob:.2f} for training images, {unseen_prob:.2f} for other real images and {fake_prob:.2f} "
             "for generated ones, whose variety is {variety:.2g} times that of real ones"
         ).format(**evidence)
+        if step < self._grace:
+            sentence = f"{TOO_EARLY} at step {step:,}, before step {math.ceil(self._grace):,}: {sentence}."
+            return Diagnosis(TOO_EARLY, step, f"{sentence} Try: train to the end.", evidence)
         return Diagnosis(HEALTHY, step, f"healthy at step {step:,}: {sentence}.", evidence)
 
 

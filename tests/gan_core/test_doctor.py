@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gan_core.config import DoctorConfig
-from gan_core.doctor import FAILURES, HEALTHY, Doctor, non_finite
+from gan_core.doctor import FAILURES, HEALTHY, TOO_EARLY, Doctor, non_finite
 from gan_core.training.instruments import NAMES
 
 CONFIG = DoctorConfig(
@@ -84,6 +84,12 @@ def test_the_first_steps_raise_no_alarm(name: str) -> None:
 
     doctor = Doctor(CONFIG, STEPS)
     assert all(doctor.read(row) is None for row in rows(reading))
+
+
+@pytest.mark.parametrize(("last", "verdict"), [(190, TOO_EARLY), (200, HEALTHY)])
+def test_of_a_training_that_was_stopped_within_the_grace_nothing_is_said(last: int, verdict: str) -> None:
+    diagnosis = Doctor(CONFIG, STEPS).read_all(row for row in rows(lambda step: GOOD) if row["step"] <= last)
+    assert (diagnosis.verdict, diagnosis.step) == (verdict, last)
 
 
 @failing
