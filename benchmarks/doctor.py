@@ -134,7 +134,8 @@ def run(case: Case) -> Outcome:
         for report in train(state, images):
             if report.step % state.config.report_every == 0:
                 before = time.perf_counter()
-                warning = doctor.read(report.read() | instruments.read(state))
+                seen = {"images_seen": float(report.step * state.config.batch_size * state.config.discriminator_steps)}
+                warning = doctor.read(report.read() | seen | instruments.read(state))
                 reading += time.perf_counter() - before
                 if warning is not None:
                     warnings.append(warning.verdict)

@@ -26,13 +26,17 @@ class Diagnosis:
 
 @dataclass(frozen=True)
 class Failure:
-    """A way in which training fails: `holds` decides on readings; `sentence` is formatted with those in `evidence`."""
+    """A way in which training fails: `holds` decides on readings; `sentence` is formatted with those in `evidence`.
+
+    If it is of what is generated, it is judged only after `DoctorConfig.min_images`.
+    """
 
     name: str
     holds: Callable[[DoctorConfig, Readings], bool]
     evidence: tuple[str, ...]
     sentence: str
     remedy: str
+    of_images: bool = True
 
 
 FAILURES = (
@@ -43,6 +47,7 @@ FAILURES = (
         "losses or gradients are out of range: the discriminator's loss is {d_loss:.4g} nats and its gradient "
         "{d_grad_norm:.2g}, the generator's {g_loss:.4g} nats and {g_grad_norm:.2g}",
         "lower both learning rates, raise r1_gamma and r2_gamma, or revert the last change to them",
+        of_images=False,
     ),
     Failure(
         "vanished generator gradient",
@@ -52,6 +57,7 @@ FAILURES = (
         "D(G(z)) is {fake_prob:.2g}",
         "use the non_saturating or relativistic loss, fewer discriminator_steps or a lower "
         "discriminator_learning_rate; if the gradient is 0, the generator died: lower generator_learning_rate",
+        of_images=False,
     ),
     Failure(
         "stalled",
@@ -60,6 +66,7 @@ FAILURES = (
         "the generator hardly changes: a step moves its weights by {g_update_ratio:.2g} of their norm, though the norm "
         "of its gradient is {g_grad_norm:.2g}",
         "raise generator_learning_rate",
+        of_images=False,
     ),
     Failure(
         "mode collapse",
@@ -67,6 +74,15 @@ FAILURES = (
         ("variety", "fake_prob"),
         "the variety of generated images is {variety:.2g} times that of real ones",
         "use the relativistic loss with r1_gamma and r2_gamma, a lower generator_learning_rate, or larger batches",
+    ),
+    Failure(
+        "the discriminator has won",
+        lambda config, now: now["unseen_prob"] - now["fake_prob"] > config.max_lead,
+        ("unseen_prob", "fake_prob"),
+        "the discriminator tells generated images from real ones that it has never seen, almost without error: D(x) is "
+        "{unseen_prob:.2f} and D(G(z)) {fake_prob:.2f}; both would be 0.5 if they could not be told apart",
+        "use the relativistic loss with r1_gamma and r2_gamma, a lower discriminator_learning_rate or a narrower "
+        "discriminator, or train for longer if the samples still get better",
     ),
     Failure(
         "discriminator overfitting",
@@ -82,6 +98,26 @@ FAILURES = (
     ),
 )
 """In the order in which they explain each other: the first that holds is the verdict."""
+
+OF_PICTURES = (
+    Failure(
+        "repeated images",
+        lambda config, now: now["spacing"] < config.min_spacing,
+        ("spacing",),
+        "a generated image is {spacing:.2f} times as far from the next one as a real image is from the next real one, "
+        "in the features of the extractor",
+        "use the relativistic loss with r1_gamma and r2_gamma, a larger z_dim, or larger batches",
+    ),
+    Failure(
+        "spectral artefacts",
+        lambda config, now: now["spectral_distance"] > config.max_spectral_distance,
+        ("spectral_distance",),
+        "{spectral_distance:.0%} of the spectral power of generated images is at frequencies where real ones have "
+        "none, as that of checkerboards or noise",
+        "train for longer, raise r1_gamma and r2_gamma, or lower both learning rates",
+    ),
+)
+"""What only the finished generator's pictures show."""
 
 BREAKING = ("divergence", "mode collapse")
 """Failures that end a training if `DoctorConfig.stop` is true."""
@@ -118,9 +154,11 @@ class Doctor:
         self._rows.append(row)
         while self._rows[0]["step"] <= step - self._window:
             self._rows.popleft()
-        self._medians = {name: median(past[name] for past in self._rows) for name in row} | {"step": step}
+        latest = {"step": step, "images_seen": row["images_seen"]}
+        self._medians = {name: median(past[name] for past in self._rows) for name in row} | latest
         for failure in FAILURES:
-            if step < self._grace or not failure.holds(self._config, self._medians):
+            judged = step >= self._grace and not (failure.of_images and self._too_few())
+            if not judged or not failure.holds(self._config, self._medians):
                 self._since.pop(failure.name, None)
             else:
                 self._since.setdefault(failure.name, step)
@@ -130,14 +168,20 @@ class Doctor:
         self._reported.add(diagnosis.verdict)
         return diagnosis
 
-    def read_all(self, rows: Iterable[Readings]) -> Diagnosis:
+    def read_all(self, rows: Iterable[Readings], pictures: Readings | None = None) -> Diagnosis:
         """Read the rows of a history in the order of their steps and return the verdict at its end."""
         for row in rows:
             self.read(row)
-        return self.verdict()
+        return self.verdict(pictures)
 
-    def verdict(self) -> Diagnosis:
-        """Return what holds after the last row, of which there is at least one; a non-finite reading holds for good."""
+    def _too_few(self) -> bool:
+        return self._medians["images_seen"] < self._config.min_images
+
+    def verdict(self, pictures: Readings | None = None) -> Diagnosis:
+        """Return what holds after the last row, of which there is at least one; a non-finite reading holds for good.
+
+        `pictures` are `spacing` and `spectral_distance` of `gan_core.metrics.pictures`, if they were measured.
+        """
         if self._non_finite is not None:
             return self._non_finite
         for failure in FAILURES:
@@ -150,10 +194,16 @@ class Doctor:
             "D(x) is {real_prob:.2f} for training images, {unseen_prob:.2f} for other real images and {fake_prob:.2f} "
             "for generated ones, whose variety is {variety:.2g} times that of real ones"
         ).format(**evidence)
-        if step < self._grace:
-            sentence = f"{TOO_EARLY} at step {step:,}, before step {math.ceil(self._grace):,}: {sentence}."
-            return Diagnosis(TOO_EARLY, step, f"{sentence} Try: train to the end.", evidence)
-        return Diagnosis(HEALTHY, step, f"healthy at step {step:,}: {sentence}.", evidence)
+        if step < self._grace or self._too_few():
+            images = f"{self._medians['images_seen']:,.0f} of at least {self._config.min_images:,} images"
+            sentence = f"{TOO_EARLY} at step {step:,}, after {images}: {sentence}."
+            return Diagnosis(TOO_EARLY, step, f"{sentence} Try: train to the end, or for more steps.", evidence)
+        pictures = pictures or {}
+        for failure in OF_PICTURES if pictures else ():
+            if failure.holds(self._config, pictures):
+                evidence = {name: pictures[name] for name in failure.evidence}
+                return _diagnosis(failure, step, failure.sentence.format(**evidence), evidence)
+        return Diagnosis(HEALTHY, step, f"healthy at step {step:,}: {sentence}.", evidence | pictures)
 
 
 def non_finite(step: int, names: Sequence[str] = ("a loss",)) -> Diagnosis:

@@ -19,15 +19,21 @@ CONFIG = DoctorConfig(
     min_variety=0.4,
     max_overfitting=0.7,
     min_gap=0.1,
+    max_lead=0.9,
+    min_images=3000,
+    min_spacing=0.3,
+    max_spectral_distance=0.15,
     stop=False,
 )
 STEPS = 1000
 GOOD = dict.fromkeys(NAMES, 0.5) | {"d_loss": 1.3, "g_loss": 0.8, "variety": 0.9, "g_update_ratio": 1e-3}
+GOOD |= {"images_seen": 50_000}
 BAD: dict[str, dict[str, float]] = {
     "divergence": {"d_grad_norm": 1001.0},
     "vanished generator gradient": {"g_signal": 0.009},
     "stalled": {"g_update_ratio": 0.9e-6},
     "mode collapse": {"variety": 0.39},
+    "the discriminator has won": {"unseen_prob": 1.41},
     "discriminator overfitting": {"overfitting": 0.71, "real_prob": 0.6, "fake_prob": 0.49},
 }
 failing = pytest.mark.parametrize("name", BAD)
@@ -93,6 +99,32 @@ def test_of_a_training_that_was_stopped_within_the_grace_nothing_is_said(last: i
 
 
 @failing
+def test_what_is_generated_is_not_judged_before_the_discriminator_has_seen_enough(name: str) -> None:
+    early = [row | {"images_seen": row["step"] * 2.9} for row in rows(bad_from(name, 0))]
+    verdict = Doctor(CONFIG, STEPS).read_all(early).verdict
+    of_images = {failure.name: failure.of_images for failure in FAILURES}[name]
+    assert verdict == (TOO_EARLY if of_images else name)
+    enough = [row | {"images_seen": row["step"] * 3} for row in rows(bad_from(name, 0))]
+    assert Doctor(CONFIG, STEPS).read_all(enough).verdict == name
+
+
+@pytest.mark.parametrize(
+    ("pictures", "verdict"),
+    [
+        ({"spacing": 0.31, "spectral_distance": 0.149}, HEALTHY),
+        ({"spacing": 0.29, "spectral_distance": 0.149}, "repeated images"),
+        ({"spacing": 0.31, "spectral_distance": 0.151}, "spectral artefacts"),
+    ],
+)
+def test_pictures_decide_if_readings_are_good(pictures: dict[str, float], verdict: str) -> None:
+    diagnosis = Doctor(CONFIG, STEPS).read_all(rows(lambda step: GOOD), pictures)
+    assert diagnosis.verdict == verdict
+    assert diagnosis.evidence.items() & pictures.items()
+    worse = Doctor(CONFIG, STEPS).read_all(rows(bad_from("mode collapse", 0)), pictures)
+    assert worse.verdict == "mode collapse"
+
+
+@failing
 @given(share=st.floats(0, 0.39))
 def test_single_bad_readings_raise_no_alarm(name: str, share: float) -> None:
     """Of every window of ten rows fewer than half are bad."""
@@ -111,6 +143,7 @@ def test_the_thresholds_decide(name: str) -> None:
         "vanished generator gradient": replace(CONFIG, min_signal=0.008),
         "stalled": replace(CONFIG, min_update=0.8e-6),
         "mode collapse": replace(CONFIG, min_variety=0.38),
+        "the discriminator has won": replace(CONFIG, max_lead=0.92),
         "discriminator overfitting": replace(CONFIG, max_overfitting=0.72),
     }[name]
     history = rows(bad_from(name, 0))

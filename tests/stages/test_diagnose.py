@@ -6,18 +6,54 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from gan_core.config import ComputeConfig, DoctorConfig
 from mlops.project.errors import UserError
 from mlops.project.params import Params
 from stages.diagnose import diagnose
+from stages.extractor import extractor
 from tests.stages.test_train import Train, killed_after, run_of
+
+CPU = ComputeConfig("cpu", 1)
+Examine = Callable[[Path, str, DoctorConfig], None]
+
+
+@pytest.fixture
+def examine(root: Path, prepared: Path, committed: Params) -> Examine:
+    """Return a function that diagnoses a training into a folder of the name beside it."""
+    extractor(prepared, root / "extractor", compute=CPU, extractor=replace(committed.extractor, epochs=1))
+
+    def run(folder: Path, name: str, doctor: DoctorConfig) -> None:
+        inputs = prepared, root / "extractor", folder / "generator.safetensors", folder / "training"
+        diagnose(*inputs, folder / name, compute=CPU, doctor=doctor)
+
+    return run
+
+
+def test_what_only_pictures_show_is_the_verdict_on_a_training_whose_readings_are_good(
+    train_tiny: Train, examine: Examine, committed: Params
+) -> None:
+    folder = train_tiny("whole")
+    lenient = replace(
+        committed.doctor, min_images=0, grace=0.0, min_variety=0.0, max_lead=1.0, min_signal=0.0, min_gap=1.0
+    )
+    lenient = replace(lenient, min_spacing=0.0, max_spectral_distance=1.0)
+    expected = {
+        "healthy": lenient,
+        "repeated images": replace(lenient, min_spacing=1e9),
+        "spectral artefacts": replace(lenient, max_spectral_distance=0.0),
+        "too early to say": replace(lenient, min_spacing=1e9, min_images=10**6),
+    }
+    for name, doctor in expected.items():
+        examine(folder, name, doctor)
+        assert json.loads((folder / name / "diagnosis.json").read_text())["verdict"] == name
 
 
 def test_a_finished_training_has_a_verdict_with_a_picture(
-    train_tiny: Train, committed: Params, capsys: pytest.CaptureFixture[str]
+    train_tiny: Train, examine: Examine, committed: Params, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = train_tiny("whole")
     for name in ("one", "two"):
-        diagnose(folder / "training", folder / name, doctor=committed.doctor)
+        examine(folder, name, replace(committed.doctor, min_images=0))
     found = json.loads((folder / "one" / "diagnosis.json").read_text())
     assert set(found) == {"verdict", "step", "sentence", "evidence"}
     assert capsys.readouterr().out.count(f"doctor: {found['sentence']}") == 2
@@ -28,10 +64,10 @@ def test_a_finished_training_has_a_verdict_with_a_picture(
 
 
 def test_a_short_training_with_one_report_is_not_stalled_by_its_planned_decay(
-    train_tiny: Train, committed: Params
+    train_tiny: Train, examine: Examine, committed: Params
 ) -> None:
     folder = train_tiny("rare", report_every=1000)
-    diagnose(folder / "training", folder / "diagnosis", doctor=replace(committed.doctor, min_update=1e-4))
+    examine(folder, "diagnosis", replace(committed.doctor, min_update=1e-4))
     assert json.loads((folder / "diagnosis" / "diagnosis.json").read_text())["verdict"] != "stalled"
 
 

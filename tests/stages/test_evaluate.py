@@ -205,8 +205,8 @@ def test_the_fewest_images_are_scored_and_fewer_have_no_third_neighbour(score: C
     assert passport["settings"]["isc_splits"] == FEWEST_SCORED // 2  # of one image each, the score would be 1
     assert scores["is_digits"]["real"] > 1
     assert score("more", max_images=19)[1]["settings"]["isc_splits"] == 9
-    assert len(radii(torch.rand(FEWEST_SCORED, 2))) == FEWEST_SCORED
-    with pytest.raises(RuntimeError):
+    assert radii(torch.rand(FEWEST_SCORED, 2)).shape == (FEWEST_SCORED, 2)
+    with pytest.raises((RuntimeError, IndexError)):
         radii(torch.rand(FEWEST_SCORED - 1, 2))
 
 

@@ -45,10 +45,10 @@ def register_tiny(root: Path, prepared: Path, committed: Params, train_tiny: Cal
         generator, training = place / "generator.safetensors", place / "training"
         diagnosis, evaluation = place / "diagnosis", place / "evaluation"
         if not evaluation.exists():
-            diagnose(training, diagnosis, doctor=committed.doctor)
+            inputs = prepared, root / "extractor", generator
+            diagnose(*inputs, training, diagnosis, compute=CPU, doctor=replace(committed.doctor, min_images=0))
             few = replace(committed.evaluate, banks=4)
-            inputs = prepared, root / "extractor", generator, root / "replicas"
-            evaluate(*inputs, evaluation, compute=CPU, execution=committed.execution, evaluate=few)
+            evaluate(*inputs, root / "replicas", evaluation, compute=CPU, execution=committed.execution, evaluate=few)
         wide: dict[str, Any] = {"max_fid_ratio_to_noise": 1e9, "max_excess_near_copies": 1.0}
         config = replace(committed.register, model_name=name, max_fid_to_trivial=bounds, **wide)
         names = ("data", "prepare", "extractor", "evaluate")
@@ -110,7 +110,7 @@ def test_the_run_says_what_the_doctor_says(register_tiny: Register, root: Path) 
 
 
 def test_new_thresholds_change_what_the_run_says_but_not_what_a_person_wrote(
-    register_tiny: Register, root: Path, committed: Params
+    register_tiny: Register, root: Path, prepared: Path, committed: Params
 ) -> None:
     registered = register_tiny()
     client, _ = connect()
@@ -119,7 +119,9 @@ def test_new_thresholds_change_what_the_run_says_but_not_what_a_person_wrote(
     for other, note in ((0.0, None), (1e9, "my own words")):
         if note is not None:
             client.set_tag(run_id, "mlflow.note.content", note)
-        diagnose(place / "training", place / "diagnosis", doctor=replace(committed.doctor, min_variety=other))
+        doctor = replace(committed.doctor, min_images=0, min_variety=other)
+        inputs = prepared, root / "extractor", place / "generator.safetensors", place / "training"
+        diagnose(*inputs, place / "diagnosis", compute=CPU, doctor=doctor)
         said = json.loads((place / "diagnosis" / "diagnosis.json").read_text())
         assert register_tiny() == registered
         tags = client.get_run(run_id).data.tags

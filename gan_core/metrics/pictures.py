@@ -1,0 +1,41 @@
+"""Readings of generated pictures beside real ones that no single score shows: repetition, and spectral artefacts."""
+
+import torch
+from torch import Tensor
+
+
+def spacing(generated: Tensor, real: Tensor) -> float:
+    """Return how far an image is from its nearest other one, median over generated images relative to real ones.
+
+    Both are features (N, F) of as many images. A generator that makes a dozen good images over and over has 0, whatever
+    the variance of all its images is; other real images have about 1.
+    """
+    if len(generated) != len(real):
+        raise ValueError(f"the distances of {len(generated)} and {len(real)} images are not comparable")
+    return (_nearest(generated) / _nearest(real).clamp(min=torch.finfo(torch.float64).tiny)).item()
+
+
+def _nearest(features: Tensor) -> Tensor:
+    distances = torch.cdist(features.double(), features.double(), compute_mode="donot_use_mm_for_euclid_dist")
+    return distances.fill_diagonal_(torch.inf).amin(dim=1).median()
+
+
+def spectral_distance(generated: Tensor, real: Tensor) -> float:
+    """Return the total variation in [0, 1] between the mean power spectra of two sets of images (N, C, H, H), uint8.
+
+    Power is that of images less their own mean, summed over bands of equal max(|fx|, |fy|) and normalised. Transposed
+    convolutions leave checkerboards, whose power is at the highest frequencies, where real images have least (Durall et
+    al. 2020, arXiv:2003.01826).
+    """
+    return ((_bands(generated) - _bands(real)).abs().sum() / 2).item()
+
+
+def _bands(images: Tensor) -> Tensor:
+    """Return the share of power in each band of frequency (H // 2 + 1,), float64."""
+    values = images.double()
+    power = torch.fft.fft2(values - values.mean(dim=(2, 3), keepdim=True)).abs().square().mean(dim=(0, 1))
+    side = power.shape[-1]
+    frequency = (torch.fft.fftfreq(side, dtype=torch.float64) * side).abs().round().long()
+    band = torch.maximum(frequency[:, None], frequency[None])
+    sums = torch.zeros(side // 2 + 1, dtype=torch.float64).index_add(0, band.flatten(), power.flatten())
+    return sums / sums.sum().clamp(min=torch.finfo(torch.float64).tiny)
