@@ -58,7 +58,7 @@ def test_a_finished_training_has_a_verdict_with_a_picture(
     assert set(found) == {"verdict", "step", "sentence", "evidence"}
     assert capsys.readouterr().out.count(f"doctor: {found['sentence']}") == 2
     with Image.open(folder / "one" / "instruments.png") as picture:
-        assert picture.size == (1200, 1050)
+        assert picture.size == (1200, 1350)
     for file in ("diagnosis.json", "instruments.png"):
         assert (folder / "one" / file).read_bytes() == (folder / "two" / file).read_bytes()
 

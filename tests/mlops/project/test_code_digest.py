@@ -104,7 +104,7 @@ CHANGES: dict[str, set[str]] = {
     "gan_core/losses/penalties.py": TRAINING,
     "gan_core/training/steps.py": TRAINING,
     "gan_core/metrics/intervals.py": {"evaluate", "register"},
-    "gan_core/metrics/classifier.py": {"extractor", "evaluate"},
+    "gan_core/metrics/classifier.py": {"extractor", "diagnose", "evaluate"},
     "gan_core/doctor.py": {"diagnose"},
     "gan_core/config.py": set(),
     "mlops/images/archives.py": {"fetch"},
