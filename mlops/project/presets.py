@@ -32,7 +32,8 @@ def with_preset(name: str, data: str | None = None, changes: Mapping[str, Any] |
     """
     names = sorted(path.stem for path in PRESETS.glob("*.yaml"))
     if name not in names:
-        raise UserError(f"there is no preset {name}; choose one of presets/: {', '.join(names)}")
+        remedy = f"choose one of presets/ ({', '.join(names)}), or give images alone: make preset DATA=/a/folder"
+        raise UserError(f"there is no preset {name}; {remedy}" if name else f"no preset is named; {remedy}")
     values = defaults()
     for patch in (_yaml().load((PRESETS / f"{name}.yaml").read_text(encoding="utf-8")), changes or {}):
         _patch(values, patch)
