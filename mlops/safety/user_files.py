@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mlops.project.errors import UserError
-from mlops.project.identity import file_digest, project_root
+from mlops.project.identity import file_digest, git, project_root
 from mlops.safety.pipelines import DENSITIES, MAIN, PARAMS, cache_folder, recorded, stage_outputs
 from mlops.safety.written_files import note_written, stamps, unknown_files
 
@@ -65,7 +65,8 @@ def check_outputs(pipeline: Path) -> None:
     """Raise a UserError if outputs of a pipeline hold files that it did not write, which DVC would delete.
 
     A file is the pipeline's if it is as a stage has written it, if the lock records its bytes, or if it is of the
-    lock's names and its bytes are in DVC's cache, as after a `git checkout`. Digests of code, which every run makes
+    lock's names and its bytes are in DVC's cache, as after a `git checkout`; what is as the last commit has it comes
+    back from there. Digests of code, which every run makes
     anew, are known by their names: after a kill neither note nor cache has them.
     """
     stages = stage_outputs(pipeline)
@@ -75,10 +76,10 @@ def check_outputs(pipeline: Path) -> None:
     unknown = {output: unknown_files(output) for output in outputs}
     if not any(unknown.values()):
         return
-    known, cache = recorded(pipeline), cache_folder()
+    known, cache, committed = recorded(pipeline), cache_folder(), _committed(outputs)
 
     def is_ours(file: Path) -> bool:
-        if file in digests:
+        if file in digests or file in committed:
             return True
         if file not in known or not file.is_file():
             return False
@@ -91,6 +92,17 @@ def check_outputs(pipeline: Path) -> None:
     for output, files in unknown.items():
         if files:
             note_written(output)
+
+
+def _committed(outputs: list[Path]) -> set[Path]:
+    """Return the files of outputs that are as git's last commit has them."""
+    places = [str(output) for output in outputs]
+    try:
+        tracked = git("ls-files", "-z", "--", *places)
+        changed = git("diff", "--name-only", "--relative", "-z", "HEAD", "--", *places)
+    except UserError:
+        return set()
+    return {Path(os.fsdecode(name)) for name in {*tracked.split(b"\0")} - {*changed.split(b"\0")}}
 
 
 def _check_links(outputs: list[Path]) -> None:

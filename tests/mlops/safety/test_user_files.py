@@ -2,6 +2,7 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
 from contextlib import suppress
 from pathlib import Path
 
@@ -144,3 +145,17 @@ def test_digests_that_a_killed_run_left_are_made_anew() -> None:
     Path("reports/digests/mine.json").write_text("{")
     with pytest.raises(UserError, match=r"reports/digests/mine\.json"):
         check_outputs(MAIN)
+
+
+def test_what_is_as_the_last_commit_has_it_comes_back_from_there(root: Path) -> None:
+    place = stage_outputs(DENSITIES)["densities"][1]
+    place.write_text("results")
+    git = ("git", "-c", "user.name=test", "-c", "user.email=test@example.org")
+    with pytest.raises(UserError, match=str(place)):
+        check_outputs(DENSITIES)
+    for command in (("init", "-q"), ("add", "-f", str(place)), ("commit", "-q", "-m", "a test")):
+        subprocess.run([*git, *command], check=True)
+    check_outputs(DENSITIES)
+    place.write_text("mine")
+    with pytest.raises(UserError, match=str(place)):
+        check_outputs(DENSITIES)
