@@ -28,6 +28,6 @@ def code(digests: Path) -> None:
         from mlops.safety.source_digest import recorded_sha256  # only here: most runs need none of what it imports
 
         (raw,) = stage_outputs(MAIN)["fetch"]
-        others["fetch"] = {"data.path": recorded_sha256(values["data"]["path"], raw)}
+        others["fetch"] = {"data/originals": recorded_sha256(values["data"]["path"], raw)}
     write_digests("stages", digests, others)
     note_written(digests)

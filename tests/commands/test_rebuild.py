@@ -179,8 +179,8 @@ def test_a_changed_picture_is_named_and_nothing_is_trained(champion: Project, se
     assert ended.returncode == 1, ended.stdout
     error = ended.stdout[ended.stdout.index("error: ") :]
     names = [line.split(":")[0].strip() for line in error.splitlines() if line.startswith("  ")]
-    assert {"data/prepared", "data/raw/images.tar"} <= set(names)
-    assert all(name.startswith("data/") for name in names[:-1])
+    assert {"data/originals", "data/prepared", "data/raw/images.tar"} <= set(names)
+    assert all(name.startswith("data/") or name == "reports/digests/fetch.json" for name in names[:-1])
     assert error.splitlines()[-2].endswith(": dark/4.jpg")
     assert str(again) in error
     assert "Running stage 'train'" not in ended.stdout
