@@ -24,7 +24,7 @@ def code(digests: Path) -> None:
     preflight()
     values = load_yaml(PARAMS)
     others = {}
-    if values["data"]["name"] == "folder":
+    if values.get("data", {}).get("name") == "folder":
         from mlops.safety.source_digest import recorded_sha256  # only here: most runs need none of what it imports
 
         (raw,) = stage_outputs(MAIN)["fetch"]

@@ -50,7 +50,7 @@ READERS = {
     "compute": {"extractor", "train", "replicate", "diagnose", "evaluate", "register"},
     "data": {"fetch", "prepare", "extractor", "train", "replicate", "diagnose", "evaluate", "register"},
     "prepare": {"prepare", "extractor", "train", "replicate", "diagnose", "evaluate", "register"},
-    "extractor": {"extractor", "evaluate", "register"},
+    "extractor": {"extractor", "diagnose", "evaluate", "register"},
     "network": {"train", "replicate", "diagnose", "evaluate", "register"},
     "train": {"train", "replicate", "diagnose", "evaluate", "register"},
     "replicate": {"replicate", "evaluate", "register"},

@@ -22,7 +22,7 @@ USES: dict[str, set[str]] = {
     "extractor": {"torch", "safetensors", "torch_fidelity"},
     "train": {"torch", "safetensors", "mlflow", "pandas", "PIL"},
     "replicate": {"torch", "safetensors"},
-    "diagnose": {"matplotlib"},
+    "diagnose": {"torch", "safetensors", "torch_fidelity", "matplotlib"},
     "evaluate": {"torch", "safetensors", "torch_fidelity", "pandas", "scipy.stats", "PIL"},
     "register": {"mlflow", "pandas", "scipy.stats", "PIL"},
 }
@@ -35,7 +35,7 @@ BROUGHT = {
     "scipy.stats": {"scipy.special"},
 }
 """What these libraries import themselves."""
-SLOW = {"extractor", "train", "replicate", "evaluate", "register"}
+SLOW = {"extractor", "train", "replicate", "diagnose", "evaluate", "register"}
 CORE = {"torch", "safetensors", "scipy.special", "scipy.stats", "torch_fidelity"}
 CORE |= BROUGHT["torch"] | BROUGHT["torch_fidelity"]
 TABLES = {"pandas", "pyarrow", "PIL"}
@@ -45,7 +45,7 @@ ROOMS = {
     "figures": {"matplotlib", "PIL"},
     "promotion": {"pandas", "pyarrow", "scipy.special", "scipy.stats"},
     "provenance": {"mlflow", "pandas", "pyarrow"},
-    "runs scoring tracking": CORE | TABLES | {"mlflow"},
+    "advice runs scoring tracking": CORE | TABLES | {"mlflow"},
     "cards": TABLES | {"mlflow", "matplotlib", "scipy.special", "scipy.stats"},
 }
 """What the rooms of `mlops` may load; rooms with the same answer share a process."""

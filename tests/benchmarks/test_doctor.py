@@ -13,6 +13,7 @@ EVIDENCE = {
     "vanished generator gradient": "g_signal",
     "stalled": "g_update_ratio",
     "mode collapse": "variety",
+    "the discriminator has won": "unseen_prob",
     "discriminator overfitting": "overfitting",
     HEALTHY: "variety",
 }
