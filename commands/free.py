@@ -93,7 +93,7 @@ def _dvc(*arguments: str) -> str:
     command = [sys.executable, "-m", "dvc", *arguments]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     if ended.returncode:
-        raise UserError(f"`dvc {' '.join(arguments)}` failed: {ended.stderr.strip().splitlines()[-1]}")
+        raise UserError(f"`dvc {' '.join(arguments)}` failed: {ended.stderr.strip()}")
     return ended.stdout
 
 

@@ -52,18 +52,22 @@ def of_children() -> dict[str, str]:
     return kept | {"PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"}
 
 
-def check_pipeline() -> None:
-    """End this process with an error if DVC refuses the project, or its stage `code`, which checks before any work."""
-    command = (sys.executable, "-m", "dvc", "repro", "--single-item", "code")
-    ended = subprocess.run(
+def completed(*command: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+    """Run a command to its end, with more variables; its output and errors are one text."""
+    return subprocess.run(
         command,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        env=of_children(),
+        env=of_children() | variables,
         check=False,
     )
+
+
+def check_pipeline() -> None:
+    """End this process with an error if DVC refuses the project, or its stage `code`, which checks before any work."""
+    ended = completed(sys.executable, "-m", "dvc", "repro", "--single-item", "code")
     if ended.returncode:
         sys.exit(f"error: {own_error([line for line in ended.stdout.splitlines() if line])}")
 

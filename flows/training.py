@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from prefect import State, flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.states import Failed
 
-from flows.environment import of_children
+from flows.environment import completed
 from flows.failure import StageDiedError, StageFailedError
 from flows.markdown import embedded
 from flows.output import log_output
@@ -59,17 +58,8 @@ def gan_training() -> State[None] | None:
 
 def advise() -> None:
     """Log what the data are and what a training takes, if one is to come; if that fails, the run goes on."""
-    command = [sys.executable, "-m", "commands.advise", "--before-training"]
-    variables = of_children() | {"COLUMNS": str(shutil.get_terminal_size().columns)}
-    ended = subprocess.run(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        env=variables,
-        check=False,
-    )
+    columns = str(shutil.get_terminal_size().columns)
+    ended = completed(sys.executable, "-m", "commands.advise", "--before-training", COLUMNS=columns)
     if ended.returncode == 0:
         log_output(ended.stdout.splitlines(), "advise")
 

@@ -89,8 +89,7 @@ class Advice:
             "near-white": found.bright,
             f"enlarged from less than {summary.size} pixels": found.enlarged or 0,
         }
-        notes = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
-        return f"{notes} (data/prepared/manifest.parquet has each)" if notes else "nothing"
+        return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count) or "nothing"
 
     def _settings(self) -> str:
         if not self.preset:
