@@ -49,8 +49,7 @@ def generate(
         name: of the registered model.
         model: its version, see `mlops.tracking.versions.find_version`.
         seed: of the latents, from 0 to 2^63 - 1. A larger `count` under the same seed begins with the same images.
-        truncation: bound on the components of normal latents, above 0, see `gan_core.generation.latents.truncated`;
-            None for none.
+        truncation: bound on the components of z, above 0, see `gan_core.generation.latents.truncated`; None for none.
         threads: of torch; another number may round differently.
 
     Raises:

@@ -33,7 +33,7 @@ def gan_generate(
         count: images.
         folder: new or empty; a relative path starts at the project.
         seed: another seed gives other images.
-        truncation: bound on the components of normal latents, above 0: less varied images; none if left out.
+        truncation: bound on the components of z, above 0: less varied images; none if left out.
         model: a version, an alias, or `models:/NAME@ALIAS`; the champion if left out.
 
     Returns:

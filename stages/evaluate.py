@@ -11,16 +11,16 @@ from rich.table import Table
 from torch import Tensor
 
 from gan_core.config import ComputeConfig, ExecutionConfig
-from gan_core.generation.generate import generate
+from gan_core.generation import latent_space
 from gan_core.generation.generator_file import load_generator
-from gan_core.generation.latents import between, z_bank
 from gan_core.metrics.neighbours import Neighbours, closeness
 from gan_core.runtime.distributed import all_gather, rank
+from mlops.figures.animations import animation
 from mlops.figures.grids import grid, png_bytes, side_by_side, stacked
 from mlops.project.params import EvaluateConfig
 from mlops.project.prepared_data import load_images
 from mlops.project.progress import progress
-from mlops.project.result_files import COMPARISON, INTERPOLATION, NEIGHBOURS
+from mlops.project.result_files import COMPARISON, INTERPOLATION, NEIGHBOURS, TRUNCATION, WALK
 from mlops.safety.new_outputs import Output
 from mlops.scoring.comparison import shown_interval
 from mlops.scoring.evaluation import LOWER_IS_BETTER, Evaluation, summarise
@@ -30,6 +30,8 @@ from mlops.scoring.scorer import Scorer
 
 COLUMNS, SHOWN = 10, 100
 """Images in a row of the pictures, and at most in a panel of `comparison.png`."""
+WALK_COLUMNS, WALK_SECONDS = 4, 0.08
+"""Of `walk.webp`: images in a row, and how long a frame is shown."""
 LONGEST_NAME = 24
 """Of a score, for a table of 80 columns."""
 
@@ -54,9 +56,10 @@ def evaluate(
 
     The folder `evaluation` is new and gets `scores.json`, `passport.json` (all that the scores depend on), `banks.csv`
     (the scores of every training and bank), `comparison.png` (generated beside real images), `neighbours.png` (the
-    generated images closest to a training image, and it) and `interpolation.png` (images between two z). Scores do not
-    depend on the number of processes in `execution`, among which the banks are shared. If extractor or features are not
-    those of the images, or the test images are too few to be scored, that is a UserError.
+    generated images closest to a training image, and it), and of the latent space `interpolation.png`, `truncation.png`
+    and `walk.webp`. Scores do not depend on the number of processes in `execution`, among which the banks are shared.
+    If extractor or features are not those of the images, or the test images are too few to be scored, that is a
+    UserError.
     """
     scorer = Scorer(prepared, extractor, compute, evaluate)
     trainings = [generator, *sorted(replicas.glob("*.safetensors"), key=lambda path: int(path.stem))]
@@ -101,7 +104,7 @@ def _of_all_ranks(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _draw(evaluation: Path, prepared: Path, generator: Path, pixels: Tensor, neighbours: Neighbours, seed: int) -> None:
-    """Write the pictures: generated beside real images, nearest neighbours, and what lies between two z."""
+    """Write the pictures: generated beside real images, nearest neighbours, and the latent space."""
     count = min(SHOWN, len(pixels) // COLUMNS * COLUMNS or len(pixels))  # whole rows
     real = sampled(prepared, "test", count, seed=seed, purpose="shown test images")
     panels = {"generated": pixels[:count].numpy(), "real": load_images(prepared, "test")[real.numpy()]}
@@ -114,9 +117,11 @@ def _draw(evaluation: Path, prepared: Path, generator: Path, pixels: Tensor, nei
     }
     (evaluation / NEIGHBOURS).write_bytes(png_bytes(stacked(rows, len(closest))))
     network, config = load_generator(generator)
-    ends = z_bank(config, seed=seed, count=16)
-    ways = torch.cat([between(config, start, end, COLUMNS) for start, end in zip(ends[:8], ends[8:], strict=True)])
-    (evaluation / INTERPOLATION).write_bytes(png_bytes(grid(generate(network, ways).numpy(), COLUMNS)))
+    ways = {INTERPOLATION: latent_space.interpolations, TRUNCATION: latent_space.truncations}
+    for name, images in ways.items():
+        (evaluation / name).write_bytes(png_bytes(grid(images(network, config, seed).numpy(), latent_space.COLUMNS)))
+    frames = latent_space.walk(network, config, seed).numpy()
+    (evaluation / WALK).write_bytes(animation([grid(pixels, WALK_COLUMNS) for pixels in frames], WALK_SECONDS))
 
 
 def _print_table(measured: Evaluation) -> None:

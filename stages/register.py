@@ -9,7 +9,7 @@ from PIL import Image
 from gan_core.config import ExtractorConfig
 from mlops.cards.end_table import print_end
 from mlops.cards.publish import describe
-from mlops.cards.samples_page import samples_page
+from mlops.cards.samples_page import growth, samples_page
 from mlops.project.identity import file_digest, git_commit
 from mlops.project.params import DataConfig, EvaluateConfig, PrepareConfig, RegisterConfig
 from mlops.project.prepared_data import load_summary
@@ -17,6 +17,7 @@ from mlops.project.result_files import (
     BANKS,
     COMPARISON,
     DIAGNOSIS,
+    GROWTH,
     HISTORY,
     INSTRUMENTS,
     INTERPOLATION,
@@ -26,6 +27,8 @@ from mlops.project.result_files import (
     SCORES,
     SPEED,
     TRAINING,
+    TRUNCATION,
+    WALK,
     grids,
     load_history,
     load_json,
@@ -150,6 +153,9 @@ def _fill(writer: RunWriter, training: Path, candidate: Evaluation, evaluation: 
         with Image.open(path) as picture:
             writer.write_grid(picture, step)
     writer.write_file(samples_page(pictures, writer.run.info.run_name).encode(), f"{SAMPLES}.html")
+    writer.write_file(growth(pictures), f"card/{GROWTH}")
+    for name in (TRUNCATION, WALK):
+        writer.write_file((evaluation / name).read_bytes(), f"card/{name}")
     writer.write_scores(mlflow_metrics(candidate) | load_json(training / SPEED))
     writer.write_evaluation(evaluation, candidate.passport_sha256, EVALUATION_FILES)
     writer.finish()

@@ -1,4 +1,4 @@
-"""Latents from named randomness: banks, truncation, and interpolation between latents."""
+"""Latents from named randomness: banks, truncation, and ways between latents."""
 
 import math
 
@@ -34,24 +34,24 @@ def z_bank(config: NetworkConfig, *, seed: int, count: int, first: int = 0, trun
         The latents `first` to `first + count - 1` of the bank.
 
     Raises:
-        ValueError: truncation is given for uniform z, or is not above 0.
+        ValueError: truncation is not above 0.
     """
-    if truncation is not None and config.z_distribution != "normal":
-        raise ValueError("truncation is for normal latents; those of this generator are uniform on [-1, 1]")
     z = torch.cat([draw_z(config, 1, stream(seed, "z bank", index)) for index in range(first, first + count)])
-    return z if truncation is None else truncated(z, truncation)
+    return z if truncation is None else truncated(config, z, truncation)
 
 
-def truncated(z: Tensor, truncation: float) -> Tensor:
-    """Return latents of the standard normal restricted to [-t, t], as a function of standard normal ones.
+def truncated(config: NetworkConfig, z: Tensor, truncation: float) -> Tensor:
+    """Return latents of the distribution of z restricted to [-t, t], as a function of z.
 
     The truncation trick of Brock et al. 2019 (arXiv:1809.11096, section 3.1): images of latents near the mode are
     better one by one and vary less. There a component outside of the interval is drawn anew; here each moves to its own
     quantile, z' = Phi^-1(Phi(-t) + Phi(z) (Phi(t) - Phi(-t))), which has the same distribution, draws nothing and keeps
-    signs and order, so an image stays related to the one without truncation. As t grows, z' becomes z.
+    signs and order, so an image stays related to the one without truncation. As t grows, z' becomes z. Of uniform z the
+    same map is z' = t z, for t below 1.
 
     Args:
-        z: standard normal, any shape.
+        config: how z is distributed.
+        z: any shape.
         truncation: t, above 0.
 
     Returns:
@@ -62,6 +62,8 @@ def truncated(z: Tensor, truncation: float) -> Tensor:
     """
     if not truncation > 0:
         raise ValueError(f"truncation must be above 0, got {truncation}")
+    if config.z_distribution == "uniform":
+        return z * min(truncation, 1.0)
     # The map is odd, and only the lower tail keeps its relative precision: float64 has no 1 - 1e-17. Phi(-x) is
     # erfc(x / sqrt 2) / 2; torch's own ndtr loses that tail.
     lower = torch.special.erfc(z.abs().double() / math.sqrt(2)) / 2
@@ -91,3 +93,20 @@ def between(config: NetworkConfig, start: Tensor, end: Tensor, steps: int) -> Te
     if config.z_distribution == "uniform" or angle < 1e-4:
         return torch.lerp(start, end, share)
     return (torch.sin((1 - share) * angle) * start + torch.sin(share * angle) * end) / torch.sin(angle)
+
+
+def closed_walk(config: NetworkConfig, anchors: Tensor, steps: int) -> Tensor:
+    """Return latents on a way through all anchors and back to the first, (K * steps, Z), for a film without a cut.
+
+    Args:
+        config: how z is distributed.
+        anchors: (K, Z), K at least 2; no two that follow each other are opposite.
+        steps: from one anchor to the next, at least 1; every `steps`-th latent is an anchor.
+
+    Returns:
+        Latents, by `between`; the last is one step away from the first.
+    """
+    ways = [
+        between(config, start, end, steps + 1)[:-1] for start, end in zip(anchors, anchors.roll(-1, 0), strict=True)
+    ]
+    return torch.cat(ways)

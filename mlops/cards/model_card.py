@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mlops.cards.scored_model import PICTURES
+from mlops.cards.scored_model import MORE_PICTURES, PICTURES
 from mlops.cards.templates import render
 from mlops.project.prepared_data import Summary
 from mlops.project.result_files import COMPARISON
@@ -44,8 +44,8 @@ class Facts:
 def card(facts: Facts, address: Callable[[str], str], part: Part = "version") -> str:
     """Return the card of a version as markdown; its first line can stand alone in a list of versions.
 
-    `address` returns the address of one of `PICTURES`. Data, training, passport and most pictures are on the version's
-    own page alone; a run's page has no commands either, whose lines are wider than its column.
+    `address` returns the address of one of `PICTURES` or `MORE_PICTURES`. Data, training, passport and most pictures
+    are on the version's own page alone; a run's page has no commands either, whose lines are wider than its column.
     """
     text = render(
         "model_card.md.jinja",
@@ -56,7 +56,7 @@ def card(facts: Facts, address: Callable[[str], str], part: Part = "version") ->
         score_rows=_scores(facts.evaluation),
         training_rows=_trained_on(facts),
         passport_rows=_passport(facts.evaluation),
-        pictures=PICTURES if part == "version" else {COMPARISON: PICTURES[COMPARISON]},
+        pictures=PICTURES | MORE_PICTURES if part == "version" else {COMPARISON: PICTURES[COMPARISON]},
         part=part,
         address=address,
         page=lambda name: _page(facts, name),

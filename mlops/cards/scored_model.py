@@ -6,7 +6,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from mlops.project.result_files import BANKS, COMPARISON, INTERPOLATION, NEIGHBOURS, PASSPORT, SCORES
+from mlops.project.result_files import (
+    BANKS,
+    COMPARISON,
+    GROWTH,
+    INTERPOLATION,
+    NEIGHBOURS,
+    PASSPORT,
+    SCORES,
+    TRUNCATION,
+    WALK,
+)
 from mlops.scoring.comparison import Comparison, shown_interval
 from mlops.scoring.evaluation import Evaluation
 from mlops.scoring.evaluation_files import read_evaluation
@@ -18,7 +28,13 @@ PICTURES = {
     NEIGHBOURS: "The generated images closest to a training image, and what they are close to",
     INTERPOLATION: "On the way between two z, one pair a row",
 }
-"""What a person looks at, by the file that `evaluate` writes."""
+"""What a person looks at and compares, by the file that `evaluate` writes."""
+MORE_PICTURES = {
+    TRUNCATION: "Truncation, one z a row: from near the mean of all z to no bound",
+    WALK: "A walk through the latent space",
+    GROWTH: "The same z through training",
+}
+"""What the page of a version shows beside these."""
 
 
 @dataclass(frozen=True)

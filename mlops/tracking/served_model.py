@@ -36,16 +36,16 @@ class ServedGenerator(PythonModel):
         Args:
             context: not read after loading.
             model_input: column `seed` (at least 0), and optionally `count` (images of that seed, default 1), `first`
-                (number of the first of them, default 0) and `truncation` (bound on the components of normal latents,
-                above 0, default none).
+                (number of the first of them, default 0) and `truncation` (bound on the components of z, above 0,
+                default none).
             params: not read.
 
         Returns:
             Columns `seed`, `number` and `png`; the same seed, number and truncation give the same bytes.
 
         Raises:
-            MlflowException: a value is out of range, or the latents are uniform and cannot be truncated. A server
-                answers with status 400 and this message; it hides the message of any other exception.
+            MlflowException: a value is out of range. A server answers with status 400 and this message; it hides the
+                message of any other exception.
         """
         rows = [_row(record) for record in model_input.to_dict("records")]
         if not 1 <= sum(row["count"] for row in rows) <= MOST_IMAGES:

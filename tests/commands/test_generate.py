@@ -123,7 +123,6 @@ def test_the_grid_shows_the_first_images(generate_here: Generate, count: int) ->
         (1, {"truncation": 0.0}, "truncation.* 0"),
         (1, {"truncation": float("nan")}, "truncation.* nan"),
         (1, {"truncation": float("inf")}, "truncation.* inf"),
-        (1, {"truncation": 1.0, "model": "models:/fresh-uniform@champion"}, "uniform"),
         (1, {"model": "models:/nobody@champion"}, "models:/nobody@champion"),
         (1, {"model": "99"}, "99"),
     ],

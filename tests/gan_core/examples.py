@@ -1,6 +1,7 @@
 """Small configurations and images that the tests of gan_core share."""
 
 import hashlib
+from dataclasses import replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -164,3 +165,11 @@ def random_inception(path: Path) -> Path:
 
 IMAGES = random_pixels(40)
 families = pytest.mark.parametrize("network", NETWORKS, ids=["mlp", "dcgan"])
+
+
+def a_generator(network: NetworkConfig) -> nn.Module:
+    """Return a generator whose running statistics are no longer the initial ones, and whose images have contrast."""
+    generator = trained(replace(TRAIN, steps=3), network, random_pixels(20)).generator
+    *_, last, _ = generator.parameters()
+    last.data *= 10
+    return generator

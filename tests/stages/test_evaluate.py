@@ -20,7 +20,17 @@ from gan_core.metrics.parzen import SAMPLES, best_sigma, log_likelihoods
 from mlops.project.errors import UserError
 from mlops.project.params import Params
 from mlops.project.prepared_data import load_images
-from mlops.project.result_files import BANKS, COMPARISON, INTERPOLATION, METRICS, NEIGHBOURS, PASSPORT, SCORES
+from mlops.project.result_files import (
+    BANKS,
+    COMPARISON,
+    INTERPOLATION,
+    METRICS,
+    NEIGHBOURS,
+    PASSPORT,
+    SCORES,
+    TRUNCATION,
+    WALK,
+)
 from mlops.scoring.evaluation import LOWER_IS_BETTER, RANGE, Evaluation, Skill
 from mlops.scoring.evaluation_files import mlflow_metrics, read_evaluation
 from mlops.scoring.passport import differences, passport_sha256
@@ -115,14 +125,19 @@ def test_the_same_evaluation_gives_the_same_bytes(score: Callable[..., Any], roo
     score("one")
     score("two")
     names = sorted(path.name for path in (root / "one").iterdir())
-    assert names == sorted([BANKS, COMPARISON, INTERPOLATION, METRICS, NEIGHBOURS, PASSPORT, SCORES])
+    assert names == sorted([BANKS, COMPARISON, INTERPOLATION, METRICS, NEIGHBOURS, PASSPORT, SCORES, TRUNCATION, WALK])
     for name in names:
         assert (root / "one" / name).read_bytes() == (root / "two" / name).read_bytes()
 
 
 def test_pictures_are_large_enough_to_be_read(score: Callable[..., Any], root: Path) -> None:
     score("one")
-    for name, smallest in ((COMPARISON, (1000, 500)), (NEIGHBOURS, (600, 400)), (INTERPOLATION, (600, 500))):
+    for name, smallest in (
+        (COMPARISON, (1000, 500)),
+        (NEIGHBOURS, (600, 400)),
+        (INTERPOLATION, (600, 500)),
+        (WALK, (600, 600)),
+    ):
         with Image.open(root / "one" / name) as picture:
             assert picture.width >= smallest[0]
             assert picture.height >= smallest[1]

@@ -5,26 +5,25 @@ from typing import Literal
 
 import pytest
 import torch
-from scipy.stats import kstest, norm, truncnorm
-from torch import nn
+from scipy.stats import kstest, norm, truncnorm, uniform
 
 from gan_core.config import NetworkConfig
 from gan_core.generation.generate import BATCH_SIZE, generate
-from gan_core.generation.latents import between, draw_z, truncated, z_bank
+from gan_core.generation.latents import between, closed_walk, draw_z, truncated, z_bank
 from gan_core.networks.build import build_generator
 from gan_core.runtime.pixels import to_pixels
 from gan_core.runtime.randomness import stream
-from tests.gan_core.examples import DCGAN, MLP, NETWORKS, SIZE, TRAIN, random_pixels, same_bits, snapshot, trained
+from tests.gan_core.examples import (
+    DCGAN,
+    MLP,
+    NETWORKS,
+    SIZE,
+    a_generator,
+    same_bits,
+    snapshot,
+)
 
 WIDE = replace(MLP, z_dim=100)
-
-
-def a_generator(network: NetworkConfig) -> nn.Module:
-    """Return a generator whose running statistics are no longer the initial ones, and whose images have contrast."""
-    generator = trained(replace(TRAIN, steps=3), network, random_pixels(20)).generator
-    *_, last, _ = generator.parameters()
-    last.data *= 10
-    return generator
 
 
 families = pytest.mark.parametrize("network", NETWORKS, ids=["mlp", "dcgan"])
@@ -130,7 +129,7 @@ def test_tails_are_as_exact_as_the_rest(bound: float) -> None:
     lower = z[z <= 0].numpy()
     quantiles = norm.cdf(-bound) + norm.cdf(lower) * (norm.cdf(bound) - norm.cdf(-bound))
     expected = norm.ppf(quantiles)
-    moved = truncated(z, bound)
+    moved = truncated(WIDE, z, bound)
     assert moved[z <= 0].numpy() == pytest.approx(expected, rel=1e-9, abs=1e-15)
     assert moved[z >= 0].flip(0).numpy() == pytest.approx(-expected, rel=1e-9, abs=1e-15)
 
@@ -138,12 +137,12 @@ def test_tails_are_as_exact_as_the_rest(bound: float) -> None:
 @pytest.mark.parametrize("bound", [12.0, math.inf])
 def test_a_far_bound_leaves_latents_as_they_are(bound: float) -> None:
     z = z_bank(WIDE, seed=1, count=200)
-    assert torch.allclose(truncated(z, bound), z, rtol=1e-6, atol=1e-7)
+    assert torch.allclose(truncated(WIDE, z, bound), z, rtol=1e-6, atol=1e-7)
 
 
 def test_truncated_latents_gather_at_the_mode_as_the_bound_falls() -> None:
     z = z_bank(WIDE, seed=1, count=20)
-    sizes = [truncated(z, bound).abs() for bound in (1e-9, 0.1, 1.0, 3.0, 12.0)]
+    sizes = [truncated(WIDE, z, bound).abs() for bound in (1e-9, 0.1, 1.0, 3.0, 12.0)]
     assert all(torch.all(small <= large) for small, large in pairwise(sizes))
 
 
@@ -153,9 +152,12 @@ def test_a_bound_is_above_zero(bound: float) -> None:
         z_bank(WIDE, seed=0, count=1, truncation=bound)
 
 
-def test_uniform_latents_are_not_truncated() -> None:
-    with pytest.raises(ValueError, match="uniform"):
-        z_bank(DCGAN, seed=0, count=1, truncation=1.0)
+def test_truncated_uniform_latents_are_uniform_on_a_smaller_cube() -> None:
+    config = replace(WIDE, z_distribution="uniform")
+    z, small, whole = (z_bank(config, seed=0, count=500, truncation=bound) for bound in (None, 0.25, 1.5))
+    assert torch.equal(whole, z)
+    assert torch.equal(small.sign(), z.sign())
+    assert kstest(small.flatten().numpy(), uniform(-0.25, 0.5).cdf).statistic < 1.63 / math.sqrt(small.numel())
 
 
 @pytest.mark.parametrize("distribution", ["normal", "uniform"])
@@ -177,3 +179,13 @@ def test_what_lies_between_two_latents_begins_and_ends_at_them(distribution: Lit
 def test_between_a_latent_and_itself_is_that_latent() -> None:
     z = z_bank(WIDE, seed=0, count=1)[0]
     assert torch.allclose(between(WIDE, z, z, 5), z.expand(5, -1))
+
+
+@pytest.mark.parametrize("network", NETWORKS, ids=["normal", "uniform"])
+def test_a_closed_walk_passes_every_anchor_and_ends_a_step_before_the_first(network: NetworkConfig) -> None:
+    anchors = z_bank(network, seed=0, count=4)
+    way = closed_walk(network, anchors, 5)
+    assert way.shape == (20, network.z_dim)
+    assert torch.allclose(way[::5], anchors, atol=1e-5)
+    steps = (way - way.roll(-1, 0)).norm(dim=1)
+    assert steps.max() < 0.5 * (anchors - anchors.roll(-1, 0)).norm(dim=1).min()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mlops.cards.model_card import LIMIT, Facts, Part, card, plain, shortened
-from mlops.cards.scored_model import PICTURES, ScoredModel
+from mlops.cards.scored_model import MORE_PICTURES, PICTURES, ScoredModel
 from mlops.project.prepared_data import Summary
 from mlops.scoring.comparison import shown_interval
 from mlops.scoring.evaluation import Skill
@@ -120,7 +120,7 @@ def test_the_card_says(expected: str, facts: Facts) -> None:
 
 def test_the_pictures_are_where_the_caller_says(facts: Facts) -> None:
     addresses = re.findall(r"!\[[^]]+\]\(([^)]+)\)", card(facts, lambda name: f"there/{name}"))
-    assert addresses == [f"there/{name}" for name in PICTURES]
+    assert addresses == [f"there/{name}" for name in [*PICTURES, *MORE_PICTURES]]
 
 
 def test_few_images_are_marked_before_all_else(facts: Facts) -> None:
