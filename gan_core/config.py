@@ -110,7 +110,7 @@ class TrainConfig:
     batch_size: int
     discriminator_steps: int
     generator_z: Literal["fresh", "shared"]
-    loss: Literal["minimax", "non_saturating", "relativistic"]
+    loss: Literal["minimax", "non_saturating", "relativistic", "least_squares", "hinge", "wasserstein"]
     r1_gamma: float
     r2_gamma: float
     generator_learning_rate: float

@@ -51,7 +51,10 @@ FAILURES = (
     ),
     Failure(
         "vanished generator gradient",
-        lambda config, now: now["g_signal"] < config.min_signal or now["g_grad_norm"] == 0,
+        # At its equilibrium least squares has no gradient either.
+        lambda config, now: (
+            (now["g_signal"] < config.min_signal and now["distance"] > config.min_gap) or now["g_grad_norm"] == 0
+        ),
         ("g_signal", "g_grad_norm", "fake_prob"),
         "the generator's loss passes on {g_signal:.2g} of a gradient, whose norm at its weights is {g_grad_norm:.2g}; "
         "D(G(z)) is {fake_prob:.2g}",

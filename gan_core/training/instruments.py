@@ -45,12 +45,13 @@ class Instruments:
         for a discriminator that generalises, 1 for one that takes unseen images for generated.
 
         `d_grad_norm` and `g_grad_norm` are Euclidean norms of the last gradients that the networks descended (nats per
-        weight, penalties included). `g_signal`, in [0, 1], is the share of a gradient that the generator's loss passes
-        on: the mean size of its derivative by the logit of a generated image, which is D(G(z)) for the minimax loss and
-        1 - D(G(z)) for the non-saturating one. `g_update_ratio` is the length of the generator's last step divided by
-        that of its weights, computed at the full learning rate, so that a planned decay is no stall. `variety` is the
-        mean squared distance between two images of the bank divided by that between two real ones: near 1 for a good
-        generator, 1 - 1/k for one that generates k images only, each as often.
+        weight, penalties included). `g_signal` is the share of a gradient that the generator's loss passes on: the mean
+        size of its derivative by the logit of a generated image, which is D(G(z)) for the minimax loss, 1 - D(G(z)) for
+        the non-saturating one, the size of that logit for least squares, and 1 for hinge and Wasserstein.
+        `g_update_ratio` is the length of the generator's last step divided by that of its weights, computed at the full
+        learning rate, so that a planned decay is no stall. `variety` is the mean squared distance between two images of
+        the bank divided by that between two real ones: near 1 for a good generator, 1 - 1/k for one that generates k
+        images only, each as often.
         """
         objective = OBJECTIVES[state.config.loss]
         real, unseen = self._draw("instruments real", self._images, state), self._draw("unseen", self._unseen, state)

@@ -24,7 +24,7 @@ class NonFiniteLossError(ArithmeticError):
 
 @dataclass(frozen=True)
 class Report:
-    """The losses of one step: means over its last batches, in nats, left on the device until they are read.
+    """The losses of one step: means over its last batches, left on the device until they are read.
 
     Losses are those before the update, without the gradient penalties.
     """
@@ -35,7 +35,7 @@ class Report:
     first_non_finite_step: Tensor
 
     def read(self) -> dict[str, float]:
-        """Return `step`, and `d_loss` and `g_loss` in nats; this waits for the device.
+        """Return `step`, and `d_loss` and `g_loss`; this waits for the device.
 
         NonFiniteLossError is raised if a loss of this step or of an earlier one was not finite.
         """

@@ -20,7 +20,7 @@ def train_step(state: TrainState, batches: Batches, step: int) -> Tensor:
     """Compute one step of Algorithm 1, from 1: k updates of the discriminator, one of the generator.
 
     Both networks are changed in place, neither the generator's average nor `state.step`. Returned are the losses
-    (k + 1,) in nats: the discriminator's, then the generator's.
+    (k + 1,): the discriminator's, then the generator's.
     """
     losses, fake, last = [], None, state.config.discriminator_steps - 1
     # One pass through the generator serves both updates; of a batch in parts none is kept.
@@ -36,7 +36,7 @@ def train_step(state: TrainState, batches: Batches, step: int) -> Tensor:
 
 
 def discriminator_step(state: TrainState, batch: StepBatch, fake: Tensor | None = None) -> Tensor:
-    """Descend the discriminator's loss once and return it without penalties, a detached scalar in nats.
+    """Descend the discriminator's loss once and return it without penalties, a detached scalar.
 
     The generator keeps every bit. `fake` is G(z) of the batch; None to compute it without recording running statistics.
     """
@@ -68,7 +68,7 @@ def discriminator_step(state: TrainState, batch: StepBatch, fake: Tensor | None 
 
 
 def generator_step(state: TrainState, batch: StepBatch, fake: Tensor | None = None) -> Tensor:
-    """Descend the generator's loss once and return it, a detached scalar in nats; the discriminator keeps every bit.
+    """Descend the generator's loss once and return it, a detached scalar; the discriminator keeps every bit.
 
     `fake` is G(z) of the batch, with its graph; None to compute it.
     """

@@ -64,7 +64,7 @@ def _players(rows: Rows, gradients: Axes, generator: Axes, losses: Axes, update:
 
     _curve(losses, rows, "d_loss", "discriminator", BLUE)
     _curve(losses, rows, "g_loss", "generator", ORANGE)
-    _finish(losses, "loss, in nats")
+    _finish(losses, "loss")
     losses.set_xlabel("step")
 
     _curve(update, rows, "g_update_ratio", "generator", ORANGE)

@@ -12,7 +12,7 @@ from mlops.tracking.live_run import LiveRun
 from mlops.tracking.runs import NOTE, doctor_tags
 
 COLUMNS = ("step", "images_seen", "d_loss", "g_loss", *NAMES)
-"""Of history.csv: losses in nats, and the readings of `gan_core.training.instruments`."""
+"""Of history.csv: losses, and the readings of `gan_core.training.instruments`."""
 
 
 class TrainingMonitor:

@@ -162,6 +162,11 @@ def test_a_dead_generator_has_no_gradient_whatever_its_loss_passes_on() -> None:
     assert diagnosis.evidence["g_grad_norm"] == 0
 
 
+def test_least_squares_at_its_equilibrium_has_no_vanished_gradient() -> None:
+    near = GOOD | {"g_signal": 0.0, "distance": 0.09}
+    assert Doctor(CONFIG, STEPS).read_all(rows(lambda step: near)).verdict == HEALTHY
+
+
 @pytest.mark.parametrize("first", range(len(FAILURES) - 1))
 def test_of_two_failures_the_one_that_explains_the_other_is_the_verdict(first: int) -> None:
     names = list(BAD)

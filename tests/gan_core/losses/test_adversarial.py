@@ -1,23 +1,27 @@
 import math
 from collections.abc import Callable
-from typing import Literal
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
+from scipy.stats import wasserstein_distance
 from torch import Tensor
 
 from gan_core.losses.adversarial import (
     OBJECTIVES,
+    critic_generator_loss,
     discriminator_loss,
+    hinge_discriminator_loss,
+    least_squares_discriminator_loss,
+    least_squares_generator_loss,
     minimax_generator_loss,
     non_saturating_generator_loss,
     objective_logits,
     relativistic_discriminator_loss,
     relativistic_generator_loss,
+    wasserstein_discriminator_loss,
 )
-from gan_core.losses.penalties import gradient_penalty
 
 Loss = Callable[..., Tensor]
 Pair = tuple[list[float], list[float]]
@@ -47,15 +51,18 @@ FORMULAS: list[tuple[Loss, Callable[[float, float], float]]] = [
     (non_saturating_generator_loss, lambda r, f: -math.log(sigmoid(f))),
     (relativistic_discriminator_loss, lambda r, f: -math.log(sigmoid(r - f))),
     (relativistic_generator_loss, lambda r, f: -math.log(sigmoid(f - r))),
+    (least_squares_discriminator_loss, lambda r, f: ((r - 1) ** 2 + (f + 1) ** 2) / 2),
+    (least_squares_generator_loss, lambda r, f: f**2 / 2),
+    (hinge_discriminator_loss, lambda r, f: max(0.0, 1 - r) + max(0.0, 1 + f)),
+    (wasserstein_discriminator_loss, lambda r, f: f - r),
+    (critic_generator_loss, lambda r, f: -f),
 ]
 by_loss = pytest.mark.parametrize(("loss", "formula"), FORMULAS, ids=[loss.__name__ for loss, _ in FORMULAS])
 
 
 @by_loss
 @given(pair=pairs)
-def test_a_loss_is_its_formula_in_probabilities(
-    loss: Loss, formula: Callable[[float, float], float], pair: Pair
-) -> None:
+def test_a_loss_is_its_formula(loss: Loss, formula: Callable[[float, float], float], pair: Pair) -> None:
     expected = mean([formula(real, fake) for real, fake in zip(*pair, strict=True)])
     # 1 - sigmoid(9) keeps 12 digits.
     assert loss(**tensors(pair)).item() == pytest.approx(expected, rel=1e-11, abs=1e-11)
@@ -121,6 +128,11 @@ def test_no_loss_overflows(loss: Loss, formula: object, logit: float) -> None:
         (non_saturating_generator_loss, math.log(2)),
         (relativistic_discriminator_loss, math.log(2)),
         (relativistic_generator_loss, math.log(2)),
+        (least_squares_discriminator_loss, 1.0),
+        (least_squares_generator_loss, 0.0),
+        (hinge_discriminator_loss, 2.0),
+        (wasserstein_discriminator_loss, 0.0),
+        (critic_generator_loss, 0.0),
     ],
 )
 def test_losses_at_the_equilibrium(loss: Loss, value: float) -> None:
@@ -159,46 +171,59 @@ def test_the_minimax_game_is_zero_sum_in_the_fakes(pair: Pair) -> None:
     assert torch.equal(fake.grad, -by_discriminator)
 
 
-def test_the_penalty_of_a_linear_discriminator_is_half_its_squared_slope() -> None:
-    rng = torch.Generator().manual_seed(0)
-    slope = torch.randn(3, 4, 4, generator=rng, dtype=torch.float64).requires_grad_()
-    images = torch.randn(5, 3, 4, 4, generator=rng, dtype=torch.float64).requires_grad_()
-    penalty = gradient_penalty((images * slope).sum(dim=(1, 2, 3)) + 2, images)
-    assert penalty.shape == ()
-    assert penalty.item() == pytest.approx(slope.square().sum().item() / 2, rel=1e-12)
-    penalty.backward()
-    assert slope.grad is not None
-    assert torch.allclose(slope.grad, slope.detach(), rtol=1e-12, atol=0)
-
-
-def test_the_penalty_of_a_quadratic_discriminator_averages_over_images() -> None:
-    rng = torch.Generator().manual_seed(1)
-    matrix = torch.randn(32, 32, generator=rng, dtype=torch.float64)
-    images = torch.randn(6, 2, 4, 4, generator=rng, dtype=torch.float64).requires_grad_()
-    flat = images.flatten(1)
-    penalty = gradient_penalty(torch.einsum("bi,ij,bj->b", flat, matrix, flat), images)
-    gradients = flat.detach() @ (matrix + matrix.T)
-    assert penalty.item() == pytest.approx((gradients**2).sum().item() / 6 / 2, rel=1e-12)
+@by_loss
+@given(pair=pairs)
+def test_gradients_are_those_of_finite_differences(loss: Loss, formula: object, pair: Pair) -> None:
+    if loss == hinge_discriminator_loss:
+        assume(all(abs(abs(logit) - 1) > 1e-3 for logit in (*pair[0], *pair[1])))  # its kinks
+    logits = {name: logits.requires_grad_() for name, logits in tensors(pair).items()}
+    assert torch.autograd.gradcheck(lambda real, fake: loss(real_logits=real, fake_logits=fake), (*logits.values(),))
 
 
 @given(pairs)
 def test_logits_of_d_are_those_that_the_objective_defines(pair: Pair) -> None:
     real, fake = pair
+    votes = tuple([math.log(d / (1 - d)) for d in (min(max((1 + c) / 2, 0.005), 0.995) for c in side)] for side in pair)
     paired = [r - mean(fake) for r in real], [f - mean(real) for f in fake]
-    for name, expected in (("minimax", pair), ("non_saturating", pair), ("relativistic", paired)):
-        defined = objective_logits(OBJECTIVES[name], **tensors(pair))
-        for logits, wanted in zip(defined, expected, strict=True):
-            assert logits.tolist() == pytest.approx(wanted, rel=1e-12, abs=1e-12)
+    defined = {"minimax": pair, "non_saturating": pair, "relativistic": paired, "least_squares": votes, "hinge": votes}
+    for name, expected in defined.items():
+        for logits, wanted in zip(objective_logits(OBJECTIVES[name], **tensors(pair)), expected, strict=True):
+            assert logits.tolist() == pytest.approx(wanted, rel=1e-9, abs=1e-9)
 
 
-@pytest.mark.parametrize("name", ["minimax", "non_saturating", "relativistic"])
-def test_only_paired_objectives_read_real_logits_in_the_generators_loss(
-    name: Literal["minimax", "non_saturating", "relativistic"],
-) -> None:
-    objective = OBJECTIVES[name]
-    fake = torch.tensor([0.5, -1.0])
+@given(pair=pairs, scale=st.floats(0.1, 100), constant=st.floats(-100, 100))
+def test_a_critic_is_read_up_to_a_constant_and_a_scale(pair: Pair, scale: float, constant: float) -> None:
+    plain = tensors(pair)
+    spreads = [logits.var(correction=0).item() for logits in plain.values()]
+    assume(sum(spreads) > 1e-6)
+    wasserstein = OBJECTIVES["wasserstein"]
+    read = objective_logits(wasserstein, **plain)
+    again = objective_logits(wasserstein, **{name: scale * logits + constant for name, logits in plain.items()})
+    for logits, others in zip(read, again, strict=True):
+        assert torch.allclose(logits, others, rtol=1e-5, atol=1e-5)
+    gap = mean(pair[0]) - mean(pair[1])
+    assert read[0].mean().item() == pytest.approx(gap / (mean(spreads)) ** 0.5, rel=1e-9, abs=1e-9)
+
+
+def test_a_critic_that_gives_one_number_to_a_kind_is_read_as_it_is() -> None:
+    real, fake = objective_logits(OBJECTIVES["wasserstein"], **tensors(([2.0, 2.0], [-1.0, -1.0])))
+    assert (real.tolist(), fake.tolist()) == ([3.0, 3.0], [-3.0, -3.0])
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_an_objective_reads_what_it_says(name: str) -> None:
+    """Whether the generator's loss reads real logits, and whether a constant added to all changes a gradient."""
+    objective, real = OBJECTIVES[name], torch.tensor([1.5, -0.3])
+    fake = torch.tensor([0.5, -1.0], requires_grad=True)
     there, elsewhere = (objective.generator(real_logits=fake + shift, fake_logits=fake) for shift in (0.0, 1.0))
     assert objective.paired == (not torch.equal(there, elsewhere))
+    slopes = [
+        torch.autograd.grad(loss(real_logits=real + shift, fake_logits=fake + shift), fake)[0]
+        for loss in (objective.discriminator, objective.generator)
+        for shift in (0.0, 0.25)
+    ]
+    same = torch.allclose(slopes[0], slopes[1]) and torch.allclose(slopes[2], slopes[3])
+    assert same == (objective.output in ("relative", "critic"))
 
 
 @pytest.mark.parametrize(
@@ -223,3 +248,52 @@ def test_the_optimal_discriminator_is_that_of_proposition_1(data: list[int], gen
     divergences = [sum(p * math.log(p / m) for p, m in zip(side, middle, strict=True)) for side in (p_data, p_g)]
     jsd = sum(divergences) / 2
     assert loss.item() == pytest.approx(math.log(4) - 2 * jsd, abs=1e-12)
+
+
+DISCRETE = pytest.mark.parametrize(
+    ("p", "q"), [([0.8, 0.2], [0.3, 0.7]), ([0.5, 0.5], [0.5, 0.5]), ([0.2, 0.3, 0.5], [0.6, 0.3, 0.1])]
+)
+
+
+def weighted(loss: Loss, outputs: Tensor, p: list[float], q: list[float]) -> Tensor:
+    """Return the loss of a discriminator with these outputs at points of probabilities p, real, and q, generated."""
+    counts = [torch.tensor([round(10 * share) for share in shares]) for shares in (p, q)]
+    real, fake = (outputs.repeat_interleave(count) for count in counts)
+    return loss(real_logits=real, fake_logits=fake)
+
+
+@DISCRETE
+def test_the_optimum_of_least_squares_is_pearsons_chi_squared(p: list[float], q: list[float]) -> None:
+    outputs = torch.tensor([(a - b) / (a + b) for a, b in zip(p, q, strict=True)], dtype=torch.float64)
+    outputs.requires_grad_()
+    (slope,) = torch.autograd.grad(weighted(least_squares_discriminator_loss, outputs, p, q), outputs)
+    assert slope.tolist() == pytest.approx([0.0] * len(p), abs=1e-12)
+    d_prob = objective_logits(OBJECTIVES["least_squares"], real_logits=outputs, fake_logits=outputs)[0].sigmoid()
+    assert d_prob.tolist() == pytest.approx([a / (a + b) for a, b in zip(p, q, strict=True)])
+    of_fake = weighted(least_squares_generator_loss, outputs, p, q) + weighted(
+        least_squares_generator_loss, outputs, q, p
+    )
+    middle = [(a + b) / 2 for a, b in zip(p, q, strict=True)]
+    assert of_fake.item() == pytest.approx(sum((b - m) ** 2 / m for b, m in zip(q, middle, strict=True)), abs=1e-12)
+
+
+@DISCRETE
+def test_the_optimum_of_the_hinge_is_the_total_variation(p: list[float], q: list[float]) -> None:
+    sides = [float(a > b) - float(a < b) for a, b in zip(p, q, strict=True)]
+    best = weighted(hinge_discriminator_loss, torch.tensor(sides), p, q).item()
+    assert best == pytest.approx(2 - sum(abs(a - b) for a, b in zip(p, q, strict=True)), rel=1e-6)
+    rng = torch.Generator().manual_seed(0)
+    for _ in range(200):
+        others = 3 * torch.randn(len(p), generator=rng)
+        assert weighted(hinge_discriminator_loss, others, p, q).item() >= best - 1e-6
+
+
+@DISCRETE
+def test_the_optimum_of_the_wasserstein_loss_is_the_distance(p: list[float], q: list[float]) -> None:
+    """Points on a line, one apart: the critic of slope at most 1 climbs wherever mass has to come from above."""
+    behind = [sum(q[: i + 1]) - sum(p[: i + 1]) for i in range(len(p) - 1)]
+    outputs = torch.tensor([0.0, *(math.copysign(1, mass) for mass in behind)], dtype=torch.float64).cumsum(0)
+    places = list(range(len(p)))
+    distance = wasserstein_distance(places, places, p, q)
+    assert -weighted(wasserstein_discriminator_loss, outputs, p, q).item() == pytest.approx(distance, abs=1e-12)
+    assert -weighted(wasserstein_discriminator_loss, -outputs, p, q).item() == pytest.approx(-distance, abs=1e-12)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_core.generation.latents import z_bank
+from gan_core.losses.adversarial import OBJECTIVES
 from gan_core.runtime.pixels import to_unit_range
 from gan_core.training import instruments
 from gan_core.training.instruments import COUNT, NAMES, Instruments
@@ -15,7 +16,7 @@ from gan_core.training.state import TrainState, state_of
 from tests.gan_core.examples import IMAGES, MLP, TRAIN, everything, families, fresh, random_pixels, same_bits
 
 UNSEEN = random_pixels(30, seed=1)
-losses = pytest.mark.parametrize("loss", ["minimax", "non_saturating", "relativistic"])
+losses = pytest.mark.parametrize("loss", OBJECTIVES)
 LOG_4 = math.log(4)
 
 
@@ -55,7 +56,7 @@ def after_one_step(state: TrainState, images: Tensor = IMAGES) -> TrainState:
 
 
 def reading(loss: Any, *, real: int, unseen: int, fake: float, scale: float = 3.0, shift: float = 0.0) -> Any:
-    config = replace(TRAIN, loss=loss, steps=1, discriminator_steps=1, r1_gamma=0.0, r2_gamma=0.0)
+    config = replace(TRAIN, loss=loss, steps=1, discriminator_steps=1, r1_gamma=1e-9, r2_gamma=0.0)
     state = after_one_step(state_of(config, MLP, Levels(scale, shift), Constant(fake)), grey(real))
     return Instruments(state, grey(real), grey(unseen)).read(state)
 
@@ -64,13 +65,20 @@ def sigmoid(logit: float) -> float:
     return 1 / (1 + math.exp(-logit))
 
 
+def vote(output: float) -> float:
+    """Return the logit of (1 + output) / 2, within [0.005, 0.995]."""
+    probability = min(max((1 + output) / 2, 0.005), 0.995)
+    return math.log(probability / (1 - probability))
+
+
 @losses
 def test_readings_are_their_formulas_where_all_images_of_a_kind_are_equal(loss: Any) -> None:
     readings = reading(loss, real=255, unseen=102, fake=-0.5, scale=3.0, shift=0.4)
     real, unseen, fake = 3.4, 3.0 * (102 / 127.5 - 1) + 0.4, -1.1
 
     def standing(kind: float) -> list[float]:
-        d_real, d_fake = (kind - fake, fake - kind) if loss == "relativistic" else (kind, fake)
+        logits = {"logit": (kind, fake), "vote": (vote(kind), vote(fake))}
+        d_real, d_fake = logits.get(OBJECTIVES[loss].output, (kind - fake, fake - kind))
         value = math.log(sigmoid(d_real)) + math.log(1 - sigmoid(d_fake))
         distance = (abs(sigmoid(d_real) - 0.5) + abs(sigmoid(d_fake) - 0.5)) / 2
         return [sigmoid(d_real), sigmoid(d_fake), value, min(max((value + LOG_4) / 2, 0), math.log(2)), distance]
@@ -82,13 +90,14 @@ def test_readings_are_their_formulas_where_all_images_of_a_kind_are_equal(loss: 
     assert [readings[name] for name in names] == pytest.approx([held[0], *held[2:]], rel=1e-5)
     assert readings["overfitting"] == pytest.approx((real - unseen) / (real - fake), rel=1e-5)
     signal = {"minimax": sigmoid(fake), "non_saturating": 1 - sigmoid(fake), "relativistic": sigmoid(real - fake)}
+    signal |= {"least_squares": abs(fake), "hinge": 1.0, "wasserstein": 1.0}
     assert readings["g_signal"] == pytest.approx(signal[loss], rel=1e-5)
     assert list(readings) == list(NAMES)
 
 
 @losses
 def test_where_the_discriminator_cannot_tell_the_game_is_at_its_equilibrium(loss: Any) -> None:
-    readings = reading(loss, real=255, unseen=0, fake=0.3, scale=0.0)
+    readings = reading(loss, real=255, unseen=0, fake=0.3, scale=0.0)  # and a logit of 0 for all
     expected = {"real_prob": 0.5, "fake_prob": 0.5, "unseen_prob": 0.5, "value": -LOG_4, "unseen_value": -LOG_4}
     expected |= dict.fromkeys(("jsd", "unseen_jsd", "distance", "unseen_distance"), 0.0)
     assert {name: readings[name] for name in expected} == pytest.approx(expected, abs=1e-6)

@@ -66,7 +66,7 @@ def test_a_number_in_quotes_is_no_number(tmp_path: Path) -> None:
         ("train", "steps", 0),
         ("train", "beta1", 1.0),
         ("train", "r2_gamma", -0.1),
-        ("train", "loss", "wasserstein"),
+        ("train", "loss", "wgan"),
         ("network", "dropout", 1.0),
         ("network", "family", "transformer"),
         ("compute", "threads", 0),
