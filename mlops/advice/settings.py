@@ -25,7 +25,8 @@ def fitting(found: Findings, *, size: int, batch_size: int, cores: int, is_gpu: 
 
     Returns:
         One channel for images without colour; the largest power of two that is no larger than most originals, with more
-        pixels on a GPU alone; batches of at most a quarter of the training images; a thread for each core.
+        pixels on a GPU alone; batches of at most a quarter of the training images; a thread for each core but
+        one, up to 8, for a team of threads waits at every operation for a core that another program holds.
     """
     changes: dict[str, dict[str, Any]] = {"prepare": {}, "train": {}, "compute": {}}
     if found.is_grey and found.summary.channels == 3:
@@ -40,8 +41,8 @@ def fitting(found: Findings, *, size: int, batch_size: int, cores: int, is_gpu: 
         batch //= 2
     if batch != batch_size:
         changes["train"]["batch_size"] = batch
-    if cores > 1 and not is_gpu:
-        changes["compute"]["threads"] = min(cores, 8)
+    if cores > 2 and not is_gpu:
+        changes["compute"]["threads"] = min(cores - 1, 8)
     return {section: values for section, values in changes.items() if values}
 
 

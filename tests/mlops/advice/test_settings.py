@@ -47,8 +47,9 @@ def test_a_batch_is_at_most_a_quarter_of_the_training_images_and_at_least_4(trai
     assert batch == 64 or 2 * batch > train / 4
 
 
-def test_every_core_of_a_machine_without_a_gpu_trains() -> None:
-    for cores, threads in ((2, 2), (64, 8)):
+def test_without_a_gpu_every_core_but_one_trains() -> None:
+    for cores, threads in ((3, 2), (64, 8)):
         changes = fitting(FOUND, size=32, batch_size=64, cores=cores, is_gpu=False)
         assert changes == {"compute": {"threads": threads}}
+    assert fitting(FOUND, size=32, batch_size=64, cores=2, is_gpu=False) == {}
     assert fitting(of(10), size=32, batch_size=64, cores=2, is_gpu=True) == {"train": {"batch_size": 4}}
