@@ -113,6 +113,8 @@ class TrainConfig:
     loss: Literal["minimax", "non_saturating", "relativistic", "least_squares", "hinge", "wasserstein"]
     r1_gamma: float
     r2_gamma: float
+    penalty_gradient: Literal["exact", "finite_difference"]
+    wgan_gp: float
     generator_learning_rate: float
     discriminator_learning_rate: float
     learning_rate_decay: Literal["none", "linear"]
@@ -129,7 +131,9 @@ class TrainConfig:
         _require_positive(self, "generator_learning_rate", "discriminator_learning_rate")
         _require_positive(self, "report_every", "sample_every", "checkpoint_every")
         _require(self.ema_warmup > 1, f"ema_warmup must be above 1, got {self.ema_warmup}")
-        _require_not_negative(self, "r1_gamma", "r2_gamma", "seed")
+        _require_not_negative(self, "r1_gamma", "r2_gamma", "wgan_gp", "seed")
+        unbounded = self.loss == "wasserstein" and not (self.r1_gamma or self.r2_gamma or self.wgan_gp)
+        _require(not unbounded, "wgan_gp, r1_gamma or r2_gamma must be above 0 if loss is wasserstein, got none")
         _require_shares(self, "beta1", "beta2", "ema_decay")
 
 

@@ -24,3 +24,8 @@ def stream(seed: int, purpose: str, *counters: int, device: torch.device | str =
     words = [str(seed), purpose, *map(str, counters)]
     digest = hashlib.sha256("\0".join(words).encode()).digest()
     return torch.Generator(device=device).manual_seed(int.from_bytes(digest[:8], "big") % 2**63)
+
+
+def unused(rng: torch.Generator) -> torch.Generator:
+    """Return a generator that draws what `rng`, seeded by `stream`, drew first."""
+    return torch.Generator(rng.device).manual_seed(rng.initial_seed())

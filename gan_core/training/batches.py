@@ -1,4 +1,4 @@
-"""What the steps of a training draw, each by name: real images, latents, and the randomness of dropout."""
+"""What the steps of a training draw, each by name: real images, latents, masks, and what penalties draw."""
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from gan_core.generation.latents import draw_z
 from gan_core.losses.adversarial import OBJECTIVES
 from gan_core.runtime.distributed import shard
 from gan_core.runtime.pixels import to_unit_range
-from gan_core.runtime.randomness import stream
+from gan_core.runtime.randomness import stream, unused
 from gan_core.training.state import TrainState
 
 
@@ -22,12 +22,22 @@ class StepBatch:
     `real` is (B, C, H, W) in [-1, 1], or points (B, D), and None if the loss reads no real samples; `z` is (B, Z). The
     generators, for the discriminator's dropout on each, are on the device where training computes; an update advances
     them, so a batch serves one. Whatever else an update draws for its real or its generated samples belongs here.
+
+    If penalties are on that read them: `real_noise` and `fake_noise`, of the shape of `real` and N(0, 1), for finite
+    differences, and `real_again` and `fake_again`, which draw what `real_rng` and `fake_rng` do; `mix` (B,), the share
+    in [0, 1] of the real image in an interpolated one, and `mix_rng` for the dropout on it.
     """
 
     real: Tensor | None
     z: Tensor
     real_rng: Generator
     fake_rng: Generator
+    real_noise: Tensor | None = None
+    fake_noise: Tensor | None = None
+    real_again: Generator | None = None
+    fake_again: Generator | None = None
+    mix: Tensor | None = None
+    mix_rng: Generator | None = None
 
 
 class Batches:
@@ -42,11 +52,21 @@ class Batches:
 
     def discriminator(self, step: int, k: int) -> StepBatch:
         """Return the draws of the discriminator's update k, from 0, within a step, from 1."""
+        config, real_rng, fake_rng = self.config, *(self._rng(f"{kind} dropout", step, k) for kind in ("real", "fake"))
+        differences = config.penalty_gradient == "finite_difference"
+        moves_real, moves_fake = differences and config.r1_gamma > 0, differences and config.r2_gamma > 0
+        mixes = config.wgan_gp > 0
         return StepBatch(
             real=self._real("real", step, k),
             z=self._z("z", step, k),
-            real_rng=self._rng("real dropout", step, k),
-            fake_rng=self._rng("fake dropout", step, k),
+            real_rng=real_rng,
+            fake_rng=fake_rng,
+            real_noise=self._noise("real noise", step, k) if moves_real else None,
+            fake_noise=self._noise("fake noise", step, k) if moves_fake else None,
+            real_again=unused(real_rng) if moves_real else None,
+            fake_again=unused(fake_rng) if moves_fake else None,
+            mix=self._mix("mix", step, k) if mixes else None,
+            mix_rng=self._rng("mix dropout", step, k) if mixes else None,
         )
 
     def generator(self, step: int) -> StepBatch:
@@ -64,6 +84,14 @@ class Batches:
 
     def _z(self, purpose: str, *counters: int) -> Tensor:
         return shard(draw_z(self.network, self.config.batch_size, self._rng(purpose, *counters)))
+
+    def _noise(self, purpose: str, *counters: int) -> Tensor:
+        shape = (self.config.batch_size, *self.images.shape[1:])
+        return shard(torch.randn(shape, generator=self._rng(purpose, *counters), device=self.device))
+
+    def _mix(self, purpose: str, *counters: int) -> Tensor:
+        rng = self._rng(purpose, *counters)
+        return shard(torch.rand(self.config.batch_size, generator=rng, device=self.device))
 
     def _real(self, purpose: str, *counters: int) -> Tensor:
         return taken(self.images, self._indices(purpose, *counters), self.device)

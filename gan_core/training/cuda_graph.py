@@ -1,7 +1,7 @@
 """A step as one CUDA graph: small networks keep a GPU waiting for hundreds of launches, and a graph is launched once.
 
 PyTorch's documentation, "CUDA Graphs": everything inside a graph is at a fixed place in memory, so what changes from
-step to step (images, latents, seeds, learning rates) is written to its place before the graph is replayed.
+step to step (images, latents, noise, seeds, learning rates) is written to its place before the graph is replayed.
 """
 
 from collections.abc import Callable
@@ -9,6 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
+from gan_core.runtime.randomness import unused
 from gan_core.training.batches import Batches, StepBatch
 from gan_core.training.state import TrainState
 from gan_core.training.steps import train_step
@@ -92,17 +93,16 @@ class _StaticBatches(Batches):
     def fill(self, step: int) -> None:
         """Write what `step` draws to the places from which its graph reads."""
         for place, drawn in zip(self._places, self._drawn(step), strict=True):
-            place.z.copy_(drawn.z)
-            if place.real is not None and drawn.real is not None:
-                place.real.copy_(drawn.real)
-            place.real_rng.manual_seed(drawn.real_rng.initial_seed())
-            place.fake_rng.manual_seed(drawn.fake_rng.initial_seed())
+            for name, value in vars(place).items():
+                if isinstance(value, Tensor):
+                    value.copy_(getattr(drawn, name))
+                elif isinstance(value, Generator):
+                    value.manual_seed(getattr(drawn, name).initial_seed())
 
     def used(self) -> list[Generator]:
         """Return those generators from which the last step has drawn, whose state is not that of their seed."""
-        rngs = [rng for place in self._places for rng in (place.real_rng, place.fake_rng)]
-        fresh = [Generator(rng.device).manual_seed(rng.initial_seed()) for rng in rngs]
-        return [rng for rng, new in zip(rngs, fresh, strict=True) if not torch.equal(rng.get_state(), new.get_state())]
+        rngs = [rng for place in self._places for rng in vars(place).values() if isinstance(rng, Generator)]
+        return [rng for rng in rngs if not torch.equal(rng.get_state(), unused(rng).get_state())]
 
     def _drawn(self, step: int) -> list[StepBatch]:
         """Return the draws of the discriminator's updates, then the generator's."""

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
@@ -45,10 +46,11 @@ class TrainState:
         logits: Tensor = self.discriminator(images, rng)
         return logits.float()
 
-    def parts(self, *batches: Tensor) -> Iterator[tuple[Tensor, ...]]:
-        """Yield batches of the same length in the parts that go through the networks, side by side."""
+    def parts(self, *batches: Tensor | None) -> Iterator[tuple[Any, ...]]:
+        """Yield batches of the same length in the parts that go through the networks, side by side; None stays None."""
         count = self.arithmetic.micro_batches
-        return zip(*(batch.chunk(count) for batch in batches), strict=True)
+        chunks = ([None] * count if batch is None else batch.chunk(count) for batch in batches)
+        return zip(*chunks, strict=True)
 
 
 def initial_state(

@@ -1,12 +1,13 @@
 """One step of Algorithm 1."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from gan_core.losses.adversarial import OBJECTIVES
-from gan_core.losses.penalties import gradient_penalty
+from gan_core.losses.penalties import DISTANCE, finite_difference_penalty, gradient_penalty, interpolated_penalty
 from gan_core.networks.layers import frozen_statistics
 from gan_core.runtime.distributed import all_reduce_gradients
 from gan_core.training.batches import Batches, StepBatch
@@ -40,25 +41,24 @@ def discriminator_step(state: TrainState, batch: StepBatch, fake: Tensor | None 
 
     The generator keeps every bit. `fake` is G(z) of the batch; None to compute it without recording running statistics.
     """
-    assert batch.real is not None
-    config = state.config
+    config, exact = state.config, state.config.penalty_gradient == "exact"
     state.discriminator.requires_grad_(True)  # a generator's step that ran out of memory may have left it frozen
     state.d_optimizer.zero_grad()
     losses = []
-    for real, source in state.parts(batch.real, batch.z if fake is None else fake.detach()):
+    sources = batch.z if fake is None else fake.detach()
+    for source, real, *noises, mix in state.parts(sources, batch.real, batch.real_noise, batch.fake_noise, batch.mix):
         with state.autocast():
             images = _unrecorded(state, source) if fake is None else source
-            real.requires_grad_(config.r1_gamma > 0)
-            images.requires_grad_(config.r2_gamma > 0)
+            real.requires_grad_(exact and config.r1_gamma > 0)
+            images.requires_grad_(exact and config.r2_gamma > 0)
             real_logits = state.logits(real, batch.real_rng)
             fake_logits = state.logits(images, batch.fake_rng)
 
         loss = OBJECTIVES[config.loss].discriminator(real_logits=real_logits, fake_logits=fake_logits)
+        part = replace(batch, real=real, real_noise=noises[0], fake_noise=noises[1], mix=mix)
         penalised = loss
-        if config.r1_gamma > 0:
-            penalised = penalised + config.r1_gamma * gradient_penalty(real_logits, real)
-        if config.r2_gamma > 0:
-            penalised = penalised + config.r2_gamma * gradient_penalty(fake_logits, images)
+        for penalty in _penalties(state, part, images, real_logits, fake_logits):
+            penalised = penalised + penalty
         (penalised / state.arithmetic.micro_batches).backward()
         losses.append(loss.detach())
 
@@ -76,10 +76,10 @@ def generator_step(state: TrainState, batch: StepBatch, fake: Tensor | None = No
     state.g_optimizer.zero_grad()
     losses = []
     sources = batch.z if fake is None else fake
-    for real, source in state.parts(sources if batch.real is None else batch.real, sources):
+    for source, real in state.parts(sources, batch.real):
         with state.autocast(), frozen_statistics(state.discriminator):
             fake_logits = state.logits(state.generated(source) if fake is None else source, batch.fake_rng)
-            real_logits = fake_logits.detach() if batch.real is None else state.logits(real, batch.real_rng)
+            real_logits = fake_logits.detach() if real is None else state.logits(real, batch.real_rng)
         loss = OBJECTIVES[state.config.loss].generator(real_logits=real_logits, fake_logits=fake_logits)
         (loss / state.arithmetic.micro_batches).backward()
         losses.append(loss.detach())
@@ -88,6 +88,35 @@ def generator_step(state: TrainState, batch: StepBatch, fake: Tensor | None = No
     state.g_optimizer.step()
     state.discriminator.requires_grad_(True)
     return _mean(losses)
+
+
+def _penalties(
+    state: TrainState, batch: StepBatch, fake: Tensor, real_logits: Tensor, fake_logits: Tensor
+) -> Iterator[Tensor]:
+    """Yield the penalties that are on, times their weights, for a batch or a part of it."""
+    config = state.config
+    kinds = (
+        (config.r1_gamma, batch.real, real_logits, batch.real_noise, batch.real_again),
+        (config.r2_gamma, fake, fake_logits, batch.fake_noise, batch.fake_again),
+    )
+    for gamma, images, logits, noise, rng in kinds:
+        assert images is not None
+        if noise is not None:
+            moved = _unrecorded_logits(state, images + DISTANCE * noise, rng)
+            yield gamma * finite_difference_penalty(logits=logits, moved_logits=moved)
+        elif gamma > 0:
+            yield gamma * gradient_penalty(logits, images)
+    if batch.mix is not None:
+        assert batch.real is not None
+        share = batch.mix.view(-1, *[1] * (fake.dim() - 1))
+        mixed = torch.lerp(fake, batch.real, share).requires_grad_()
+        yield config.wgan_gp * interpolated_penalty(_unrecorded_logits(state, mixed, batch.mix_rng), mixed)
+
+
+def _unrecorded_logits(state: TrainState, images: Tensor, rng: Generator | None) -> Tensor:
+    """Return the discriminator's logits; its running statistics stay as they are."""
+    with state.autocast(), frozen_statistics(state.discriminator):
+        return state.logits(images, rng)
 
 
 @torch.no_grad()

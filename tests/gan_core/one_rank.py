@@ -19,9 +19,14 @@ from gan_core.training.state import TrainState, initial_state
 from gan_core.training.steps import discriminator_step, generator_step
 from tests.gan_core.examples import CPU, IMAGES, NETWORKS, TRAIN, everything
 
-TRAININGS = (replace(TRAIN, loss="non_saturating"), replace(TRAIN, loss="relativistic", generator_z="shared"))
+TRAININGS = (
+    replace(TRAIN, loss="non_saturating"),
+    replace(TRAIN, loss="relativistic", generator_z="shared", wgan_gp=0.5),
+)
 CASES = list(product(NETWORKS, TRAININGS, (1, 2)))
-"""Both families, unpaired and paired, with fresh and shared latents, with R1 and R2, whole and in parts."""
+"""Both families, unpaired and paired, with fresh and shared latents, with every penalty, whole and in parts."""
+BY_DIFFERENCES = list(product(NETWORKS, (replace(TRAIN, penalty_gradient="finite_difference"),), (1, 2)))
+"""Finite differences divide rounding by their distance, so of these only gradients are compared."""
 HALF = TRAIN.steps // 2
 
 
@@ -78,6 +83,7 @@ def main(folder: Path) -> None:
         whole = trained(case, folder, f"two-{number}.safetensors")
         again = {name: resumed(case, folder / f"{name}-{number}.safetensors") for name in ("one", "two")}
         results.append({"gradients": gradients(case), "whole": whole, **again})
+    results += [{"gradients": gradients(case)} for case in BY_DIFFERENCES]
     torch.save(results, folder / f"rank-{rank()}.pt")
     assert world_size() == 2
     leave_group()

@@ -26,7 +26,7 @@ POSITIVE = {
     ],
     EXTRACTOR: ["epochs", "batch_size", "learning_rate"],
 }
-NOT_NEGATIVE = {TRAIN: ["r1_gamma", "r2_gamma", "seed"], EXTRACTOR: ["seed"]}
+NOT_NEGATIVE = {TRAIN: ["r1_gamma", "r2_gamma", "wgan_gp", "seed"], EXTRACTOR: ["seed"]}
 SHARES = {MLP: ["dropout"], TRAIN: ["beta1", "beta2", "ema_decay"]}
 
 
@@ -37,7 +37,7 @@ def cases(keys: dict[Any, list[str]], values: list[float]) -> list[tuple[Any, st
 WRONG = [
     *cases(POSITIVE, [0, -1, -0.5, math.inf, math.nan]),
     *cases(NOT_NEGATIVE, [-1, -1e-9, math.nan]),
-    *cases({TRAIN: ["r1_gamma", "r2_gamma"]}, [math.inf]),
+    *cases({TRAIN: ["r1_gamma", "r2_gamma", "wgan_gp"]}, [math.inf]),
     *cases(SHARES, [-0.1, 1, 1.5, math.nan]),
     *cases({COMPUTE: ["threads"]}, [0, -1, 257, math.nan]),
 ]
@@ -63,6 +63,13 @@ def test_a_value_out_of_range_is_refused_by_its_key(config: Any, key: str, value
 @pytest.mark.parametrize(("config", "key", "value"), RIGHT, ids=name)
 def test_values_in_range_are_kept(config: Any, key: str, value: float) -> None:
     assert getattr(replace(config, **{key: value}), key) == value
+
+
+def test_a_wasserstein_critic_needs_a_penalty() -> None:
+    none: dict[str, Any] = {"r1_gamma": 0.0, "r2_gamma": 0.0, "wgan_gp": 0.0}
+    with pytest.raises(ValueError, match="wgan_gp, r1_gamma or r2_gamma must be above 0 if loss is wasserstein"):
+        replace(TRAIN, loss="wasserstein", **none)
+    assert replace(TRAIN, loss="wasserstein", **none | {"wgan_gp": 10.0}).loss == "wasserstein"
 
 
 @pytest.mark.parametrize("digest", ["", "0" * 63, "0" * 65, "A" * 64, "g" + "0" * 63, " " + "0" * 63])

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from gan_core.losses.penalties import DISTANCE
 from gan_core.runtime.distributed import (
     all_gather,
     all_reduce_mean,
@@ -20,7 +21,7 @@ from gan_core.runtime.distributed import (
     world_size,
 )
 from tests.gan_core.examples import same_bits
-from tests.gan_core.one_rank import CASES, gradients, resumed, trained
+from tests.gan_core.one_rank import BY_DIFFERENCES, CASES, gradients, resumed, trained
 
 Cases = list[dict[str, dict[str, Tensor]]]
 ROOT = Path(__file__).parents[3]
@@ -64,6 +65,13 @@ def distance(tensors: dict[str, Tensor], expected: dict[str, Tensor], least: flo
 def test_gradients_losses_and_statistics_are_those_of_the_whole_batch(ranks: list[Cases], number: int) -> None:
     """A bias whose parts of order 1/2 cancel to 0.003 keeps their error of 1e-7, so small tensors count as 0.01."""
     assert distance(ranks[0][number]["gradients"], gradients(CASES[number]), least=0.01) < 1e-5
+
+
+def test_finite_differences_are_those_of_the_whole_batch_up_to_their_rounding(ranks: list[Cases]) -> None:
+    for number, case in enumerate(BY_DIFFERENCES, start=len(CASES)):
+        first, second = (held[number]["gradients"] for held in ranks)
+        assert same_bits(first, second)
+        assert distance(first, gradients(case), least=0.01) < 1e-5 / DISTANCE
 
 
 @cases

@@ -1,16 +1,18 @@
 """What is measured on the line, checked on players whose densities are known: G(z) = m + s z and D = D*."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from gan_core.config import MlpConfig, TrainConfig
+from gan_core.config import MlpConfig
 from gan_core.theory.densities import LINES, GaussianMixture
 from gan_core.theory.density_game import Snapshot, gradients_as_confidence_grows, snapshot
 from gan_core.theory.point_networks import build_players
+from tests.gan_core.examples import TRAIN
 
 NETWORK = MlpConfig("mlp", 1, "normal", 16, 16, 1, 0.0)
 DATA = GaussianMixture((1.0,), ((0.0,),), (1.0,), half_width=8.0)
@@ -77,9 +79,7 @@ def test_what_lies_outside_counts_for_the_divergence() -> None:
 
 
 def test_saturating_and_non_saturating_gradients_are_d_and_1_minus_d() -> None:
-    config = TrainConfig(
-        0, 1, 256, 1, "fresh", "non_saturating", 0.0, 0.0, 1e-3, 2e-3, "none", 0.0, 0.99, 0.9, 10.0, 1, 1, 1
-    )
+    config = replace(TRAIN, seed=0, batch_size=256, discriminator_learning_rate=2e-3, beta1=0.0, beta2=0.99)
     readings = list(gradients_as_confidence_grows(config, NETWORK, LINES["gaussian"], shift=6.0, steps=60, every=20))
     assert [reading.step for reading in readings] == [0, 20, 40, 60]
     assert readings[-1].fake_prob < 0.1 < readings[0].fake_prob

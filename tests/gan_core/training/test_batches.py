@@ -39,6 +39,26 @@ def test_every_draw_of_an_update_has_its_own_name() -> None:
         ]
 
 
+def test_penalties_draw_what_they_read_and_nothing_else() -> None:
+    counters, shape = (3, 1), (TRAIN.batch_size, *IMAGES.shape[1:])
+    extra = ("real_noise", "fake_noise", "real_again", "fake_again", "mix", "mix_rng")
+    none = Batches(STATE, IMAGES).discriminator(*counters)
+    assert [getattr(none, name) for name in extra] == [None] * len(extra)
+    config = replace(TRAIN, penalty_gradient="finite_difference", wgan_gp=1.0)
+    batch = Batches(fresh(config, MLP), IMAGES).discriminator(*counters)
+    for noise, name in ((batch.real_noise, "real noise"), (batch.fake_noise, "fake noise")):
+        assert noise is not None
+        assert torch.equal(noise, torch.randn(shape, generator=stream(TRAIN.seed, name, *counters)))
+    for rng, again in ((batch.real_rng, batch.real_again), (batch.fake_rng, batch.fake_again)):
+        assert again is not None
+        assert torch.equal(torch.rand(9, generator=rng), torch.rand(9, generator=again))
+    assert batch.mix is not None
+    assert torch.equal(batch.mix, torch.rand(TRAIN.batch_size, generator=stream(TRAIN.seed, "mix", *counters)))
+    only_real = replace(config, r2_gamma=0.0, wgan_gp=0.0)
+    batch = Batches(fresh(only_real, MLP), IMAGES).discriminator(*counters)
+    assert [name for name in extra if getattr(batch, name) is not None] == ["real_noise", "real_again"]
+
+
 def test_shared_latents_are_the_discriminators_last() -> None:
     batches = Batches(fresh(replace(TRAIN, generator_z="shared"), MLP), IMAGES)
     assert torch.equal(batches.generator(2).z, batches.discriminator(2, TRAIN.discriminator_steps - 1).z)

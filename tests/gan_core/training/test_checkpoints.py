@@ -76,7 +76,8 @@ def test_no_parameter_may_differ(section: str, tmp_path: Path) -> None:
     save_checkpoint(path, fresh(TRAIN, MLP))
     changes: dict[str, dict[str, Any]] = {
         "train": {name: value / 2 for name, value in vars(TRAIN).items() if not isinstance(value, str)}
-        | {"loss": "minimax", "learning_rate_decay": "none", "generator_z": "shared"},
+        | {"loss": "minimax", "learning_rate_decay": "none", "generator_z": "shared"}
+        | {"penalty_gradient": "finite_difference", "wgan_gp": 1.0},
         "network": {"maxout_pieces": 4, "z_distribution": "uniform", "z_dim": 6, "generator_width": 13}
         | {"dropout": 0.0, "discriminator_width": 11},
     }

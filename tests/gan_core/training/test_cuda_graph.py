@@ -64,12 +64,18 @@ class Recorder:
         self._losses.copy_(train_step(*self._captured))
 
 
-@pytest.mark.parametrize(("loss", "z"), [("non_saturating", "fresh"), ("relativistic", "shared")])
+BY_DIFFERENCES: dict[str, Any] = {"penalty_gradient": "finite_difference", "wgan_gp": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("loss", "z", "more"),
+    [("non_saturating", "fresh", {}), ("relativistic", "shared", {}), ("wasserstein", "fresh", BY_DIFFERENCES)],
+)
 @families
 def test_what_is_replayed_draws_what_its_step_names(
-    network: NetworkConfig, loss: Any, z: Any, monkeypatch: pytest.MonkeyPatch
+    network: NetworkConfig, loss: Any, z: Any, more: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = replace(TRAIN, loss=loss, generator_z=z, steps=STEPS)
+    config = replace(TRAIN, loss=loss, generator_z=z, steps=STEPS, **more)
     launched, replayed = (initial_state(config, network, IMAGES) for _ in range(2))
     expected = [report.read() for report in train(launched, IMAGES)]
     recorder, reported = Recorder(monkeypatch), list[str]()
@@ -79,8 +85,8 @@ def test_what_is_replayed_draws_what_its_step_names(
     assert recorder.replays == STEPS - WARM_UP
     assert reported == ["as one CUDA graph"]
     # The masks of real and generated images, if the network has dropout; no generator from which nothing is drawn.
-    masks = (2 * config.discriminator_steps + (2 if loss == "relativistic" else 1)) if network == MLP else 0
-    assert len(recorder.registered) == masks
+    masks = (5 if more else 2) * config.discriminator_steps + (2 if loss == "relativistic" else 1)
+    assert len(recorder.registered) == (masks if network == MLP else 0)
 
 
 def cuda() -> torch.device:
@@ -98,10 +104,12 @@ def trained(state: TrainState, step: Step, batches: Batches | None = None) -> li
 
 @needs_gpu
 @pytest.mark.parametrize("bf16", [False, True])
-@pytest.mark.parametrize("loss", ["non_saturating", "relativistic"])
+@pytest.mark.parametrize(("loss", "more"), [("non_saturating", {}), ("relativistic", {}), ("hinge", BY_DIFFERENCES)])
 @families
-def test_a_captured_step_has_the_bits_of_a_launched_one(network: NetworkConfig, loss: Any, bf16: bool) -> None:
-    config = replace(TRAIN, loss=loss, steps=STEPS)
+def test_a_captured_step_has_the_bits_of_a_launched_one(
+    network: NetworkConfig, loss: Any, more: dict[str, Any], bf16: bool
+) -> None:
+    config = replace(TRAIN, loss=loss, steps=STEPS, **more)
     launched, captured, reported = started(config, network, bf16), started(config, network, bf16), list[str]()
     step = CudaGraphStep(reported.append)
     assert trained(launched, train_step) == trained(captured, step)

@@ -456,6 +456,8 @@ def test_every_choice_changes_the_result() -> None:
         "loss": "minimax",
         "r1_gamma": 0.4,
         "r2_gamma": 0.6,
+        "penalty_gradient": "finite_difference",
+        "wgan_gp": 0.1,
         "generator_learning_rate": 2e-2,
         "discriminator_learning_rate": 1e-2,
         "learning_rate_decay": "linear",
