@@ -16,11 +16,12 @@ Readings = dict[str, float]
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """A verdict: the first step from which on it holds, a sentence, and the readings that it rests on."""
+    """A verdict: the first step from which on it holds, a sentence, what may help, and the readings behind it."""
 
     verdict: str
     step: int
     sentence: str
+    remedy: str
     evidence: Readings
 
 
@@ -190,7 +191,7 @@ class Doctor:
         for failure in FAILURES:
             if failure.name in self._since:
                 evidence = {name: self._medians[name] for name in failure.evidence}
-                return _diagnosis(failure, self._since[failure.name], failure.sentence.format(**evidence), evidence)
+                return _failed(failure, self._since[failure.name], failure.sentence.format(**evidence), evidence)
         step = int(self._medians["step"])
         evidence = {name: self._medians[name] for name in ("real_prob", "unseen_prob", "fake_prob", "variety")}
         sentence = (
@@ -200,20 +201,24 @@ class Doctor:
         if step < self._grace or self._too_few():
             images = f"{self._medians['images_seen']:,.0f} of at least {self._config.min_images:,} images"
             sentence = f"{TOO_EARLY} at step {step:,}, after {images}: {sentence}."
-            return Diagnosis(TOO_EARLY, step, f"{sentence} Try: train to the end, or for more steps.", evidence)
+            return _diagnosis(TOO_EARLY, step, sentence, "train to the end, or for more steps", evidence)
         pictures = pictures or {}
         for failure in OF_PICTURES if pictures else ():
             if failure.holds(self._config, pictures):
                 evidence = {name: pictures[name] for name in failure.evidence}
-                return _diagnosis(failure, step, failure.sentence.format(**evidence), evidence)
-        return Diagnosis(HEALTHY, step, f"healthy at step {step:,}: {sentence}.", evidence | pictures)
+                return _failed(failure, step, failure.sentence.format(**evidence), evidence)
+        return Diagnosis(HEALTHY, step, f"healthy at step {step:,}: {sentence}.", "", evidence | pictures)
 
 
 def non_finite(step: int, names: Sequence[str] = ("a loss",)) -> Diagnosis:
     """Return the verdict on a training in which something was infinite or not a number at a step."""
-    return _diagnosis(FAILURES[0], step, f"{', '.join(names)} was not finite", {})
+    return _failed(FAILURES[0], step, f"{', '.join(names)} was not finite", {})
 
 
-def _diagnosis(failure: Failure, step: int, sentence: str, evidence: Readings) -> Diagnosis:
-    sentence = f"{failure.name}, seen since step {step:,}: {sentence}. Try: {failure.remedy}."
-    return Diagnosis(failure.name, step, sentence, evidence)
+def _failed(failure: Failure, step: int, sentence: str, evidence: Readings) -> Diagnosis:
+    sentence = f"{failure.name}, seen since step {step:,}: {sentence}."
+    return _diagnosis(failure.name, step, sentence, failure.remedy, evidence)
+
+
+def _diagnosis(verdict: str, step: int, sentence: str, remedy: str, evidence: Readings) -> Diagnosis:
+    return Diagnosis(verdict, step, f"{sentence} Try: {remedy}.", remedy, evidence)

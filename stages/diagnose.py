@@ -43,8 +43,8 @@ def diagnose(
         extractor: in whose features repetition is looked for.
         generator: whose pictures are looked at.
         training: the folder that `train` wrote.
-        diagnosis: new; a folder with `diagnosis.json` (verdict, the step since which it holds, a sentence, the
-            evidence) and `instruments.png` (the readings through training).
+        diagnosis: new; a folder with `diagnosis.json` (verdict, the step since which it holds, a sentence,
+            what may help, the evidence) and `instruments.png` (the readings through training).
         compute: device and threads.
         doctor: which readings are a failure.
     """

@@ -92,7 +92,7 @@ def register(
     describe(writer, version, judgement, now, candidate, evaluation, load_summary(prepared), facts, doctor, register)
     place = _place(writer, version, judgement, candidate, register)
     save_json(registration, place)
-    print_end(candidate, place, *_champion(writer, register.model_name), doctor["verdict"], evaluation)
+    print_end(candidate, place, *_champion(writer, register.model_name), doctor, evaluation)
 
 
 def _by_section(*configs: Any) -> dict[str, Any]:

@@ -13,18 +13,36 @@ from mlops.scoring.evaluation import LOWER_IS_BETTER, Evaluation
 
 WIDTH = 80 - 7
 """Of its two columns in a terminal of 80, without its lines."""
+LONGER = "train for more steps, or add training images"
+"""What may help a training in which the doctor has no failure to name."""
 
 
 def print_end(
-    candidate: Evaluation, place: dict[str, Any], champion: str, number: str | None, doctor: str, evaluation: Path
+    candidate: Evaluation,
+    place: dict[str, Any],
+    champion: str,
+    number: str | None,
+    doctor: dict[str, Any],
+    evaluation: Path,
 ) -> None:
-    """Print one table, which fits 80 columns: what was decided and why, every score, and what to type next."""
+    """Print one table, which fits 80 columns: what was decided and why, every score, and what to do and type next.
+
+    Args:
+        candidate: what was scored.
+        place: what `register` writes.
+        champion: which version it is, in words.
+        number: of the champion's version; None if there is none.
+        doctor: the content of `diagnosis.json`.
+        evaluation: the folder that `evaluate` wrote.
+    """
     within = "within" if place["within_bounds"] else "outside"
     first, *others = _score_rows(candidate)
     others += [(f"parzen_{name}", f"{value:.3f}") for name, value in (candidate.parzen or {}).items()]
     decided = [("decision", f"{place['decision']}: {place['reason']}"), first, ("champion", champion)]
-    decided += [("bounds", f"{within} those of params.yaml"), ("doctor", doctor)]
-    commands = _next(place["version"], number)
+    decided += [("bounds", f"{within} those of params.yaml"), ("doctor", doctor["verdict"])]
+    if not place["within_bounds"]:
+        decided.append(("try", f"{doctor['remedy'] or LONGER}; or, if the pictures suffice, promote it by hand"))
+    commands = _next(place, number)
     then = [("look at", str(evaluation / COMPARISON)), *zip(["then", *[""] * len(commands)], commands, strict=False)]
     extractor = candidate.passport["extractor"]["name"]
     title = f"done: {place['model']} version {place['version']}, scores by extractor {extractor}"
@@ -46,9 +64,14 @@ def _score_rows(candidate: Evaluation) -> list[tuple[str, str]]:
     return [(names[metric], text) for metric, text in texts.items()]
 
 
-def _next(version: str, champion: str | None) -> list[str]:
+def _next(place: dict[str, Any], champion: str | None) -> list[str]:
     """Return what a person may type next; commands take the champion's images unless there is none."""
+    version = place["version"]
     images = f"9 generated/{version} --model {version}" if champion is None else f"100 generated/{champion}"
     commands = ["make ui    (runs, pictures and decisions)", "source .venv/bin/activate"]
     commands.append(f"python -m commands.generate {images}")
-    return commands if champion in (None, version) else [*commands, f"python -m commands.compare champion {version}"]
+    if champion not in (None, version):
+        commands.append(f"python -m commands.compare champion {version}")
+    if not place["within_bounds"]:
+        commands.append(f'python -m commands.promote promote {version} --reason "..."')
+    return commands

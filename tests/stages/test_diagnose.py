@@ -55,7 +55,7 @@ def test_a_finished_training_has_a_verdict_with_a_picture(
     for name in ("one", "two"):
         examine(folder, name, replace(committed.doctor, min_images=0))
     found = json.loads((folder / "one" / "diagnosis.json").read_text())
-    assert set(found) == {"verdict", "step", "sentence", "evidence"}
+    assert set(found) == {"verdict", "step", "sentence", "remedy", "evidence"}
     assert capsys.readouterr().out.count(f"doctor: {found['sentence']}") == 2
     with Image.open(folder / "one" / "instruments.png") as picture:
         assert picture.size == (1200, 1350)

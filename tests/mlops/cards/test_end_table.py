@@ -7,23 +7,38 @@ import pytest
 from mlops.cards.end_table import print_end
 from mlops.scoring.evaluation import LOWER_IS_BETTER, Evaluation
 
+Rows = list[list[str]]
+
+
+@pytest.fixture
+def printed(
+    every_score: Callable[[str], Evaluation], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Rows]:
+    """Return a function that prints the table in 80 columns and returns the two cells of each of its lines."""
+
+    def rows(extractor: str, champion: str | None, *, within: bool = True, remedy: str = "") -> Rows:
+        monkeypatch.setenv("COLUMNS", "80")
+        place = {
+            "decision": "refused",
+            "reason": "because [low]",
+            "model": "m",
+            "version": "3",
+            "within_bounds": within,
+        }
+        doctor = {"verdict": "healthy", "remedy": remedy}
+        print_end(every_score(extractor), place, f"version {champion}", champion, doctor, Path("evaluation"))
+        lines = capsys.readouterr().out.splitlines()
+        assert max(map(len, lines)) <= 80
+        return [[cell.strip() for cell in line.strip("│").split("│")] for line in lines if line.startswith("│")]
+
+    return rows
+
 
 @pytest.mark.parametrize(
     ("extractor", "champion"), [("digits", "3"), ("an_extractor_of_a_long_name", "2"), ("a", None)]
 )
-def test_the_table_at_the_end_decides_first_and_fits_80_columns(
-    extractor: str,
-    champion: str | None,
-    every_score: Callable[[str], Evaluation],
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
-    place = {"decision": "refused", "reason": "because [low]", "model": "m", "version": "3", "within_bounds": True}
-    print_end(every_score(extractor), place, f"version {champion}", champion, "healthy", Path("evaluation"))
-    lines = capsys.readouterr().out.splitlines()
-    assert max(map(len, lines)) <= 80
-    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines if line.startswith("│")]
+def test_the_table_at_the_end_decides_first(extractor: str, champion: str | None, printed: Callable[..., Rows]) -> None:
+    rows = printed(extractor, champion)
     assert all(name for name, text in rows if "python" not in text and "activate" not in text)  # no row takes two lines
     decision, fid, third, *_ = rows
     assert decision == ["decision", "refused: because [low]"]
@@ -37,3 +52,14 @@ def test_the_table_at_the_end_decides_first_and_fits_80_columns(
     commands = [text.split()[:3] for _, text in rows if "-m" in text]
     assert len(commands) == 1 + (champion == "2")
     assert any(text.startswith("make ui") for _, text in rows)
+
+
+@pytest.mark.parametrize(
+    "remedy", ["", "add training images, raise r1_gamma, and much more that takes several lines here"]
+)
+def test_outside_the_bounds_the_table_says_what_to_do(remedy: str, printed: Callable[..., Rows]) -> None:
+    assert "try" not in [name for name, _ in printed("a", None)]
+    rows = printed("a", None, within=False, remedy=remedy)
+    assert [name for name, _ in rows].count("try") == 1
+    assert remedy in " ".join(text for _, text in rows)
+    assert rows[-1][1] == 'python -m commands.promote promote 3 --reason "..."'
