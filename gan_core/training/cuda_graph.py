@@ -93,6 +93,8 @@ class _StaticBatches(Batches):
         """Write what `step` draws to the places from which its graph reads."""
         for place, drawn in zip(self._places, self._drawn(step), strict=True):
             place.z.copy_(drawn.z)
+            place.real_draws.copy_(drawn.real_draws)
+            place.fake_draws.copy_(drawn.fake_draws)
             if place.real is not None and drawn.real is not None:
                 place.real.copy_(drawn.real)
             place.real_rng.manual_seed(drawn.real_rng.initial_seed())

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
+from gan_core.augmentation.augment import augmented
 from gan_core.losses.adversarial import OBJECTIVES
 from gan_core.losses.penalties import gradient_penalty
 from gan_core.networks.layers import frozen_statistics
@@ -45,13 +46,14 @@ def discriminator_step(state: TrainState, batch: StepBatch, fake: Tensor | None 
     state.discriminator.requires_grad_(True)  # a generator's step that ran out of memory may have left it frozen
     state.d_optimizer.zero_grad()
     losses = []
-    for real, source in state.parts(batch.real, batch.z if fake is None else fake.detach()):
+    sources = batch.z if fake is None else fake.detach()
+    for real, source, real_draws, fake_draws in state.parts(batch.real, sources, batch.real_draws, batch.fake_draws):
         with state.autocast():
             images = _unrecorded(state, source) if fake is None else source
             real.requires_grad_(config.r1_gamma > 0)
             images.requires_grad_(config.r2_gamma > 0)
-            real_logits = state.logits(real, batch.real_rng)
-            fake_logits = state.logits(images, batch.fake_rng)
+            real_logits = judged(state, real, real_draws, batch.real_rng)
+            fake_logits = judged(state, images, fake_draws, batch.fake_rng)
 
         loss = OBJECTIVES[config.loss].discriminator(real_logits=real_logits, fake_logits=fake_logits)
         penalised = loss
@@ -76,10 +78,13 @@ def generator_step(state: TrainState, batch: StepBatch, fake: Tensor | None = No
     state.g_optimizer.zero_grad()
     losses = []
     sources = batch.z if fake is None else fake
-    for real, source in state.parts(sources if batch.real is None else batch.real, sources):
+    reals = sources if batch.real is None else batch.real
+    for real, source, real_draws, fake_draws in state.parts(reals, sources, batch.real_draws, batch.fake_draws):
         with state.autocast(), frozen_statistics(state.discriminator):
-            fake_logits = state.logits(state.generated(source) if fake is None else source, batch.fake_rng)
-            real_logits = fake_logits.detach() if batch.real is None else state.logits(real, batch.real_rng)
+            images = state.generated(source) if fake is None else source
+            fake_logits = judged(state, images, fake_draws, batch.fake_rng)
+            unread = batch.real is None
+            real_logits = fake_logits.detach() if unread else judged(state, real, real_draws, batch.real_rng)
         loss = OBJECTIVES[state.config.loss].generator(real_logits=real_logits, fake_logits=fake_logits)
         (loss / state.arithmetic.micro_batches).backward()
         losses.append(loss.detach())
@@ -88,6 +93,11 @@ def generator_step(state: TrainState, batch: StepBatch, fake: Tensor | None = No
     state.g_optimizer.step()
     state.discriminator.requires_grad_(True)
     return _mean(losses)
+
+
+def judged(state: TrainState, images: Tensor, draws: Tensor, rng: Generator | None = None) -> Tensor:
+    """Return D(T(x)) in logits (B,): the one way in which a discriminator in training is applied."""
+    return state.logits(augmented(images, draws, state.augmentation, state.augment_probability), rng)
 
 
 @torch.no_grad()

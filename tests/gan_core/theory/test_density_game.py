@@ -78,7 +78,7 @@ def test_what_lies_outside_counts_for_the_divergence() -> None:
 
 def test_saturating_and_non_saturating_gradients_are_d_and_1_minus_d() -> None:
     config = TrainConfig(
-        0, 1, 256, 1, "fresh", "non_saturating", 0.0, 0.0, 1e-3, 2e-3, "none", 0.0, 0.99, 0.9, 10.0, 1, 1, 1
+        0, 1, 256, 1, "fresh", False, "non_saturating", 0.0, 0.0, 1e-3, 2e-3, "none", 0.0, 0.99, 0.9, 10.0, 1, 1, 1
     )
     readings = list(gradients_as_confidence_grows(config, NETWORK, LINES["gaussian"], shift=6.0, steps=60, every=20))
     assert [reading.step for reading in readings] == [0, 20, 40, 60]
