@@ -24,6 +24,7 @@ from benchmarks.harness.game import TRAIN
 from benchmarks.harness.images import prepared_images
 from benchmarks.harness.rounds import in_own_process, in_turns, ratio
 from benchmarks.harness.tables import Table
+from gan_core.augmentation.augment import NONE
 from gan_core.config import ComputeConfig, DcganConfig, ExecutionConfig, NetworkConfig
 from gan_core.networks.build import build_discriminator, build_generator
 from gan_core.networks.dcgan import DcganDiscriminator, DcganGenerator
@@ -180,6 +181,7 @@ def ours(pair: Pair, folder: Path, precision: str, generator_z: Z) -> float:
                 compute=ComputeConfig("auto", os.cpu_count() or 1),
                 execution=ExecutionConfig(precision, 1, 1),  # type: ignore[arg-type]
                 network=pair.network,
+                augmentation=NONE,
                 train=config,
                 doctor=committed.doctor,
             )

@@ -98,10 +98,59 @@ NetworkConfig = MlpConfig | DcganConfig
 
 
 @dataclass(frozen=True)
+class NoAugmentation:
+    """The discriminator is trained on images as they are."""
+
+    kind: Literal["none"]
+
+
+@dataclass(frozen=True)
+class DiffAugmentConfig:
+    """Every image is transformed, in each of these ways: Zhao et al. 2020, arXiv:2006.10738."""
+
+    kind: Literal["diffaugment"]
+    color: bool
+    translation: bool
+    cutout: bool
+
+    def __post_init__(self) -> None:
+        chosen = self.color or self.translation or self.cutout
+        _require(chosen, "one of color, translation and cutout must be true; for no augmentation set kind to none")
+
+
+@dataclass(frozen=True)
+class AdaConfig:
+    """Each transform with a probability: Karras et al. 2020, arXiv:2006.06676.
+
+    It is given, or rises while logits of unseen real images fall back by more than the share `target` of the gap
+    between logits of training and of generated images. The groups of transforms have this probability times `geometry`,
+    `color` and `cutout`.
+    """
+
+    kind: Literal["ada"]
+    probability: Literal["adaptive"] | float
+    target: float
+    geometry: float
+    color: float
+    cutout: float
+
+    def __post_init__(self) -> None:
+        if self.probability != "adaptive":
+            _require(0 <= self.probability <= 1, f"probability must be between 0 and 1, got {self.probability}")
+        for name in ("target", "geometry", "color", "cutout"):
+            _require(0 <= getattr(self, name) <= 1, f"{name} must be between 0 and 1, got {getattr(self, name)}")
+
+
+AugmentationConfig = NoAugmentation | DiffAugmentConfig | AdaConfig
+"""How images are transformed before a discriminator in training sees them, told apart by `kind`."""
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """Algorithm 1 of Goodfellow et al. 2014 and what later work added to it.
 
-    With `generator_z` "fresh" the generator's step draws its own latents, as in Algorithm 1; with "shared" it takes the
+    With `mirror` each real image is reversed from left to right by a fair coin, as if the data held both. With
+    `generator_z` "fresh" the generator's step draws its own latents, as in Algorithm 1; with "shared" it takes the
     images of the discriminator's last step, as in PyTorch's DCGAN example.
     """
 
@@ -110,6 +159,7 @@ class TrainConfig:
     batch_size: int
     discriminator_steps: int
     generator_z: Literal["fresh", "shared"]
+    mirror: bool
     loss: Literal["minimax", "non_saturating", "relativistic", "least_squares", "hinge", "wasserstein"]
     r1_gamma: float
     r2_gamma: float

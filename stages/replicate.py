@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from gan_core.config import ComputeConfig, ExecutionConfig, NetworkConfig, TrainConfig
+from gan_core.config import AugmentationConfig, ComputeConfig, ExecutionConfig, NetworkConfig, TrainConfig
 from gan_core.runtime.distributed import rank
 from gan_core.training.loop import NonFiniteLossError
 from gan_core.training.state import TrainState
@@ -23,6 +23,7 @@ def replicate(
     compute: ComputeConfig,
     execution: ExecutionConfig,
     network: NetworkConfig,
+    augmentation: AugmentationConfig,
     train: TrainConfig,
     replicate: ReplicateConfig,
 ) -> None:
@@ -37,13 +38,14 @@ def replicate(
         compute: device and threads.
         execution: precision, processes and parts of a batch.
         network: generator and discriminator.
+        augmentation: of what the discriminator is trained on.
         train: Algorithm 1's numbers.
         replicate: how many seeds.
 
     Raises:
         UserError: a loss is not finite, or the same training runs already.
     """
-    run = TrainingRun("replicate", prepared, compute, execution, network)
+    run = TrainingRun("replicate", prepared, compute, execution, network, augmentation)
     finished = []
     for seed in range(train.seed + 1, train.seed + 1 + replicate.seeds):
         config = replace(train, seed=seed)

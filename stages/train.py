@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from gan_core.config import ComputeConfig, DoctorConfig, ExecutionConfig, NetworkConfig, TrainConfig
+from gan_core.config import AugmentationConfig, ComputeConfig, DoctorConfig, ExecutionConfig, NetworkConfig, TrainConfig
 from gan_core.generation.generate import generate
 from gan_core.generation.latents import z_bank
 from gan_core.runtime.distributed import rank
@@ -20,7 +20,7 @@ from mlops.figures.grids import grid, png_bytes
 from mlops.project.errors import UserError
 from mlops.project.progress import progress
 from mlops.project.result_files import HISTORY, SAMPLES, SPEED, TRAINING, grid_path, load_history, save_json
-from mlops.runs.monitor import COLUMNS, TrainingMonitor
+from mlops.runs.monitor import TrainingMonitor, columns
 from mlops.runs.run import TrainingRun
 from mlops.runs.workspace import Workspace
 from mlops.safety.new_outputs import Output
@@ -39,6 +39,7 @@ def train(
     compute: ComputeConfig,
     execution: ExecutionConfig,
     network: NetworkConfig,
+    augmentation: AugmentationConfig,
     train: TrainConfig,
     doctor: DoctorConfig,
 ) -> None:
@@ -48,14 +49,13 @@ def train(
         prepared: what `prepare` wrote.
         generator: new; the averaged generator, safetensors.
         training: new; a folder with `history.csv` (a row every `report_every` steps; the same bytes for the same
-            inputs), `samples/` (a grid before the first step and every `sample_every` steps), `training.json` (key,
-            parameters, data, device) and `speed.json`.
+            inputs), `samples/` (grids), `training.json` (key, parameters, data, device) and `speed.json`.
         compute: device and threads.
         execution: precision, processes and parts of a batch.
         network: generator and discriminator.
+        augmentation: of what the discriminator is trained on.
         train: Algorithm 1's numbers.
-        doctor: which readings are a failure, and whether one ends the training. The outputs of a training that ends
-            well do not depend on it.
+        doctor: which readings are a failure, and whether one ends the training; no output of others depends on it.
 
     Raises:
         UserError: a loss is not finite, the doctor stops the training, a batch does not fit into memory, the same
@@ -63,7 +63,7 @@ def train(
     """
     if training.exists():
         raise UserError(f"{training} exists; remove it (`dvc repro` does so by itself)")
-    run = TrainingRun("train", prepared, compute, execution, network)
+    run = TrainingRun("train", prepared, compute, execution, network, augmentation)
     if rank() > 0:
         run.train_without_recording(train)
         return
@@ -74,7 +74,7 @@ def train(
         if state.step:
             print(f"train: going on from step {state.step} of {train.steps} ({work.checkpoint})")
         with LiveRun(facts, prepared) as live:
-            monitor = TrainingMonitor(train, doctor, Instruments(state, run.images, run.unseen), live)
+            monitor = TrainingMonitor(state, doctor, Instruments(state, run.images, run.unseen), live)
             speed = _train_and_record(state, run, work, monitor)
         generator.parent.mkdir(parents=True, exist_ok=True)
         run.save(generator, state)
@@ -100,7 +100,7 @@ def _train_and_record(
     bank = z_bank(state.network, seed=config.seed, count=GRID_IMAGES)
     first, started = state.step, time.monotonic()
     with (
-        work.open_history(COLUMNS, keep_to=first) as rows,
+        work.open_history(columns(state), keep_to=first) as rows,
         progress("train: steps", config.steps, first) as line,
     ):
         for past in load_history(work.history):

@@ -8,6 +8,7 @@ TRAIN = TrainConfig(
     batch_size=64,
     discriminator_steps=1,
     generator_z="fresh",
+    mirror=False,
     loss="non_saturating",
     r1_gamma=0.0,
     r2_gamma=0.0,

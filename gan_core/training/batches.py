@@ -1,12 +1,15 @@
-"""What the steps of a training draw, each by name: real images, latents, masks, and what penalties draw."""
+"""What the steps of a training draw, each by name: real images, latents, augmentation, masks, and for penalties."""
 
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
+from gan_core.augmentation.augment import draws_of
 from gan_core.generation.latents import draw_z
 from gan_core.losses.adversarial import OBJECTIVES
 from gan_core.runtime.distributed import shard
@@ -19,7 +22,8 @@ from gan_core.training.state import TrainState
 class StepBatch:
     """All that one update of one network draws: what a real sample is drawn with, what a generated one is made from.
 
-    `real` is (B, C, H, W) in [-1, 1], or points (B, D), and None if the loss reads no real samples; `z` is (B, Z). The
+    `real` is (B, C, H, W) in [-1, 1], or points (B, D), and None if the loss reads no real samples; `z` is (B, Z).
+    Draws (B, N), uniform in [0, 1), decide how the images of each kind are augmented; N is 0 without augmentation. The
     generators, for the discriminator's dropout on each, are on the device where training computes; an update advances
     them, so a batch serves one. Whatever else an update draws for its real or its generated samples belongs here.
 
@@ -30,6 +34,8 @@ class StepBatch:
 
     real: Tensor | None
     z: Tensor
+    real_draws: Tensor
+    fake_draws: Tensor
     real_rng: Generator
     fake_rng: Generator
     real_noise: Tensor | None = None
@@ -39,16 +45,29 @@ class StepBatch:
     mix: Tensor | None = None
     mix_rng: Generator | None = None
 
+    def parts(self, count: int, fake: Tensor | None = None) -> Iterator[tuple["StepBatch", Tensor | None]]:
+        """Yield the `count` parts of the batch that go through the networks one by one, each with its part of `fake`.
+
+        Generators go on from one part to the next.
+        """
+        rows = {name: value.chunk(count) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        for index in range(count):
+            own: dict[str, Any] = {name: chunks[index] for name, chunks in rows.items()}
+            part = replace(self, **own)
+            yield part, None if fake is None else fake.chunk(count)[index]
+
 
 class Batches:
     """The draws of one training in O(batch), however many images there are.
 
     Indices of real images are drawn on the CPU, so they are the same on every device and wherever the images are;
-    latents and masks are drawn where they are used. Each of several ranks takes its rows.
+    latents and masks are drawn where they are used. Each of several ranks takes its rows. `unseen` images, real ones on
+    which the discriminator is not trained, are those by which an augmentation adapts.
     """
 
-    def __init__(self, state: TrainState, images: Tensor) -> None:
+    def __init__(self, state: TrainState, images: Tensor, unseen: Tensor | None = None) -> None:
         self.config, self.network, self.device, self.images = state.config, state.network, state.device, images
+        self.augmentation, self.unseen = state.augmentation, unseen
 
     def discriminator(self, step: int, k: int) -> StepBatch:
         """Return the draws of the discriminator's update k, from 0, within a step, from 1."""
@@ -59,6 +78,8 @@ class Batches:
         return StepBatch(
             real=self._real("real", step, k),
             z=self._z("z", step, k),
+            real_draws=self._draws("real augmentation", step, k),
+            fake_draws=self._draws("fake augmentation", step, k),
             real_rng=real_rng,
             fake_rng=fake_rng,
             real_noise=self._noise("real noise", step, k) if moves_real else None,
@@ -75,9 +96,24 @@ class Batches:
         return StepBatch(
             real=self._real("generator real", step) if OBJECTIVES[self.config.loss].paired else None,
             z=self._z("generator z", step) if fresh else self._z("z", step, self.config.discriminator_steps - 1),
+            real_draws=self._draws("generator real augmentation", step),
+            fake_draws=self._draws("generator fake augmentation", step),
             real_rng=self._rng("generator real dropout", step),
             fake_rng=self._rng("generator fake dropout", step),
         )
+
+    def adaptation(self, step: int) -> list[tuple[Tensor, Tensor]]:
+        """Return training images, unseen ones and z, by which an augmentation adapts after a step, each with draws."""
+        if self.unseen is None:
+            raise ValueError(
+                "an augmentation adapts by real images that the discriminator is not trained on; give some"
+            )
+        sources = {
+            "real": self._at_hand(self.images, "adaptation real", step),
+            "unseen": self._at_hand(self.unseen, "adaptation unseen", step),
+            "fake": self._z("adaptation z", step),
+        }
+        return [(source, self._draws(f"adaptation {name} augmentation", step)) for name, source in sources.items()]
 
     def _rng(self, purpose: str, *counters: int) -> Generator:
         return stream(self.config.seed, purpose, *counters, device=self.device)
@@ -93,13 +129,32 @@ class Batches:
         rng = self._rng(purpose, *counters)
         return shard(torch.rand(self.config.batch_size, generator=rng, device=self.device))
 
-    def _real(self, purpose: str, *counters: int) -> Tensor:
-        return taken(self.images, self._indices(purpose, *counters), self.device)
+    def _draws(self, purpose: str, *counters: int) -> Tensor:
+        """Return the uniform numbers (B, N) that an augmentation of B images takes."""
+        shape = (self.config.batch_size, draws_of(self.augmentation))
+        if not shape[1]:
+            return shard(torch.empty(shape, device=self.device))
+        return shard(torch.rand(shape, generator=self._rng(purpose, *counters), device=self.device))
 
-    def _indices(self, purpose: str, *counters: int) -> Tensor:
-        """Return the indices (B,) of a batch drawn with replacement, on the CPU."""
+    def _real(self, purpose: str, *counters: int) -> Tensor:
+        return self._at_hand(self.images, purpose, *counters)
+
+    def _at_hand(self, images: Tensor, purpose: str, *counters: int) -> Tensor:
+        indices = self._indices(purpose, *counters, size=len(images))
+        return self._mirrored(taken(images, indices, self.device), purpose, *counters)
+
+    def _indices(self, purpose: str, *counters: int, size: int) -> Tensor:
+        """Return the indices (B,) of a batch of `size` images drawn with replacement, on the CPU."""
         rng = stream(self.config.seed, purpose, *counters)
-        return shard(torch.randint(len(self.images), (self.config.batch_size,), generator=rng))
+        return shard(torch.randint(size, (self.config.batch_size,), generator=rng))
+
+    def _mirrored(self, images: Tensor, purpose: str, *counters: int) -> Tensor:
+        """Return real images, each as it is or, with `train.mirror`, reversed from left to right by a fair coin."""
+        if not self.config.mirror:
+            return images
+        rng = stream(self.config.seed, f"{purpose} mirror", *counters)
+        reversed_ = torch.rand(self.config.batch_size, 1, 1, 1, generator=rng) < 0.5
+        return torch.where(shard(reversed_).to(self.device), images.flip(-1), images)
 
 
 class StreamedBatches(Batches):
@@ -109,8 +164,8 @@ class StreamedBatches(Batches):
     copies them without waiting.
     """
 
-    def __init__(self, state: TrainState, images: Tensor) -> None:
-        super().__init__(state, images)
+    def __init__(self, state: TrainState, images: Tensor, unseen: Tensor | None = None) -> None:
+        super().__init__(state, images, unseen)
         # A thread starts on the first GPU, which a rank of another GPU must leave alone.
         to_own_gpu = partial(torch.cuda.set_device, torch.cuda.current_device()) if self.device.type == "cuda" else None
         self._thread = ThreadPoolExecutor(1, initializer=to_own_gpu)
@@ -122,10 +177,10 @@ class StreamedBatches(Batches):
         gathered = self._gathered(purpose, *counters) if ahead is None else ahead.result()
         following = (counters[0] + 1, *counters[1:])
         self._ahead[purpose, following] = self._thread.submit(self._gathered, purpose, *following)
-        return _as_input(gathered, self.device)
+        return self._mirrored(_as_input(gathered, self.device), purpose, *counters)
 
     def _gathered(self, purpose: str, *counters: int) -> Tensor:
-        gathered = self.images[self._indices(purpose, *counters)]
+        gathered = self.images[self._indices(purpose, *counters, size=len(self.images))]
         return gathered.pin_memory() if self.device.type == "cuda" else gathered
 
 

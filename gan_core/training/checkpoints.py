@@ -11,6 +11,9 @@ from torch.optim import Optimizer
 from gan_core.runtime.tensor_files import load_tensors, save_tensors
 from gan_core.training.state import TrainState
 
+NUMBERS = ("first_non_finite_step", "augment_probability")
+"""Scalars of a state, on its device."""
+
 
 class CheckpointMismatchError(ValueError):
     """A checkpoint was made under other parameters than those of the run that resumes from it."""
@@ -18,7 +21,7 @@ class CheckpointMismatchError(ValueError):
 
 def save_checkpoint(path: Path, state: TrainState) -> None:
     """Write all of a training's state, between two steps, and the parameters that a resumed run must share."""
-    tensors = {"first_non_finite_step": state.first_non_finite_step}
+    tensors = {name: getattr(state, name) for name in NUMBERS}
     for part in ("discriminator", "generator", "ema_generator"):
         tensors |= {f"{part}/{name}": tensor for name, tensor in getattr(state, part).state_dict().items()}
     for part in ("d_optimizer", "g_optimizer"):
@@ -37,12 +40,14 @@ def restore_checkpoint(path: Path, state: TrainState) -> None:
         getattr(state, part).load_state_dict(_below(part, tensors))
     for part in ("d_optimizer", "g_optimizer"):
         _restore_moments(getattr(state, part), _below(part, tensors))
-    state.first_non_finite_step.copy_(tensors["first_non_finite_step"])
+    for name in NUMBERS:
+        getattr(state, name).copy_(tensors[name])
     state.step = metadata["step"]
 
 
 def _parameters(state: TrainState) -> dict[str, Any]:
-    sections = {"train": asdict(state.config), "network": asdict(state.network), "arithmetic": asdict(state.arithmetic)}
+    configs = {"train": state.config, "network": state.network, "augmentation": state.augmentation}
+    sections = {name: asdict(config) for name, config in (configs | {"arithmetic": state.arithmetic}).items()}
     return {f"{section}.{key}": value for section, values in sections.items() for key, value in values.items()}
 
 

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from gan_core.augmentation.adaptive import overfitting
 from gan_core.generation.latents import z_bank
 from gan_core.losses.adversarial import OBJECTIVES, Objective, objective_logits
 from gan_core.losses.value import jsd_estimate, value
@@ -65,7 +66,7 @@ class Instruments:
             *seen_values,
             unseen_values[0],
             *unseen_values[2:],
-            _overfitting(*logits),
+            overfitting(real_logits=logits[0], fake_logits=logits[1], unseen_logits=logits[2]),
             _gradient_norm(state.discriminator),
             _gradient_norm(state.generator),
             _signal(objective, logits[0], logits[1]),
@@ -86,12 +87,6 @@ def _probabilities_and_values(objective: Objective, real_logits: Tensor, fake_lo
     worth = value(real_logits=real, fake_logits=fake)
     distance = (torch.cat([real, fake]).sigmoid() - 0.5).abs().mean()
     return [real.sigmoid().mean(), fake.sigmoid().mean(), worth, jsd_estimate(worth), distance]
-
-
-def _overfitting(real_logits: Tensor, fake_logits: Tensor, unseen_logits: Tensor) -> Tensor:
-    """Return the share of the gap between real and fake by which unseen falls back; 0 if there is no gap."""
-    gap = real_logits.mean() - fake_logits.mean()
-    return torch.where(gap == 0, 0.0, (real_logits.mean() - unseen_logits.mean()) / gap)
 
 
 @torch.enable_grad()

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gan_core.augmentation.adaptive import EVERY, is_adaptive, next_probability, overfitting
+from gan_core.config import AdaConfig
+from gan_core.networks.layers import frozen_statistics
 from gan_core.runtime.distributed import all_reduce_mean
 from gan_core.training.batches import Batches
 from gan_core.training.state import TrainState
-from gan_core.training.steps import Step, train_step
+from gan_core.training.steps import Step, judged, train_step
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -66,6 +69,7 @@ def train(state: TrainState, images: Tensor | Batches, compute_step: Step = trai
         first = (state.first_non_finite_step == 0) & ~losses.isfinite().all()
         state.first_non_finite_step = torch.where(first, step, state.first_non_finite_step)
         update_ema(state, step)
+        adapt(state, batches, step)
         state.step = step
         yield Report(step, losses[-2], losses[-1], state.first_non_finite_step)
 
@@ -83,6 +87,25 @@ def update_ema(state: TrainState, step: int) -> None:
     torch._foreach_lerp_(averaged, current, 1 - decay)
     for ema_buffer, buffer in zip(state.ema_generator.buffers(), state.generator.buffers(), strict=True):
         ema_buffer.copy_(buffer)
+
+
+@torch.no_grad()
+def adapt(state: TrainState, batches: Batches, step: int) -> None:
+    """After every fourth step, raise or lower the probability of an adaptive augmentation, in place.
+
+    Both networks are applied as in training, but without dropout, and record no running statistics.
+    """
+    config = state.augmentation
+    if not isinstance(config, AdaConfig) or not is_adaptive(config) or step % EVERY:
+        return
+    real, unseen, (z, fake_draws) = batches.adaptation(step)
+    with state.autocast(), frozen_statistics(state.generator), frozen_statistics(state.discriminator):
+        shown = [real, unseen, (state.generated(z), fake_draws)]
+        means = all_reduce_mean(torch.stack([judged(state, images, draws).mean() for images, draws in shown]))
+    signal = overfitting(real_logits=means[0], unseen_logits=means[1], fake_logits=means[2])
+    images = EVERY * state.config.discriminator_steps * state.config.batch_size
+    probability = next_probability(state.augment_probability, signal, target=config.target, images=images)
+    state.augment_probability.copy_(probability)
 
 
 def set_learning_rates(state: TrainState, step: int) -> None:

@@ -1,16 +1,15 @@
 """Both networks and everything else that changes during training."""
 
 import copy
-from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from gan_core.config import NetworkConfig, TrainConfig
+from gan_core.augmentation.augment import NONE
+from gan_core.config import AdaConfig, AugmentationConfig, NetworkConfig, TrainConfig
 from gan_core.networks.build import StartsAtImages, build_discriminator, build_generator
 from gan_core.runtime.device import PLAIN, Arithmetic
 from gan_core.runtime.randomness import stream
@@ -22,6 +21,7 @@ class TrainState:
 
     config: TrainConfig
     network: NetworkConfig
+    augmentation: AugmentationConfig
     arithmetic: Arithmetic
     device: torch.device
     discriminator: nn.Module
@@ -29,6 +29,7 @@ class TrainState:
     ema_generator: nn.Module
     d_optimizer: Optimizer
     g_optimizer: Optimizer
+    augment_probability: Tensor
     first_non_finite_step: Tensor
     step: int = 0
 
@@ -46,12 +47,6 @@ class TrainState:
         logits: Tensor = self.discriminator(images, rng)
         return logits.float()
 
-    def parts(self, *batches: Tensor | None) -> Iterator[tuple[Any, ...]]:
-        """Yield batches of the same length in the parts that go through the networks, side by side; None stays None."""
-        count = self.arithmetic.micro_batches
-        chunks = ([None] * count if batch is None else batch.chunk(count) for batch in batches)
-        return zip(*chunks, strict=True)
-
 
 def initial_state(
     config: TrainConfig,
@@ -59,6 +54,7 @@ def initial_state(
     images: Tensor,
     arithmetic: Arithmetic = PLAIN,
     device: torch.device | None = None,
+    augmentation: AugmentationConfig = NONE,
 ) -> TrainState:
     """Return both networks for images, at step 0, their weights drawn from `config.seed`.
 
@@ -70,7 +66,7 @@ def initial_state(
     if isinstance(generator, StartsAtImages):
         generator.start_at(images, stream(config.seed, "mean image"))
     place = images.device if device is None else device
-    return state_of(config, network, discriminator.to(place), generator.to(place), arithmetic)
+    return state_of(config, network, discriminator.to(place), generator.to(place), arithmetic, augmentation)
 
 
 def state_of(
@@ -79,6 +75,7 @@ def state_of(
     discriminator: nn.Module,
     generator: nn.Module,
     arithmetic: Arithmetic = PLAIN,
+    augmentation: AugmentationConfig = NONE,
 ) -> TrainState:
     """Return the state, at step 0, of two given networks on one device; of `network` only the latent space is read.
 
@@ -91,6 +88,7 @@ def state_of(
     return TrainState(
         config=config,
         network=network,
+        augmentation=augmentation,
         arithmetic=arithmetic,
         device=device,
         discriminator=discriminator,
@@ -98,8 +96,14 @@ def state_of(
         ema_generator=copy.deepcopy(generator).requires_grad_(False),
         d_optimizer=_adam(config, discriminator, config.discriminator_learning_rate, arithmetic),
         g_optimizer=_adam(config, generator, config.generator_learning_rate, arithmetic),
+        augment_probability=torch.tensor(_first_probability(augmentation), device=device),
         first_non_finite_step=torch.zeros((), dtype=torch.int64, device=device),
     )
+
+
+def _first_probability(augmentation: AugmentationConfig) -> float:
+    given = augmentation.probability if isinstance(augmentation, AdaConfig) else 0.0
+    return 0.0 if given == "adaptive" else given
 
 
 def _adam(config: TrainConfig, module: nn.Module, learning_rate: float, arithmetic: Arithmetic) -> Adam:

@@ -1,11 +1,11 @@
 """One step of Algorithm 1."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 import torch
 from torch import Generator, Tensor
 
+from gan_core.augmentation.augment import augmented
 from gan_core.losses.adversarial import OBJECTIVES
 from gan_core.losses.penalties import DISTANCE, finite_difference_penalty, gradient_penalty, interpolated_penalty
 from gan_core.networks.layers import frozen_statistics
@@ -45,17 +45,16 @@ def discriminator_step(state: TrainState, batch: StepBatch, fake: Tensor | None 
     state.discriminator.requires_grad_(True)  # a generator's step that ran out of memory may have left it frozen
     state.d_optimizer.zero_grad()
     losses = []
-    sources = batch.z if fake is None else fake.detach()
-    for source, real, *noises, mix in state.parts(sources, batch.real, batch.real_noise, batch.fake_noise, batch.mix):
+    for part, made in batch.parts(state.arithmetic.micro_batches, None if fake is None else fake.detach()):
+        assert part.real is not None
         with state.autocast():
-            images = _unrecorded(state, source) if fake is None else source
-            real.requires_grad_(exact and config.r1_gamma > 0)
+            images = _unrecorded(state, part.z) if made is None else made
+            part.real.requires_grad_(exact and config.r1_gamma > 0)
             images.requires_grad_(exact and config.r2_gamma > 0)
-            real_logits = state.logits(real, batch.real_rng)
-            fake_logits = state.logits(images, batch.fake_rng)
+            real_logits = judged(state, part.real, part.real_draws, part.real_rng)
+            fake_logits = judged(state, images, part.fake_draws, part.fake_rng)
 
         loss = OBJECTIVES[config.loss].discriminator(real_logits=real_logits, fake_logits=fake_logits)
-        part = replace(batch, real=real, real_noise=noises[0], fake_noise=noises[1], mix=mix)
         penalised = loss
         for penalty in _penalties(state, part, images, real_logits, fake_logits):
             penalised = penalised + penalty
@@ -75,11 +74,13 @@ def generator_step(state: TrainState, batch: StepBatch, fake: Tensor | None = No
     state.discriminator.requires_grad_(False)
     state.g_optimizer.zero_grad()
     losses = []
-    sources = batch.z if fake is None else fake
-    for source, real in state.parts(sources, batch.real):
+    for part, made in batch.parts(state.arithmetic.micro_batches, fake):
         with state.autocast(), frozen_statistics(state.discriminator):
-            fake_logits = state.logits(state.generated(source) if fake is None else source, batch.fake_rng)
-            real_logits = fake_logits.detach() if real is None else state.logits(real, batch.real_rng)
+            images = state.generated(part.z) if made is None else made
+            fake_logits = judged(state, images, part.fake_draws, part.fake_rng)
+            real_logits = fake_logits.detach()
+            if part.real is not None:
+                real_logits = judged(state, part.real, part.real_draws, part.real_rng)
         loss = OBJECTIVES[state.config.loss].generator(real_logits=real_logits, fake_logits=fake_logits)
         (loss / state.arithmetic.micro_batches).backward()
         losses.append(loss.detach())
@@ -90,19 +91,27 @@ def generator_step(state: TrainState, batch: StepBatch, fake: Tensor | None = No
     return _mean(losses)
 
 
+def judged(state: TrainState, images: Tensor, draws: Tensor, rng: Generator | None = None) -> Tensor:
+    """Return D(T(x)) in logits (B,): the one way in which a discriminator in training is applied."""
+    return state.logits(augmented(images, draws, state.augmentation, state.augment_probability), rng)
+
+
 def _penalties(
     state: TrainState, batch: StepBatch, fake: Tensor, real_logits: Tensor, fake_logits: Tensor
 ) -> Iterator[Tensor]:
-    """Yield the penalties that are on, times their weights, for a batch or a part of it."""
+    """Yield the penalties that are on, times their weights, for a batch or a part of it.
+
+    All are on the gradient by the image before augmentation; an interpolated one is augmented as its real image.
+    """
     config = state.config
     kinds = (
-        (config.r1_gamma, batch.real, real_logits, batch.real_noise, batch.real_again),
-        (config.r2_gamma, fake, fake_logits, batch.fake_noise, batch.fake_again),
+        (config.r1_gamma, batch.real, batch.real_draws, real_logits, batch.real_noise, batch.real_again),
+        (config.r2_gamma, fake, batch.fake_draws, fake_logits, batch.fake_noise, batch.fake_again),
     )
-    for gamma, images, logits, noise, rng in kinds:
+    for gamma, images, draws, logits, noise, rng in kinds:
         assert images is not None
         if noise is not None:
-            moved = _unrecorded_logits(state, images + DISTANCE * noise, rng)
+            moved = _unrecorded_logits(state, images + DISTANCE * noise, draws, rng)
             yield gamma * finite_difference_penalty(logits=logits, moved_logits=moved)
         elif gamma > 0:
             yield gamma * gradient_penalty(logits, images)
@@ -110,13 +119,14 @@ def _penalties(
         assert batch.real is not None
         share = batch.mix.view(-1, *[1] * (fake.dim() - 1))
         mixed = torch.lerp(fake, batch.real, share).requires_grad_()
-        yield config.wgan_gp * interpolated_penalty(_unrecorded_logits(state, mixed, batch.mix_rng), mixed)
+        logits = _unrecorded_logits(state, mixed, batch.real_draws, batch.mix_rng)
+        yield config.wgan_gp * interpolated_penalty(logits, mixed)
 
 
-def _unrecorded_logits(state: TrainState, images: Tensor, rng: Generator | None) -> Tensor:
+def _unrecorded_logits(state: TrainState, images: Tensor, draws: Tensor, rng: Generator | None) -> Tensor:
     """Return the discriminator's logits; its running statistics stay as they are."""
     with state.autocast(), frozen_statistics(state.discriminator):
-        return state.logits(images, rng)
+        return judged(state, images, draws, rng)
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ import torch
 from gan_core.config import TrainConfig
 from gan_core.metrics.efficientnet import EfficientNetLite0
 from gan_core.training.instruments import Instruments
-from gan_core.training.state import TrainState, initial_state
+from gan_core.training.state import TrainState
 from mlops.project.params import Params
 from mlops.runs.run import TrainingRun
 
@@ -38,9 +38,8 @@ class Cost:
 
 def cost(prepared: Path, params: Params) -> Cost:
     """Measure some steps of the training that `params.yaml` asks for, whose results are thrown away."""
-    run = TrainingRun("train", prepared, params.compute, params.execution, params.network)
-    execution, config = run.execution, params.train
-    state = initial_state(config, params.network, run.images, execution.arithmetic, execution.device)
+    run = TrainingRun("train", prepared, params.compute, params.execution, params.network, params.augmentation)
+    config, state = params.train, run.initial_state(params.train)
     step, reading = _measured(run, state, config)
     seconds = config.steps * step + config.steps / config.report_every * reading
     return Cost(step, seconds, _features(params, run), COPIES * _bytes(prepared) + _checkpoint_bytes(state))

@@ -110,7 +110,7 @@ def _trained_on(facts: Facts) -> list[list[str]]:
     classes = "no classes" if summary.classes is None else f"{len(summary.classes)} classes"
     data = f"{plain(summary.name)}: {counts} images, {classes}, md5 {plain(training['data_md5'])}"
     rows = [["", ""], ["data", data]]
-    for section in ("network", "train"):
+    for section in ("network", "augmentation", "train"):
         values = training["parameters"][section].items()
         rows.append([section, written({name: value for name, value in values if not name.endswith("_every")})])
     last = {"device": str(training["device"]), "key": training["key"]}

@@ -16,6 +16,7 @@ from gan_core.config import (
     LARGEST_MANIFOLD,
     LARGEST_SIZE,
     SMALLEST_SIZE,
+    AugmentationConfig,
     ComputeConfig,
     DoctorConfig,
     ExecutionConfig,
@@ -99,6 +100,7 @@ class Params:
     prepare: PrepareConfig
     extractor: ExtractorConfig
     network: Annotated[NetworkConfig, Field(discriminator="family")]
+    augmentation: Annotated[AugmentationConfig, Field(discriminator="kind")]
     train: TrainConfig
     replicate: ReplicateConfig
     doctor: DoctorConfig
@@ -137,10 +139,11 @@ def _complaint(path: Path, details: Any, content: Any) -> str:
     key = ".".join(_keys(details["loc"], content)) or "the file"
     match details["type"]:
         case "union_tag_not_found":
-            return f"{path}: missing key {key}.family; add it (see `git diff {path}`)"
+            return f"{path}: missing key {key}.{_tag(details)}; add it (see `git diff {path}`)"
         case "union_tag_invalid":
             context = details["ctx"]
-            return f"{path}: {key}.family must be one of {context['expected_tags']}, got '{context['tag']}'; correct it"
+            expected, got = context["expected_tags"], context["tag"]
+            return f"{path}: {key}.{_tag(details)} must be one of {expected}, got '{got}'; correct it"
         case "unexpected_keyword_argument":
             remedy = REPLACED.get(key, "remove it or correct its spelling")
             return f"{path}: unknown key {key}; {remedy}"
@@ -152,10 +155,15 @@ def _complaint(path: Path, details: Any, content: Any) -> str:
             return f"{path}: {key}: {message}{shown}"
 
 
+def _tag(details: Any) -> str:
+    """Return the key that tells the members of a section's union apart: family or kind."""
+    return str(details["ctx"]["discriminator"]).strip("'")
+
+
 def _keys(location: tuple[str | int, ...], content: Any) -> Iterator[str]:
-    """Yield the keys of a place in the file: behind a section with families pydantic adds the name of the family."""
+    """Yield the keys of a place in the file: behind a section that is a union pydantic adds the name of its member."""
     for part in location:
-        if isinstance(content, dict) and content.get("family") == part:
+        if isinstance(content, dict) and part in (content.get("family"), content.get("kind")):
             continue
         content = content.get(part) if isinstance(content, dict) else None
         yield str(part)

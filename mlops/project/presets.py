@@ -16,6 +16,8 @@ from mlops.project.identity import project_root
 PRESETS = Path("presets")
 DEFAULTS = PRESETS / "digits.yaml"
 """What every preset starts from, and the preset of the default data."""
+TAGS = {"network": "family", "augmentation": "kind"}
+"""Sections that are unions, and the key that names the member."""
 Values = dict[str, dict[str, Any]]
 
 
@@ -70,11 +72,11 @@ def _yaml() -> YAML:
 
 
 def _patch(values: dict[str, Any], patch: Mapping[str, Any]) -> None:
-    """Merge a patch into values; a section with a family is replaced, because another family has other keys."""
+    """Merge a patch into values; a section whose member of a union is named is replaced: another has other keys."""
     for key, value in patch.items():
         if isinstance(value, Mapping):
             section = values.setdefault(key, {})
-            for other in section.keys() - value.keys() if "family" in value else ():
+            for other in section.keys() - value.keys() if TAGS.get(key) in value else ():
                 del section[other]
             _patch(section, value)
         else:

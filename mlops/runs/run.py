@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from gan_core.config import ComputeConfig, ExecutionConfig, NetworkConfig, TrainConfig
+from gan_core.config import AugmentationConfig, ComputeConfig, ExecutionConfig, NetworkConfig, TrainConfig
 from gan_core.generation.generator_file import save_generator
 from gan_core.runtime.device import configure_torch
 from gan_core.runtime.distributed import all_gather, local_only, world_size
@@ -26,11 +26,18 @@ class TrainingRun:
     """Prepared images, placed for training, and the device and arithmetic (`execution`) of trainings on them."""
 
     def __init__(
-        self, stage: str, prepared: Path, compute: ComputeConfig, execution: ExecutionConfig, network: NetworkConfig
+        self,
+        stage: str,
+        prepared: Path,
+        compute: ComputeConfig,
+        execution: ExecutionConfig,
+        network: NetworkConfig,
+        augmentation: AugmentationConfig,
     ) -> None:
         configure_torch(compute)
         self.stage = stage
         self.execution, self.network, self.compute = execution_of(compute, execution, network), network, compute
+        self.augmentation = augmentation
         self.summary, self.data_md5 = load_summary(prepared), dvc_md5(prepared)
         self.images, self.unseen = (
             self.execution.placed(torch.from_numpy(load_images(prepared, split))) for split in ("train", "validation")
@@ -38,7 +45,8 @@ class TrainingRun:
 
     def parameters(self, config: TrainConfig) -> dict[str, Any]:
         """Return the sections of `params.yaml` that the weights depend on."""
-        return {"compute": asdict(self.compute), "network": asdict(self.network), "train": asdict(config)}
+        own = {"compute": self.compute, "network": self.network, "augmentation": self.augmentation}
+        return {name: asdict(section) for name, section in (own | {"train": config}).items()}
 
     def key(self, config: TrainConfig) -> str:
         """Return the training's key; the digest of its stage's code in it tells `train` and `replicate` apart."""
@@ -52,12 +60,17 @@ class TrainingRun:
         size, channels = self.summary.size, self.summary.channels
         save_generator(path, state.ema_generator, self.network, size=size, channels=channels)
 
+    def initial_state(self, config: TrainConfig) -> TrainState:
+        """Return the state at the start."""
+        arithmetic, device = self.execution.arithmetic, self.execution.device
+        return initial_state(config, self.network, self.images, arithmetic, device, self.augmentation)
+
     def state(self, config: TrainConfig, work: Workspace) -> TrainState:
         """Return the state at the start, or that of the last checkpoint in `work`, which rank 0 has locked.
 
         If ranks read different checkpoints, that is a UserError.
         """
-        state = initial_state(config, self.network, self.images, self.execution.arithmetic, self.execution.device)
+        state = self.initial_state(config)
         all_gather(torch.tensor(0))  # from here on rank 0 has locked the workspace, and no other process writes there
         if work.checkpoint.exists():
             restore_checkpoint(work.checkpoint, state)
@@ -79,7 +92,7 @@ class TrainingRun:
         A checkpoint is saved in `work`, if given, every `checkpoint_every` steps and after the last. If a batch does
         not fit into the device's memory, the UserError names a size that does.
         """
-        config, batches = state.config, self.execution.batches(state, self.images)
+        config, batches = state.config, self.execution.batches(state, self.images, self.unseen)
         try:
             step = self.execution.step(lambda how: print(f"steps are computed {how}"))
             for report in train(state, batches, step):

@@ -12,7 +12,17 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch_fidelity import feature_extractor_inceptionv3
 
-from gan_core.config import DcganConfig, ExtractorConfig, MlpConfig, NetworkConfig, TrainConfig
+from gan_core.augmentation.augment import NONE
+from gan_core.config import (
+    AdaConfig,
+    AugmentationConfig,
+    DcganConfig,
+    DiffAugmentConfig,
+    ExtractorConfig,
+    MlpConfig,
+    NetworkConfig,
+    TrainConfig,
+)
 from gan_core.metrics.classifier import Classifier, train_classifier
 from gan_core.metrics.features import Extractor, classifier_extractor
 from gan_core.runtime.randomness import stream
@@ -42,6 +52,7 @@ TRAIN = TrainConfig(
     batch_size=8,
     discriminator_steps=2,
     generator_z="fresh",
+    mirror=False,
     loss="relativistic",
     r1_gamma=0.3,
     r2_gamma=0.7,
@@ -60,13 +71,20 @@ TRAIN = TrainConfig(
 )
 
 
+ADAPTIVE = AdaConfig("ada", "adaptive", target=0.6, geometry=1.0, color=0.5, cutout=1.0)
+POLICY = DiffAugmentConfig("diffaugment", color=True, translation=True, cutout=True)
+
+
 def random_pixels(count: int, *, size: int = SIZE, channels: int = 1, seed: int = 0) -> Tensor:
     shape = (count, channels, size, size)
     return torch.randint(256, shape, generator=stream(seed, "test pixels"), dtype=torch.uint8)
 
 
-def fresh(config: TrainConfig, network: NetworkConfig, *, channels: int = 1) -> TrainState:
-    return initial_state(config, network, IMAGES if channels == 1 else random_pixels(40, channels=channels))
+def fresh(
+    config: TrainConfig, network: NetworkConfig, *, channels: int = 1, augmentation: AugmentationConfig = NONE
+) -> TrainState:
+    images = IMAGES if channels == 1 else random_pixels(40, channels=channels)
+    return initial_state(config, network, images, augmentation=augmentation)
 
 
 def trained(config: TrainConfig, network: NetworkConfig, images: Tensor) -> TrainState:
@@ -98,6 +116,7 @@ def everything(state: TrainState) -> dict[str, Tensor]:
         "d moments": moments(state.d_optimizer),
         "g moments": moments(state.g_optimizer),
         "": {"bad": state.first_non_finite_step.clone(), "step": torch.tensor(state.step)},
+        "p": {"augmentation": state.augment_probability.clone()},
     }
     return {f"{part}.{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
 

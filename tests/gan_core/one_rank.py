@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gan_core.config import NetworkConfig, TrainConfig
+from gan_core.augmentation.augment import NONE
+from gan_core.config import AugmentationConfig, NetworkConfig, TrainConfig
 from gan_core.runtime.device import Arithmetic
 from gan_core.runtime.distributed import all_reduce_mean, join_group, leave_group, rank, world_size
 from gan_core.training.batches import Batches
@@ -17,34 +18,49 @@ from gan_core.training.instruments import Instruments
 from gan_core.training.loop import train
 from gan_core.training.state import TrainState, initial_state
 from gan_core.training.steps import discriminator_step, generator_step
-from tests.gan_core.examples import CPU, IMAGES, NETWORKS, TRAIN, everything
+from tests.gan_core.examples import ADAPTIVE, CPU, DCGAN, IMAGES, NETWORKS, POLICY, TRAIN, everything
+
+Case = tuple[NetworkConfig, TrainConfig, int, AugmentationConfig]
 
 TRAININGS = (
     replace(TRAIN, loss="non_saturating"),
     replace(TRAIN, loss="relativistic", generator_z="shared", wgan_gp=0.5),
 )
-CASES = list(product(NETWORKS, TRAININGS, (1, 2)))
-"""Both families, unpaired and paired, with fresh and shared latents, with every penalty, whole and in parts."""
-BY_DIFFERENCES = list(product(NETWORKS, (replace(TRAIN, penalty_gradient="finite_difference"),), (1, 2)))
+CASES: list[Case] = [
+    *((*case, NONE) for case in product(NETWORKS, TRAININGS, (1, 2))),
+    (DCGAN, replace(TRAININGS[0], mirror=True), 2, POLICY),
+    (DCGAN, replace(TRAININGS[1], mirror=True), 2, replace(ADAPTIVE, target=0.0)),
+]
+"""Both families, unpaired and paired, fresh and shared latents, with every penalty, whole and in parts; augmented."""
+BY_DIFFERENCES: list[Case] = [
+    (*case, NONE) for case in product(NETWORKS, (replace(TRAIN, penalty_gradient="finite_difference"),), (1, 2))
+]
 """Finite differences divide rounding by their distance, so of these only gradients are compared."""
 HALF = TRAIN.steps // 2
 
 
-def state_of_case(network: NetworkConfig, config: TrainConfig, parts: int) -> TrainState:
-    return initial_state(config, network, IMAGES, Arithmetic(bf16=False, micro_batches=parts))
+def state_of_case(case: Case) -> TrainState:
+    network, config, parts, augmentation = case
+    arithmetic = Arithmetic(bf16=False, micro_batches=parts)
+    state = initial_state(config, network, IMAGES, arithmetic, augmentation=augmentation)
+    state.augment_probability.fill_(0.5)
+    return state
 
 
-def gradients(case: tuple[NetworkConfig, TrainConfig, int]) -> dict[str, Tensor]:
+def batches_of(state: TrainState) -> Batches:
+    return Batches(state, IMAGES, IMAGES.flip(-1))
+
+
+def gradients(case: Case) -> dict[str, Tensor]:
     """Return the gradients and losses of both first updates, and the statistics that these left."""
-    network, config, parts = case
     tensors: dict[str, Tensor] = {}
-    batches = Batches(state_of_case(network, config, parts), IMAGES)
+    batches = batches_of(state_of_case(case))
     updates = {
         "discriminator": (discriminator_step, batches.discriminator(1, 0)),
         "generator": (generator_step, batches.generator(1)),
     }
     for network_name, (step, batch) in updates.items():
-        state = state_of_case(network, config, parts)
+        state = state_of_case(case)
         tensors[f"{network_name} loss"] = all_reduce_mean(step(state, batch))
         module = getattr(state, network_name)
         tensors |= {f"{network_name} {name}": parameter.grad for name, parameter in module.named_parameters()}
@@ -52,12 +68,11 @@ def gradients(case: tuple[NetworkConfig, TrainConfig, int]) -> dict[str, Tensor]
     return tensors
 
 
-def trained(case: tuple[NetworkConfig, TrainConfig, int], folder: Path, checkpoint: str) -> dict[str, Tensor]:
+def trained(case: Case, folder: Path, checkpoint: str) -> dict[str, Tensor]:
     """Return everything after a training that leaves a checkpoint in the middle and is read as it goes."""
-    network, config, parts = case
-    state = state_of_case(network, config, parts)
+    state = state_of_case(case)
     instruments = Instruments(state, IMAGES, IMAGES)
-    for report in train(state, IMAGES):
+    for report in train(state, batches_of(state)):
         if rank() == 0:
             instruments.read(state)
             if report.step == HALF:
@@ -65,12 +80,11 @@ def trained(case: tuple[NetworkConfig, TrainConfig, int], folder: Path, checkpoi
     return everything(state)
 
 
-def resumed(case: tuple[NetworkConfig, TrainConfig, int], path: Path) -> dict[str, Tensor]:
+def resumed(case: Case, path: Path) -> dict[str, Tensor]:
     """Return everything after going on from a checkpoint to the end."""
-    network, config, parts = case
-    state = state_of_case(network, config, parts)
+    state = state_of_case(case)
     restore_checkpoint(path, state)
-    list(train(state, IMAGES))
+    list(train(state, batches_of(state)))
     return everything(state)
 
 

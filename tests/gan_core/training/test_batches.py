@@ -8,7 +8,7 @@ from gan_core.generation.latents import draw_z
 from gan_core.runtime.pixels import to_unit_range
 from gan_core.runtime.randomness import stream
 from gan_core.training.batches import Batches, StepBatch, StreamedBatches, taken
-from tests.gan_core.examples import CPU, IMAGES, MLP, TRAIN, fresh, random_pixels
+from tests.gan_core.examples import ADAPTIVE, CPU, IMAGES, MLP, POLICY, TRAIN, fresh, random_pixels
 
 STATE = fresh(TRAIN, MLP)
 PLACES = [(step, k) for step in (1, 2, 3) for k in (0, 1)]
@@ -59,6 +59,43 @@ def test_penalties_draw_what_they_read_and_nothing_else() -> None:
     assert [name for name in extra if getattr(batch, name) is not None] == ["real_noise", "real_again"]
 
 
+def test_augmentation_and_mirrors_have_names_of_their_own() -> None:
+    """They move no other draw, and each kind of image and each update draws its own."""
+    plain = Batches(STATE, IMAGES)
+    state = fresh(replace(TRAIN, mirror=True), MLP, augmentation=POLICY)
+    batches = Batches(state, IMAGES)
+    drawn = []
+    for one, other in (
+        (batches.discriminator(3, 1), plain.discriminator(3, 1)),
+        (batches.generator(3), plain.generator(3)),
+    ):
+        assert torch.equal(one.z, other.z)
+        assert one.real_rng.initial_seed() == other.real_rng.initial_seed()
+        flipped = (real(one) == real(other).flip(-1)).flatten(1).all(dim=1)
+        kept = (real(one) == real(other)).flatten(1).all(dim=1)
+        assert (flipped ^ kept).all()
+        assert 0 < flipped.sum() < len(flipped)
+        assert one.real_draws.shape == one.fake_draws.shape == (TRAIN.batch_size, 7)
+        assert other.real_draws.shape == (TRAIN.batch_size, 0)
+        drawn += [one.real_draws, one.fake_draws]
+    assert len({draws.sum().item() for draws in drawn}) == 4
+    name = stream(TRAIN.seed, "fake augmentation", 3, 1)
+    assert torch.equal(drawn[1], torch.rand(TRAIN.batch_size, 7, generator=name))
+
+
+def test_every_other_real_image_is_mirrored() -> None:
+    config = replace(TRAIN, batch_size=10_000, mirror=True)
+    sides = torch.tensor([[0, 255]], dtype=torch.uint8).expand(40, 1, 1, 2)
+    for batches in (Batches(fresh(config, MLP), sides), StreamedBatches(fresh(config, MLP), sides)):
+        right = real(batches.discriminator(1, 0))[:, 0, 0, 1]
+        assert (right > 0).float().mean().item() == pytest.approx(0.5, abs=0.02)
+
+
+def test_an_augmentation_that_adapts_asks_for_unseen_images() -> None:
+    with pytest.raises(ValueError, match="not trained on"):
+        Batches(fresh(TRAIN, MLP, augmentation=ADAPTIVE), IMAGES).adaptation(4)
+
+
 def test_shared_latents_are_the_discriminators_last() -> None:
     batches = Batches(fresh(replace(TRAIN, generator_z="shared"), MLP), IMAGES)
     assert torch.equal(batches.generator(2).z, batches.discriminator(2, TRAIN.discriminator_steps - 1).z)
@@ -81,9 +118,9 @@ def test_the_next_step_is_gathered_ahead(monkeypatch: pytest.MonkeyPatch) -> Non
     streamed = StreamedBatches(STATE, IMAGES)
     drawn: list[tuple[str, *tuple[int, ...]]] = []
 
-    def indices(purpose: str, *counters: int) -> Tensor:
+    def indices(purpose: str, *counters: int, size: int) -> Tensor:
         drawn.append((purpose, *counters))
-        return Batches._indices(streamed, purpose, *counters)
+        return Batches._indices(streamed, purpose, *counters, size=size)
 
     monkeypatch.setattr(streamed, "_indices", indices)
     streamed.discriminator(4, 1)

@@ -7,10 +7,24 @@ from typing import Any
 import pytest
 import torch
 
-from gan_core.config import NetworkConfig, TrainConfig
+from gan_core.config import AdaConfig, AugmentationConfig, NetworkConfig, TrainConfig
+from gan_core.training.batches import Batches
 from gan_core.training.checkpoints import CheckpointMismatchError, restore_checkpoint, save_checkpoint
 from gan_core.training.loop import NonFiniteLossError, train
-from tests.gan_core.examples import DCGAN, IMAGES, MLP, TRAIN, everything, families, fresh, same_bits, trained
+from tests.gan_core.examples import (
+    ADAPTIVE,
+    DCGAN,
+    IMAGES,
+    MLP,
+    POLICY,
+    TRAIN,
+    everything,
+    families,
+    fresh,
+    random_pixels,
+    same_bits,
+    trained,
+)
 
 
 def stop_at(config: TrainConfig, network: NetworkConfig, path: Path, step: int) -> None:
@@ -41,6 +55,38 @@ def test_stopping_and_going_on_equals_never_stopping(
     assert state.step == step
     assert [report.read() for report in train(state, IMAGES)] == reports[step:]
     assert same_bits(everything(state), everything(never_stopped))
+
+
+@pytest.mark.parametrize("augmentation", [POLICY, ADAPTIVE], ids=["diffaugment", "ada"])
+@families
+def test_an_augmented_training_goes_on_bit_for_bit(
+    network: NetworkConfig, augmentation: AugmentationConfig, tmp_path: Path
+) -> None:
+    """With mirror images and shared latents; the probability rises at steps 4 and 8, before and after the stop."""
+    config = replace(TRAIN, steps=10, mirror=True, generator_z="shared")
+    if isinstance(augmentation, AdaConfig):
+        augmentation = replace(augmentation, target=0.0)
+    states = [fresh(config, network, augmentation=augmentation) for _ in range(3)]
+    for state in states:
+        state.augment_probability.fill_(0.5)
+    unseen = random_pixels(30, seed=4)
+    for report in train(states[0], Batches(states[0], IMAGES, unseen)):
+        if report.step == 6:
+            save_checkpoint(tmp_path / "checkpoint", states[0])
+            restore_checkpoint(tmp_path / "checkpoint", states[1])
+    list(train(states[1], Batches(states[1], IMAGES, unseen)))
+    assert same_bits(everything(states[1]), everything(states[0]))
+    list(train(states[2], Batches(states[2], IMAGES, unseen)))
+    assert same_bits(everything(states[2]), everything(states[0]))
+
+
+def test_another_augmentation_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint"
+    save_checkpoint(path, fresh(TRAIN, MLP, augmentation=ADAPTIVE))
+    with pytest.raises(CheckpointMismatchError, match=r"augmentation\.target was 0\.6 and is 0\.5"):
+        restore_checkpoint(path, fresh(TRAIN, MLP, augmentation=replace(ADAPTIVE, target=0.5)))
+    with pytest.raises(CheckpointMismatchError, match=r"augmentation\.kind was ada and is none"):
+        restore_checkpoint(path, fresh(TRAIN, MLP))
 
 
 def test_a_run_that_stops_after_each_step_equals_one_that_never_stops(tmp_path: Path) -> None:
@@ -76,7 +122,7 @@ def test_no_parameter_may_differ(section: str, tmp_path: Path) -> None:
     save_checkpoint(path, fresh(TRAIN, MLP))
     changes: dict[str, dict[str, Any]] = {
         "train": {name: value / 2 for name, value in vars(TRAIN).items() if not isinstance(value, str)}
-        | {"loss": "minimax", "learning_rate_decay": "none", "generator_z": "shared"}
+        | {"loss": "minimax", "learning_rate_decay": "none", "generator_z": "shared", "mirror": True}
         | {"penalty_gradient": "finite_difference", "wgan_gp": 1.0},
         "network": {"maxout_pieces": 4, "z_distribution": "uniform", "z_dim": 6, "generator_width": 13}
         | {"dropout": 0.0, "discriminator_width": 11},

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gan_core.config import ComputeConfig, ExecutionConfig, NetworkConfig, TrainConfig
+from gan_core.config import AdaConfig, AugmentationConfig, ComputeConfig, ExecutionConfig, NetworkConfig, TrainConfig
 from gan_core.runtime.device import Arithmetic
 from gan_core.training.batches import Batches, StreamedBatches
 from gan_core.training.checkpoints import restore_checkpoint, save_checkpoint
@@ -18,7 +18,7 @@ from gan_core.training.execution import execution_of, fitting_parts
 from gan_core.training.loop import train
 from gan_core.training.state import TrainState, initial_state
 from gan_core.training.steps import Step, train_step
-from tests.gan_core.examples import DCGAN, IMAGES, MLP, TRAIN, everything, families, same_bits
+from tests.gan_core.examples import ADAPTIVE, DCGAN, IMAGES, MLP, POLICY, TRAIN, everything, families, same_bits
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 STEPS = 2 * WARM_UP + 4
@@ -89,6 +89,24 @@ def test_what_is_replayed_draws_what_its_step_names(
     assert len(recorder.registered) == (masks if network == MLP else 0)
 
 
+@pytest.mark.parametrize("augmentation", [POLICY, ADAPTIVE], ids=["diffaugment", "ada"])
+def test_a_replayed_step_is_augmented_by_its_own_draws(
+    augmentation: AugmentationConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(TRAIN, steps=STEPS, mirror=True)
+    if isinstance(augmentation, AdaConfig):
+        augmentation = replace(augmentation, target=0.0)  # rises at once
+    launched, replayed = (initial_state(config, MLP, IMAGES, augmentation=augmentation) for _ in range(2))
+    for state in (launched, replayed):
+        state.augment_probability.fill_(0.5)
+    expected = [report.read() for report in train(launched, Batches(launched, IMAGES, IMAGES))]
+    Recorder(monkeypatch)
+    step, place = CudaGraphStep(lambda _: None), replayed.augment_probability.data_ptr()
+    assert [report.read() for report in train(replayed, Batches(replayed, IMAGES, IMAGES), step)] == expected
+    assert same_bits(everything(launched), everything(replayed))
+    assert replayed.augment_probability.data_ptr() == place
+
+
 def cuda() -> torch.device:
     return torch.device("cuda")
 
@@ -100,6 +118,15 @@ def started(config: TrainConfig, network: NetworkConfig, bf16: bool = False) -> 
 def trained(state: TrainState, step: Step, batches: Batches | None = None) -> list[Any]:
     batches = batches or Batches(state, IMAGES.cuda())
     return [report.read() for report in train(state, batches, step)]
+
+
+@needs_gpu
+def test_a_captured_step_is_augmented_as_a_launched_one() -> None:
+    launched, captured = (
+        initial_state(replace(TRAIN, steps=STEPS), DCGAN, IMAGES, device=cuda(), augmentation=POLICY) for _ in range(2)
+    )
+    assert trained(launched, train_step) == trained(captured, CudaGraphStep(lambda _: None))
+    assert same_bits(everything(launched), everything(captured))
 
 
 @needs_gpu

@@ -1,7 +1,7 @@
 import math
 from collections import Counter
 from dataclasses import asdict, replace
-from itertools import product
+from itertools import pairwise, product
 from typing import Any
 
 import pytest
@@ -10,21 +10,26 @@ from torch import Tensor, nn
 
 import gan_core.training.batches
 import gan_core.training.steps
-from gan_core.config import NetworkConfig, TrainConfig
+from gan_core.augmentation.augment import augmented
+from gan_core.config import AugmentationConfig, NetworkConfig, TrainConfig
 from gan_core.generation.generate import generate
 from gan_core.generation.latents import z_bank
+from gan_core.losses.penalties import gradient_penalty
 from gan_core.networks.mlp import MlpGenerator
 from gan_core.runtime.device import Arithmetic
 from gan_core.runtime.pixels import to_unit_range
 from gan_core.runtime.randomness import stream
 from gan_core.training.batches import Batches
-from gan_core.training.loop import NonFiniteLossError, set_learning_rates, train, update_ema
+from gan_core.training.instruments import COUNT, Instruments
+from gan_core.training.loop import NonFiniteLossError, adapt, set_learning_rates, train, update_ema
 from gan_core.training.state import TrainState, initial_state, state_of
 from gan_core.training.steps import discriminator_step, generator_step, train_step
 from tests.gan_core.examples import (
+    ADAPTIVE,
     DCGAN,
     IMAGES,
     MLP,
+    POLICY,
     TRAIN,
     everything,
     families,
@@ -453,6 +458,7 @@ def test_every_choice_changes_the_result() -> None:
         "batch_size": 7,
         "discriminator_steps": 1,
         "generator_z": "shared",
+        "mirror": True,
         "loss": "minimax",
         "r1_gamma": 0.4,
         "r2_gamma": 0.6,
@@ -488,3 +494,57 @@ def test_one_image_is_learned(loss: Any) -> None:
     ]
     assert distances[0] > 40
     assert distances[1] < 14
+
+
+@pytest.mark.parametrize("augmentation", [POLICY, ADAPTIVE], ids=["diffaugment", "ada"])
+@families
+def test_both_players_see_augmented_images_and_penalties_those_before(
+    network: NetworkConfig, augmentation: AugmentationConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = fresh(replace(TRAIN, steps=2), network, augmentation=augmentation)
+    state.augment_probability.fill_(0.9)
+    shown, penalised, batch = list[Tensor](), list[Tensor](), Batches(state, IMAGES, IMAGES).discriminator(1, 0)
+    state.discriminator.register_forward_hook(lambda _, inputs, __: shown.append(inputs[0].detach()))
+    penalty = gradient_penalty
+
+    def recorded(logits: Tensor, images: Tensor) -> Tensor:
+        penalised.append(images)
+        return penalty(logits, images)
+
+    monkeypatch.setattr(gan_core.training.steps, "gradient_penalty", recorded)
+    discriminator_step(state, batch)
+    generator_step(state, Batches(state, IMAGES, IMAGES).generator(1))
+    assert batch.real is not None
+    assert torch.equal(penalised[0], batch.real)
+    assert all(images.is_leaf for images in penalised)
+    assert len(shown) == 4  # real and generated images, by both players' updates
+    assert torch.equal(shown[0], augmented(batch.real, batch.real_draws, augmentation, torch.tensor(0.9)))
+    assert torch.equal(shown[1], augmented(penalised[1], batch.fake_draws, augmentation, torch.tensor(0.9)))
+    state.discriminator.eval()
+    shown.clear()
+    Instruments(state, IMAGES, IMAGES).read(state)
+    assert any(torch.equal(shown[0], to_unit_range(IMAGES[indices])) for indices in [instrument_indices(state)])
+
+
+def instrument_indices(state: TrainState) -> Tensor:
+    rng = stream(state.config.seed, "instruments real", state.step)
+    return torch.randint(len(IMAGES), (COUNT,), generator=rng)
+
+
+@pytest.mark.parametrize(("target", "sign"), [(0.0, 1), (1.0, -1)])
+def test_a_probability_is_steered_every_fourth_step(target: float, sign: int) -> None:
+    """A discriminator that has memorised its images takes unseen ones for something between; a target may be above."""
+    config = replace(TRAIN, steps=9)
+    state = fresh(config, DCGAN, augmentation=replace(ADAPTIVE, target=target))
+    state.augment_probability.fill_(0.5)
+    before = snapshot(state.discriminator)
+    adapt(state, Batches(state, IMAGES, 255 - IMAGES), 4)
+    assert same_bits(before, snapshot(state.discriminator))
+    moved = state.augment_probability.item() - 0.5
+    step = 4 * config.discriminator_steps * config.batch_size / 500_000
+    assert abs(moved) == pytest.approx(step, rel=1e-3)
+    probabilities = []
+    for report in train(state, Batches(state, IMAGES, IMAGES[:1] // 255 * 255)):
+        probabilities.append((report.step, state.augment_probability.item()))
+    changes = [now for (_, past), (now, p) in pairwise(probabilities) if p != past]
+    assert changes == [4, 8]

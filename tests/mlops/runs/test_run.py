@@ -8,6 +8,7 @@ import torch
 
 import gan_core.training.execution
 import mlops.runs.run
+from gan_core.augmentation.augment import NONE
 from gan_core.config import ComputeConfig, ExecutionConfig, MlpConfig, TrainConfig
 from gan_core.training.batches import Batches
 from gan_core.training.loop import train
@@ -30,7 +31,12 @@ def config(committed: Params) -> TrainConfig:
 def training_run(root: Path, prepared: Path) -> Callable[..., TrainingRun]:
     def make(*execution: Any, threads: int = 1, stage: str = "train") -> TrainingRun:
         return TrainingRun(
-            stage, prepared, ComputeConfig("cpu", threads), ExecutionConfig(*(execution or ("auto", 1, 1))), NETWORK
+            stage,
+            prepared,
+            ComputeConfig("cpu", threads),
+            ExecutionConfig(*(execution or ("auto", 1, 1))),
+            NETWORK,
+            NONE,
         )
 
     return make
