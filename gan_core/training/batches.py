@@ -1,4 +1,4 @@
-"""What the steps of a training draw, each by name: real images, latents, masks, and what penalties draw."""
+"""What the steps of a training draw, each by name: real images, labels, latents, masks, what penalties draw."""
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,7 +19,8 @@ from gan_core.training.state import TrainState
 class StepBatch:
     """All that one update of one network draws: what a real sample is drawn with, what a generated one is made from.
 
-    `real` is (B, C, H, W) in [-1, 1], or points (B, D), and None if the loss reads no real samples; `z` is (B, Z). The
+    `real` is (B, C, H, W) in [-1, 1], or points (B, D), and None if the loss reads no real samples; `z` is (B, Z).
+    `labels` (B,) int64, of conditional networks, are those of the i-th real and of the i-th generated sample. The
     generators, for the discriminator's dropout on each, are on the device where training computes; an update advances
     them, so a batch serves one. Whatever else an update draws for its real or its generated samples belongs here.
 
@@ -29,6 +30,7 @@ class StepBatch:
     """
 
     real: Tensor | None
+    labels: Tensor | None
     z: Tensor
     real_rng: Generator
     fake_rng: Generator
@@ -44,11 +46,15 @@ class Batches:
     """The draws of one training in O(batch), however many images there are.
 
     Indices of real images are drawn on the CPU, so they are the same on every device and wherever the images are;
-    latents and masks are drawn where they are used. Each of several ranks takes its rows.
+    latents and masks are drawn where they are used. Each of several ranks takes its rows. `labels` (N,) int64, on the
+    CPU, are for conditional networks.
     """
 
-    def __init__(self, state: TrainState, images: Tensor) -> None:
-        self.config, self.network, self.device, self.images = state.config, state.network, state.device, images
+    def __init__(self, state: TrainState, images: Tensor, labels: Tensor | None = None) -> None:
+        self.config, self.network, self.device = state.config, state.network, state.device
+        self.images, self.labels = images, labels
+        uniform = self.config.class_balance == "uniform"
+        self._classes = _ByClass(labels) if uniform and labels is not None else None
 
     def discriminator(self, step: int, k: int) -> StepBatch:
         """Return the draws of the discriminator's update k, from 0, within a step, from 1."""
@@ -56,8 +62,10 @@ class Batches:
         differences = config.penalty_gradient == "finite_difference"
         moves_real, moves_fake = differences and config.r1_gamma > 0, differences and config.r2_gamma > 0
         mixes = config.wgan_gp > 0
+        real, labels = self._real("real", step, k)
         return StepBatch(
-            real=self._real("real", step, k),
+            real=real,
+            labels=labels,
             z=self._z("z", step, k),
             real_rng=real_rng,
             fake_rng=fake_rng,
@@ -70,11 +78,17 @@ class Batches:
         )
 
     def generator(self, step: int) -> StepBatch:
-        """Return the draws of the generator's update in a step, from 1; latents may be the discriminator's last."""
-        fresh = self.config.generator_z == "fresh"
+        """Return the draws of the generator's update in a step, from 1; latents may be the discriminator's last.
+
+        Then labels, and the real images that have them, are the discriminator's last too.
+        """
+        fresh, last = self.config.generator_z == "fresh", (step, self.config.discriminator_steps - 1)
+        name = ("generator real", step) if fresh or self.labels is None else ("real", *last)
+        real, labels = self._real(*name) if OBJECTIVES[self.config.loss].paired else (None, self._labels(*name))
         return StepBatch(
-            real=self._real("generator real", step) if OBJECTIVES[self.config.loss].paired else None,
-            z=self._z("generator z", step) if fresh else self._z("z", step, self.config.discriminator_steps - 1),
+            real=real,
+            labels=labels,
+            z=self._z("generator z", step) if fresh else self._z("z", *last),
             real_rng=self._rng("generator real dropout", step),
             fake_rng=self._rng("generator fake dropout", step),
         )
@@ -93,13 +107,37 @@ class Batches:
         rng = self._rng(purpose, *counters)
         return shard(torch.rand(self.config.batch_size, generator=rng, device=self.device))
 
-    def _real(self, purpose: str, *counters: int) -> Tensor:
-        return taken(self.images, self._indices(purpose, *counters), self.device)
+    def _real(self, purpose: str, *counters: int) -> tuple[Tensor, Tensor | None]:
+        """Return real samples and, of conditional networks, their labels."""
+        indices = self._indices(purpose, *counters)
+        labels = None if self.labels is None else taken(self.labels, indices, self.device)
+        return taken(self.images, indices, self.device), labels
+
+    def _labels(self, purpose: str, *counters: int) -> Tensor | None:
+        """Return the labels alone of what `_real` would draw."""
+        return None if self.labels is None else taken(self.labels, self._indices(purpose, *counters), self.device)
 
     def _indices(self, purpose: str, *counters: int) -> Tensor:
         """Return the indices (B,) of a batch drawn with replacement, on the CPU."""
-        rng = stream(self.config.seed, purpose, *counters)
-        return shard(torch.randint(len(self.images), (self.config.batch_size,), generator=rng))
+        rng, count = stream(self.config.seed, purpose, *counters), self.config.batch_size
+        if self._classes is not None:
+            return shard(self._classes.draw(count, rng))
+        return shard(torch.randint(len(self.images), (count,), generator=rng))
+
+
+class _ByClass:
+    """Draws images so that every class of labels (N,) is as likely as any other."""
+
+    def __init__(self, labels: Tensor) -> None:
+        self._order = labels.argsort(stable=True)
+        _, self._sizes = labels.unique(return_counts=True)
+        self._starts = self._sizes.cumsum(0) - self._sizes
+
+    def draw(self, count: int, rng: Generator) -> Tensor:
+        """Return indices (count,), with replacement: a class that has images, then one of its images."""
+        classes = torch.randint(len(self._sizes), (count,), generator=rng)
+        share = torch.rand(count, generator=rng, dtype=torch.float64)
+        return self._order[self._starts[classes] + (share * self._sizes[classes]).long()]
 
 
 class StreamedBatches(Batches):
@@ -109,30 +147,33 @@ class StreamedBatches(Batches):
     copies them without waiting.
     """
 
-    def __init__(self, state: TrainState, images: Tensor) -> None:
-        super().__init__(state, images)
+    def __init__(self, state: TrainState, images: Tensor, labels: Tensor | None = None) -> None:
+        super().__init__(state, images, labels)
         # A thread starts on the first GPU, which a rank of another GPU must leave alone.
         to_own_gpu = partial(torch.cuda.set_device, torch.cuda.current_device()) if self.device.type == "cuda" else None
         self._thread = ThreadPoolExecutor(1, initializer=to_own_gpu)
-        self._ahead: dict[tuple[str, tuple[int, ...]], Future[Tensor]] = {}
+        self._ahead: dict[tuple[str, tuple[int, ...]], Future[tuple[Tensor, Tensor | None]]] = {}
 
-    def _real(self, purpose: str, *counters: int) -> Tensor:
+    def _real(self, purpose: str, *counters: int) -> tuple[Tensor, Tensor | None]:
         """Return what was gathered ahead, and start to gather the next step's."""
         ahead = self._ahead.pop((purpose, counters), None)
-        gathered = self._gathered(purpose, *counters) if ahead is None else ahead.result()
+        images, labels = self._gathered(purpose, *counters) if ahead is None else ahead.result()
         following = (counters[0] + 1, *counters[1:])
         self._ahead[purpose, following] = self._thread.submit(self._gathered, purpose, *following)
-        return _as_input(gathered, self.device)
+        return _as_input(images, self.device), None if labels is None else _as_input(labels, self.device)
 
-    def _gathered(self, purpose: str, *counters: int) -> Tensor:
-        gathered = self.images[self._indices(purpose, *counters)]
-        return gathered.pin_memory() if self.device.type == "cuda" else gathered
+    def _gathered(self, purpose: str, *counters: int) -> tuple[Tensor, Tensor | None]:
+        indices = self._indices(purpose, *counters)
+        labels = None if self.labels is None else self.labels[indices]
+        pinned = self.images[indices].pin_memory() if self.device.type == "cuda" else self.images[indices]
+        return pinned, labels
 
 
 def taken(images: Tensor, indices: Tensor, device: torch.device) -> Tensor:
     """Return the images of some `indices` (B,) on `device` as a discriminator reads them; no other image is touched.
 
-    Images (N, C, H, W) uint8 become (B, C, H, W) in [-1, 1]; points of a known density (N, D) float stay as they are.
+    Images (N, C, H, W) uint8 become (B, C, H, W) in [-1, 1]; points of a known density (N, D) float, and labels (N,)
+    int64, stay as they are.
     Both lie on `device` or on the CPU, perhaps mapped from a file; the indices are on the CPU.
     """
     return _as_input(images[indices.to(images.device, non_blocking=True)], device)

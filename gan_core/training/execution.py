@@ -33,10 +33,10 @@ class Execution:
         free, _ = torch.cuda.mem_get_info(self.device)
         return images.to(self.device) if images.nbytes <= min(RESIDENT_AT_MOST, free // 2) else images
 
-    def batches(self, state: TrainState, images: Tensor) -> Batches:
-        """Return the batches of a training from images that were placed."""
+    def batches(self, state: TrainState, images: Tensor, labels: Tensor | None = None) -> Batches:
+        """Return the batches of a training from images that were placed, and labels (N,) on the CPU if it has any."""
         kind = Batches if images.device.type == self.device.type else StreamedBatches
-        return kind(state, images)
+        return kind(state, images, labels)
 
     def step(self, report: Callable[[str], object]) -> Step:
         """Return the function that computes a step.

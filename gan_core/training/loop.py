@@ -52,7 +52,7 @@ def train(state: TrainState, images: Tensor | Batches, compute_step: Step = trai
     Args:
         state: both networks, changed in place; consistent whenever a report is yielded.
         images: (N, C, H, W) uint8, or points (N, D) float, on the device of the networks; or the batches of a training
-            whose images are elsewhere.
+            whose images are elsewhere or have labels.
         compute_step: computes one step as `train_step` does.
 
     Yields:

@@ -30,7 +30,7 @@ def train_step(state: TrainState, batches: Batches, step: int) -> Tensor:
         batch = batches.discriminator(step, k)
         if k == last and shared:
             with state.autocast():
-                fake = state.generated(batch.z)
+                fake = state.generated(batch.z, batch.labels)
         losses.append(discriminator_step(state, batch, fake))
     losses.append(generator_step(state, batches.generator(step), fake))
     return torch.stack(losses)
@@ -46,16 +46,17 @@ def discriminator_step(state: TrainState, batch: StepBatch, fake: Tensor | None 
     state.d_optimizer.zero_grad()
     losses = []
     sources = batch.z if fake is None else fake.detach()
-    for source, real, *noises, mix in state.parts(sources, batch.real, batch.real_noise, batch.fake_noise, batch.mix):
+    drawn = batch.real, batch.labels, batch.real_noise, batch.fake_noise, batch.mix
+    for source, real, labels, *noises, mix in state.parts(sources, *drawn):
         with state.autocast():
-            images = _unrecorded(state, source) if fake is None else source
+            images = _unrecorded(state, source, labels) if fake is None else source
             real.requires_grad_(exact and config.r1_gamma > 0)
             images.requires_grad_(exact and config.r2_gamma > 0)
-            real_logits = state.logits(real, batch.real_rng)
-            fake_logits = state.logits(images, batch.fake_rng)
+            real_logits = state.logits(real, batch.real_rng, labels)
+            fake_logits = state.logits(images, batch.fake_rng, labels)
 
         loss = OBJECTIVES[config.loss].discriminator(real_logits=real_logits, fake_logits=fake_logits)
-        part = replace(batch, real=real, real_noise=noises[0], fake_noise=noises[1], mix=mix)
+        part = replace(batch, real=real, labels=labels, real_noise=noises[0], fake_noise=noises[1], mix=mix)
         penalised = loss
         for penalty in _penalties(state, part, images, real_logits, fake_logits):
             penalised = penalised + penalty
@@ -76,10 +77,11 @@ def generator_step(state: TrainState, batch: StepBatch, fake: Tensor | None = No
     state.g_optimizer.zero_grad()
     losses = []
     sources = batch.z if fake is None else fake
-    for source, real in state.parts(sources, batch.real):
+    for source, real, labels in state.parts(sources, batch.real, batch.labels):
         with state.autocast(), frozen_statistics(state.discriminator):
-            fake_logits = state.logits(state.generated(source) if fake is None else source, batch.fake_rng)
-            real_logits = fake_logits.detach() if real is None else state.logits(real, batch.real_rng)
+            images = state.generated(source, labels) if fake is None else source
+            fake_logits = state.logits(images, batch.fake_rng, labels)
+            real_logits = fake_logits.detach() if real is None else state.logits(real, batch.real_rng, labels)
         loss = OBJECTIVES[state.config.loss].generator(real_logits=real_logits, fake_logits=fake_logits)
         (loss / state.arithmetic.micro_batches).backward()
         losses.append(loss.detach())
@@ -102,7 +104,7 @@ def _penalties(
     for gamma, images, logits, noise, rng in kinds:
         assert images is not None
         if noise is not None:
-            moved = _unrecorded_logits(state, images + DISTANCE * noise, rng)
+            moved = _unrecorded_logits(state, images + DISTANCE * noise, rng, batch.labels)
             yield gamma * finite_difference_penalty(logits=logits, moved_logits=moved)
         elif gamma > 0:
             yield gamma * gradient_penalty(logits, images)
@@ -110,20 +112,21 @@ def _penalties(
         assert batch.real is not None
         share = batch.mix.view(-1, *[1] * (fake.dim() - 1))
         mixed = torch.lerp(fake, batch.real, share).requires_grad_()
-        yield config.wgan_gp * interpolated_penalty(_unrecorded_logits(state, mixed, batch.mix_rng), mixed)
+        mixed_logits = _unrecorded_logits(state, mixed, batch.mix_rng, batch.labels)
+        yield config.wgan_gp * interpolated_penalty(mixed_logits, mixed)
 
 
-def _unrecorded_logits(state: TrainState, images: Tensor, rng: Generator | None) -> Tensor:
+def _unrecorded_logits(state: TrainState, images: Tensor, rng: Generator | None, labels: Tensor | None) -> Tensor:
     """Return the discriminator's logits; its running statistics stay as they are."""
     with state.autocast(), frozen_statistics(state.discriminator):
-        return state.logits(images, rng)
+        return state.logits(images, rng, labels)
 
 
 @torch.no_grad()
-def _unrecorded(state: TrainState, z: Tensor) -> Tensor:
+def _unrecorded(state: TrainState, z: Tensor, labels: Tensor | None) -> Tensor:
     """Return G(z) without a graph; the generator's running statistics stay as they are."""
     with frozen_statistics(state.generator):
-        return state.generated(z)
+        return state.generated(z, labels)
 
 
 def _mean(losses: list[Tensor]) -> Tensor:

@@ -10,8 +10,7 @@ import torch
 
 from gan_core.config import TrainConfig
 from gan_core.metrics.efficientnet import EfficientNetLite0
-from gan_core.training.instruments import Instruments
-from gan_core.training.state import TrainState, initial_state
+from gan_core.training.state import TrainState
 from mlops.project.params import Params
 from mlops.runs.run import TrainingRun
 
@@ -39,8 +38,8 @@ class Cost:
 def cost(prepared: Path, params: Params) -> Cost:
     """Measure some steps of the training that `params.yaml` asks for, whose results are thrown away."""
     run = TrainingRun("train", prepared, params.compute, params.execution, params.network)
-    execution, config = run.execution, params.train
-    state = initial_state(config, params.network, run.images, execution.arithmetic, execution.device)
+    config = params.train
+    state = run.initial_state(config)
     step, reading = _measured(run, state, config)
     seconds = config.steps * step + config.steps / config.report_every * reading
     return Cost(step, seconds, _features(params, run), COPIES * _bytes(prepared) + _checkpoint_bytes(state))
@@ -57,7 +56,7 @@ def _measured(run: TrainingRun, state: TrainState, config: TrainConfig) -> tuple
         started = now
         if sum(times) > SECONDS:
             break
-    instruments = Instruments(state, run.images, run.unseen)
+    instruments = run.instruments(state)
     instruments.read(state)
     started = time.perf_counter()
     instruments.read(state)

@@ -11,37 +11,38 @@ from torch import Tensor
 from gan_core.config import NetworkConfig, TrainConfig
 from gan_core.runtime.device import Arithmetic
 from gan_core.runtime.distributed import all_reduce_mean, join_group, leave_group, rank, world_size
-from gan_core.training.batches import Batches
 from gan_core.training.checkpoints import restore_checkpoint, save_checkpoint
 from gan_core.training.instruments import Instruments
 from gan_core.training.loop import train
 from gan_core.training.state import TrainState, initial_state
 from gan_core.training.steps import discriminator_step, generator_step
-from tests.gan_core.examples import CPU, IMAGES, NETWORKS, TRAIN, everything
+from tests.gan_core.examples import CLASSES, CONDITIONAL, CPU, IMAGES, NETWORKS, TRAIN, batches, everything
 
 TRAININGS = (
     replace(TRAIN, loss="non_saturating"),
     replace(TRAIN, loss="relativistic", generator_z="shared", wgan_gp=0.5),
 )
-CASES = list(product(NETWORKS, TRAININGS, (1, 2)))
-"""Both families, unpaired and paired, with fresh and shared latents, with every penalty, whole and in parts."""
+LABELLED = replace(TRAIN, loss="relativistic", generator_z="shared", class_balance="uniform")
+CASES = [*product(NETWORKS, TRAININGS, (1, 2)), (CONDITIONAL[1], LABELLED, 2)]
+"""Both families, unpaired and paired, with fresh and shared latents, every penalty, whole and in parts; and labels."""
 BY_DIFFERENCES = list(product(NETWORKS, (replace(TRAIN, penalty_gradient="finite_difference"),), (1, 2)))
 """Finite differences divide rounding by their distance, so of these only gradients are compared."""
 HALF = TRAIN.steps // 2
 
 
 def state_of_case(network: NetworkConfig, config: TrainConfig, parts: int) -> TrainState:
-    return initial_state(config, network, IMAGES, Arithmetic(bf16=False, micro_batches=parts))
+    classes = CLASSES if network.conditional else 0
+    return initial_state(config, network, IMAGES, Arithmetic(bf16=False, micro_batches=parts), classes=classes)
 
 
 def gradients(case: tuple[NetworkConfig, TrainConfig, int]) -> dict[str, Tensor]:
     """Return the gradients and losses of both first updates, and the statistics that these left."""
     network, config, parts = case
     tensors: dict[str, Tensor] = {}
-    batches = Batches(state_of_case(network, config, parts), IMAGES)
+    drawn = batches(state_of_case(network, config, parts))
     updates = {
-        "discriminator": (discriminator_step, batches.discriminator(1, 0)),
-        "generator": (generator_step, batches.generator(1)),
+        "discriminator": (discriminator_step, drawn.discriminator(1, 0)),
+        "generator": (generator_step, drawn.generator(1)),
     }
     for network_name, (step, batch) in updates.items():
         state = state_of_case(network, config, parts)
@@ -56,8 +57,9 @@ def trained(case: tuple[NetworkConfig, TrainConfig, int], folder: Path, checkpoi
     """Return everything after a training that leaves a checkpoint in the middle and is read as it goes."""
     network, config, parts = case
     state = state_of_case(network, config, parts)
-    instruments = Instruments(state, IMAGES, IMAGES)
-    for report in train(state, IMAGES):
+    labels = batches(state).labels
+    instruments = Instruments(state, IMAGES, IMAGES, None if labels is None else (labels, labels))
+    for report in train(state, batches(state)):
         if rank() == 0:
             instruments.read(state)
             if report.step == HALF:
@@ -70,7 +72,7 @@ def resumed(case: tuple[NetworkConfig, TrainConfig, int], path: Path) -> dict[st
     network, config, parts = case
     state = state_of_case(network, config, parts)
     restore_checkpoint(path, state)
-    list(train(state, IMAGES))
+    list(train(state, batches(state)))
     return everything(state)
 
 

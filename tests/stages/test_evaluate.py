@@ -232,7 +232,7 @@ def test_the_papers_likelihood_is_of_the_test_images_under_a_window_on_generated
     without = score("without")
     assert "parzen" not in without[0]
     assert passport == without[1]  # no other score depends on it
-    generator, config = load_generator(root / "trained" / "generator.safetensors")
+    generator, config, _ = load_generator(root / "trained" / "generator.safetensors")
     samples = generate(generator, z_bank(config, seed=0, count=SAMPLES))
     validation = torch.tensor(load_images(prepared, "validation"))
     test = torch.tensor(load_images(prepared, "test"))

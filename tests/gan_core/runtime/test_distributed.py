@@ -26,7 +26,9 @@ from tests.gan_core.one_rank import BY_DIFFERENCES, CASES, gradients, resumed, t
 Cases = list[dict[str, dict[str, Tensor]]]
 ROOT = Path(__file__).parents[3]
 cases = pytest.mark.parametrize(
-    "number", range(len(CASES)), ids=[f"{network.family}-{train.loss}-{parts}" for network, train, parts in CASES]
+    "number",
+    range(len(CASES)),
+    ids=[f"{network.family}-{train.loss}-{parts}{'-labels' * network.conditional}" for network, train, parts in CASES],
 )
 ROUNDING = 1e-4
 """Of a tensor's largest number. Adam divides a gradient by its size, so where parts cancel to nearly nothing a weight

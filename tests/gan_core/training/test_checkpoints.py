@@ -10,12 +10,24 @@ import torch
 from gan_core.config import NetworkConfig, TrainConfig
 from gan_core.training.checkpoints import CheckpointMismatchError, restore_checkpoint, save_checkpoint
 from gan_core.training.loop import NonFiniteLossError, train
-from tests.gan_core.examples import DCGAN, IMAGES, MLP, TRAIN, everything, families, fresh, same_bits, trained
+from tests.gan_core.examples import (
+    CONDITIONAL,
+    DCGAN,
+    IMAGES,
+    MLP,
+    NETWORKS,
+    TRAIN,
+    batches,
+    everything,
+    fresh,
+    same_bits,
+    trained,
+)
 
 
 def stop_at(config: TrainConfig, network: NetworkConfig, path: Path, step: int) -> None:
     state = fresh(config, network)
-    for report in train(state, IMAGES):
+    for report in train(state, batches(state)):
         if report.step == step:
             break
     assert state.step == step
@@ -26,20 +38,20 @@ def stop_at(config: TrainConfig, network: NetworkConfig, path: Path, step: int) 
 
 @pytest.mark.parametrize("step", [1, 2, 5, 6])
 @pytest.mark.parametrize("loss", ["non_saturating", "relativistic"])
-@families
+@pytest.mark.parametrize("network", [*NETWORKS, *CONDITIONAL], ids=["mlp", "dcgan", "mlp labels", "dcgan labels"])
 def test_stopping_and_going_on_equals_never_stopping(
     network: NetworkConfig, loss: Any, step: int, tmp_path: Path
 ) -> None:
-    config = replace(TRAIN, loss=loss)
+    config = replace(TRAIN, loss=loss, class_balance="uniform")
     never_stopped = fresh(config, network)
-    reports = [report.read() for report in train(never_stopped, IMAGES)]
+    reports = [report.read() for report in train(never_stopped, batches(never_stopped))]
     stop_at(config, network, tmp_path / "checkpoint", step)
 
     torch.manual_seed(step)  # whatever other code did to torch's own generator in between
     state = fresh(config, network)
     restore_checkpoint(tmp_path / "checkpoint", state)
     assert state.step == step
-    assert [report.read() for report in train(state, IMAGES)] == reports[step:]
+    assert [report.read() for report in train(state, batches(state))] == reports[step:]
     assert same_bits(everything(state), everything(never_stopped))
 
 
@@ -76,10 +88,10 @@ def test_no_parameter_may_differ(section: str, tmp_path: Path) -> None:
     save_checkpoint(path, fresh(TRAIN, MLP))
     changes: dict[str, dict[str, Any]] = {
         "train": {name: value / 2 for name, value in vars(TRAIN).items() if not isinstance(value, str)}
-        | {"loss": "minimax", "learning_rate_decay": "none", "generator_z": "shared"}
+        | {"loss": "minimax", "learning_rate_decay": "none", "generator_z": "shared", "class_balance": "uniform"}
         | {"penalty_gradient": "finite_difference", "wgan_gp": 1.0},
         "network": {"maxout_pieces": 4, "z_distribution": "uniform", "z_dim": 6, "generator_width": 13}
-        | {"dropout": 0.0, "discriminator_width": 11},
+        | {"dropout": 0.0, "discriminator_width": 11, "conditional": True},
     }
     assert set(changes[section]) == set(vars(TRAIN if section == "train" else MLP)) - {"family"}
     for name, value in changes[section].items():

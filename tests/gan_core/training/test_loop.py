@@ -466,7 +466,8 @@ def test_every_choice_changes_the_result() -> None:
         "ema_decay": 0.1,
         "ema_warmup": 3.0,
     }
-    assert set(asdict(config)) - set(others) == {"steps", "report_every", "sample_every", "checkpoint_every"}
+    unread = {"class_balance"}  # without labels, see test_batches.py
+    assert set(asdict(config)) - set(others) - unread == {"steps", "report_every", "sample_every", "checkpoint_every"}
     for name, value in others.items():
         assert not same_bits(usual, everything(trained(replace(config, **{name: value}), MLP, IMAGES))), name
 
@@ -488,3 +489,20 @@ def test_one_image_is_learned(loss: Any) -> None:
     ]
     assert distances[0] > 40
     assert distances[1] < 14
+
+
+def test_a_conditional_pair_learns_what_a_label_means() -> None:
+    """Images of class 0 are dark and of class 1 light; labels that say nothing teach nothing."""
+    network = replace(MLP, dropout=0.0, conditional=True)
+    config = replace(TRAIN, steps=150, batch_size=32, discriminator_steps=1, beta1=0.0, learning_rate_decay="none")
+    labels = torch.arange(40) % 2
+    images = random_pixels(40) // 4 + (128 * labels).to(torch.uint8)[:, None, None, None]
+    z, asked = z_bank(network, seed=1, count=64).repeat(2, 1), torch.arange(2).repeat_interleave(64)
+    contrasts = []
+    for shown in (labels, torch.arange(40) // 2 % 2):  # half of either class is dark
+        state = initial_state(config, network, images, classes=2)
+        list(train(state, Batches(state, images, shown)))
+        dark, light = generate(state.ema_generator, z, asked).double().mean(dim=(1, 2, 3)).chunk(2)
+        contrasts.append((light - dark).mean().item())
+    assert contrasts[0] == pytest.approx(128, abs=40)
+    assert abs(contrasts[1]) < 40
