@@ -144,7 +144,7 @@ def main() -> None:
     values, console = params.load(), Console(width=120, highlight=False)
     torch.set_num_threads(1)
     scorer = Scorer(paths["prepared"], paths["extractor"], values.compute, values.evaluate)
-    network, config = load_generator(paths["generator"])
+    network, config, _ = load_generator(paths["generator"])
     laboratory = Laboratory(scorer, generate(network, z_bank(config, seed=10**6, count=POOL)))
     rate = values.register.false_promotion_rate
     found = power(laboratory, IMPROVEMENTS, BUDGETS, rate)

@@ -31,7 +31,7 @@ from mlops.project.progress import progress
 
 CPU = torch.device("cpu")
 IMAGES = 2_000
-NETWORK = DcganConfig("dcgan", 64, "normal", 32, 32)
+NETWORK = DcganConfig("dcgan", 64, "normal", 32, 32, conditional=False)
 CLASSIFIER = ExtractorConfig("classifier", 64, 5, 1e-3, 0, None, "0" * 64)
 WAYS: dict[str, tuple[bool, Literal["fresh", "shared"]]] = {
     "fp32, fresh z": (False, "fresh"),

@@ -51,7 +51,7 @@ class Pair:
 
 def dcgan(generator_width: int, discriminator_width: int) -> NetworkConfig:
     """Return a convolutional pair with 100 latent dimensions."""
-    return DcganConfig("dcgan", 100, "normal", generator_width, discriminator_width)
+    return DcganConfig("dcgan", 100, "normal", generator_width, discriminator_width, conditional=False)
 
 
 ON_CPU = [Pair(28, 1, dcgan(48, 64), 64, 400, 150)]

@@ -25,7 +25,12 @@ def _run_name() -> str:
 
 @flow(name="gan-generate", flow_run_name=_run_name, log_prints=True)
 def gan_generate(
-    count: int, folder: str, seed: int = 0, truncation: float | None = None, model: str | None = None
+    count: int,
+    folder: str,
+    seed: int = 0,
+    truncation: float | None = None,
+    label: str | None = None,
+    model: str | None = None,
 ) -> State[None] | None:
     """Write images of a registered model as PNG files with a manifest; the same parameters give the same bytes.
 
@@ -34,13 +39,14 @@ def gan_generate(
         folder: new or empty; a relative path starts at the project.
         seed: another seed gives other images.
         truncation: bound on the components of z, above 0: less varied images; none if left out.
+        label: name or number of a class, if the model was trained with labels; all classes in turn if left out.
         model: a version, an alias, or `models:/NAME@ALIAS`; the champion if left out.
 
     Returns:
         None, or why it failed.
     """
     os.chdir(ROOT)
-    options = {"--seed": seed, "--truncation": truncation, "--model": model}
+    options = {"--seed": seed, "--truncation": truncation, "--label": label, "--model": model}
     # Joined by =, no value is read as an option; after --, no path is.
     arguments = [f"{name}={value}" for name, value in options.items() if value is not None]
     try:

@@ -73,6 +73,7 @@ class MlpConfig:
     discriminator_width: int
     maxout_pieces: int
     dropout: float
+    conditional: bool
 
     def __post_init__(self) -> None:
         _require_positive(self, "z_dim", "generator_width", "discriminator_width", "maxout_pieces")
@@ -88,13 +89,14 @@ class DcganConfig:
     z_distribution: Literal["normal", "uniform"]
     generator_width: int
     discriminator_width: int
+    conditional: bool
 
     def __post_init__(self) -> None:
         _require_positive(self, "z_dim", "generator_width", "discriminator_width")
 
 
 NetworkConfig = MlpConfig | DcganConfig
-"""The generator and the discriminator: one class per family, told apart by `family`."""
+"""The generator and the discriminator: one class per family, told apart by `family`; `conditional` ones take labels."""
 
 
 @dataclass(frozen=True)
@@ -151,13 +153,15 @@ class TrainConfig:
 
     With `mirror` each real image is reversed from left to right by a fair coin, as if the data held both. With
     `generator_z` "fresh" the generator's step draws its own latents, as in Algorithm 1; with "shared" it takes the
-    images of the discriminator's last step, as in PyTorch's DCGAN example.
+    images of the discriminator's last step, as in PyTorch's DCGAN example. `class_balance` is how often a conditional
+    pair meets each class: as often as the data have it, or all equally often.
     """
 
     seed: int
     steps: int
     batch_size: int
     discriminator_steps: int
+    class_balance: Literal["data", "uniform"]
     generator_z: Literal["fresh", "shared"]
     mirror: bool
     loss: Literal["minimax", "non_saturating", "relativistic", "least_squares", "hinge", "wasserstein"]

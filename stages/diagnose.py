@@ -14,7 +14,7 @@ from gan_core.metrics.features import extract
 from gan_core.metrics.pictures import spacing, spectral_distance
 from gan_core.runtime.device import configure_torch, pick_device
 from mlops.figures.curves import instruments_picture
-from mlops.project.prepared_data import load_images
+from mlops.project.prepared_data import load_images, load_labels
 from mlops.project.result_files import DIAGNOSIS, HISTORY, INSTRUMENTS, load_history, save_json
 from mlops.safety.new_outputs import Output
 from mlops.scoring.extractor_files import describe_extractor, load_extractor
@@ -62,8 +62,10 @@ def _look(prepared: Path, extractor: Path, generator: Path, compute: ComputeConf
     device = pick_device(compute)
     chosen = sampled(prepared, "test", IMAGES, seed=SEED, purpose="diagnosed test images")
     real = torch.from_numpy(load_images(prepared, "test")[chosen.numpy()])
-    network, config = load_generator(generator)
-    generated = generate(network.to(device), z_bank(config, seed=SEED, count=len(real)))
+    network, config, classes = load_generator(generator)
+    known = load_labels(prepared, "test") if classes else None
+    labels = None if known is None else torch.from_numpy(known)[chosen]
+    generated = generate(network.to(device), z_bank(config, seed=SEED, count=len(real)), labels)
     features, size = load_extractor(extractor, device), describe_extractor(extractor)["batch_size"]
     ours, theirs = (extract(features, part, device=device, batch_size=size).features for part in (generated, real))
     return {"spacing": spacing(ours, theirs), "spectral_distance": spectral_distance(generated, real)}

@@ -116,11 +116,12 @@ def _draw(evaluation: Path, prepared: Path, generator: Path, pixels: Tensor, nei
         "the five nearest training images, nearest on top": load_images(prepared, "train")[nearest],
     }
     (evaluation / NEIGHBOURS).write_bytes(png_bytes(stacked(rows, len(closest))))
-    network, config = load_generator(generator)
+    network, config, classes = load_generator(generator)
     ways = {INTERPOLATION: latent_space.interpolations, TRUNCATION: latent_space.truncations}
     for name, images in ways.items():
-        (evaluation / name).write_bytes(png_bytes(grid(images(network, config, seed).numpy(), latent_space.COLUMNS)))
-    frames = latent_space.walk(network, config, seed).numpy()
+        shown = images(network, config, seed, len(classes)).numpy()
+        (evaluation / name).write_bytes(png_bytes(grid(shown, latent_space.COLUMNS)))
+    frames = latent_space.walk(network, config, seed, len(classes)).numpy()
     (evaluation / WALK).write_bytes(animation([grid(pixels, WALK_COLUMNS) for pixels in frames], WALK_SECONDS))
 
 

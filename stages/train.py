@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from gan_core.config import AugmentationConfig, ComputeConfig, DoctorConfig, ExecutionConfig, NetworkConfig, TrainConfig
 from gan_core.generation.generate import generate
-from gan_core.generation.latents import z_bank
+from gan_core.generation.labels import grid_bank
 from gan_core.runtime.distributed import rank
 from gan_core.runtime.tensor_files import write_atomically
-from gan_core.training.instruments import Instruments
 from gan_core.training.state import TrainState
 from mlops.figures.grids import grid, png_bytes
 from mlops.project.errors import UserError
@@ -28,7 +28,7 @@ from mlops.tracking.live_run import LiveRun
 
 SHOWN = ("d_loss", "g_loss", "real_prob", "fake_prob", "unseen_prob", "variety")
 """Columns that the progress line shows."""
-GRID_COLUMNS, GRID_IMAGES = 10, 100
+GRID_COLUMNS, GRID_ROWS = 10, 10
 
 
 def train(
@@ -74,7 +74,7 @@ def train(
         if state.step:
             print(f"train: going on from step {state.step} of {train.steps} ({work.checkpoint})")
         with LiveRun(facts, prepared) as live:
-            monitor = TrainingMonitor(state, doctor, Instruments(state, run.images, run.unseen), live)
+            monitor = TrainingMonitor(state, doctor, run.instruments(state), live)
             speed = _train_and_record(state, run, work, monitor)
         generator.parent.mkdir(parents=True, exist_ok=True)
         run.save(generator, state)
@@ -97,7 +97,8 @@ def _train_and_record(
 ) -> dict[str, float]:
     """Train to the end; return seconds, images per second and steps, since the start or the last resume."""
     config = state.config
-    bank = z_bank(state.network, seed=config.seed, count=GRID_IMAGES)
+    shape = {"columns": GRID_COLUMNS, "rows": GRID_ROWS}
+    bank = grid_bank(state.network, len(run.classes), seed=config.seed, **shape)
     first, started = state.step, time.monotonic()
     with (
         work.open_history(columns(state), keep_to=first) as rows,
@@ -128,8 +129,8 @@ def _write_folder(training: Path, facts: dict[str, Any], speed: dict[str, float]
     shutil.copytree(work.samples, training / SAMPLES)
 
 
-def _record_grid(state: TrainState, bank: torch.Tensor, work: Workspace, live: LiveRun) -> None:
-    picture = grid(generate(state.ema_generator, bank).numpy(), GRID_COLUMNS)
+def _record_grid(state: TrainState, bank: tuple[Tensor, Tensor | None], work: Workspace, live: LiveRun) -> None:
+    picture = grid(generate(state.ema_generator, *bank).numpy(), GRID_COLUMNS)
     write_atomically(grid_path(work.samples, state.step), png_bytes(picture))
     live.log_grid(picture, state.step)
 

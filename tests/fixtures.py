@@ -68,7 +68,7 @@ def train_tiny(root: Path, prepared: Path, committed: Params) -> Callable[..., P
     from stages.train import train
 
     tiny = replace(committed.train, steps=24, batch_size=8, report_every=4, sample_every=12, checkpoint_every=6)
-    network = MlpConfig("mlp", 4, "normal", 8, 8, 2, 0.2)
+    network = MlpConfig("mlp", 4, "normal", 8, 8, 2, 0.2, False)
 
     def run(name: str, doctor: dict[str, Any] | None = None, **changes: object) -> Path:
         folder = root / name
@@ -85,26 +85,32 @@ def train_tiny(root: Path, prepared: Path, committed: Params) -> Callable[..., P
 
 @pytest.fixture(scope="session")
 def registered(tmp_path_factory: pytest.TempPathFactory, tracking_uri: str) -> dict[str, str]:
-    """Return the names of registered models, each with a champion, by the distribution of their latents."""
+    """Return the names of registered models, each with a champion, by the distribution of their latents.
+
+    That of the third is normal too; it is conditional, of the classes ant, bee and cow.
+    """
     from gan_core.generation.generator_file import save_generator
     from gan_core.networks.build import build_generator
     from mlops.tracking.runs import connect
     from mlops.tracking.versions import CHAMPION, WEIGHTS_TAG, add_version
 
     folder = tmp_path_factory.mktemp("registered")
-    network = MlpConfig("mlp", 4, "normal", 32, 8, 2, 0.0)
-    names = {"normal": "fresh-normal", "uniform": "fresh-uniform"}
+    network = MlpConfig("mlp", 4, "normal", 32, 8, 2, 0.0, False)
+    names = {"normal": "fresh-normal", "uniform": "fresh-uniform", "conditional": "fresh-conditional"}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("DVC_ROOT", str(folder))
         patch.setenv("MLFLOW_TRACKING_URI", tracking_uri)
         client, experiment = connect()
-        for distribution, name in names.items():
-            config = replace(network, z_distribution=distribution)  # type: ignore[arg-type]  # one of both words
-            generator = build_generator(config, size=8, channels=1, seed=0)
+        for kind, name in names.items():
+            classes = ["ant", "bee", "cow"] if kind == "conditional" else []
+            config = replace(
+                network, z_distribution="uniform" if kind == "uniform" else "normal", conditional=bool(classes)
+            )
+            generator = build_generator(config, size=8, channels=1, classes=len(classes), seed=0)
             for weights in generator.parameters():
                 weights.data *= 3  # images with contrast
-            save_generator(folder / f"{name}.safetensors", generator, config, size=8, channels=1)
+            save_generator(folder / f"{name}.safetensors", generator, config, size=8, channels=1, classes=classes)
             tags = {WEIGHTS_TAG: file_digest(folder / f"{name}.safetensors")}
             run = client.create_run(experiment).info.run_id
             version = add_version(name, run, folder / f"{name}.safetensors", tags).version

@@ -7,6 +7,7 @@ TRAIN = TrainConfig(
     steps=1,
     batch_size=64,
     discriminator_steps=1,
+    class_balance="data",
     generator_z="fresh",
     mirror=False,
     loss="non_saturating",

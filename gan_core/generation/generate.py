@@ -10,15 +10,16 @@ BATCH_SIZE = 64
 
 
 @torch.no_grad()
-def generate(generator: nn.Module, z: Tensor) -> Tensor:
-    """Return the generated images of z as uint8 (N, C, H, W) on the CPU.
+def generate(generator: nn.Module, z: Tensor, labels: Tensor | None = None) -> Tensor:
+    """Return the generated images of z, and of labels if the generator takes any, as uint8 (N, C, H, W) on the CPU.
 
     The generator works in evaluation mode and is left in the mode it was in. The last batch is filled up to
-    `BATCH_SIZE`, so that an image depends on its own z alone.
+    `BATCH_SIZE`, so that an image depends on its own z and label alone.
 
     Args:
-        generator: maps z (B, Z) to images (B, C, H, W) in [-1, 1].
+        generator: maps z (B, Z), and labels (B,) if it is conditional, to images (B, C, H, W) in [-1, 1].
         z: (N, Z), on any device, N at least 1.
+        labels: (N,) int64, on any device, for a conditional generator.
 
     Returns:
         Pixels in [0, 255].
@@ -27,12 +28,14 @@ def generate(generator: nn.Module, z: Tensor) -> Tensor:
     device = next(generator.parameters()).device
     generator.eval()
     try:
-        return torch.cat([_generate_batch(generator, batch.to(device)) for batch in z.split(BATCH_SIZE)])
+        inputs = [values.to(device) for values in (z, labels) if values is not None]
+        batches = zip(*(values.split(BATCH_SIZE) for values in inputs), strict=True)
+        return torch.cat([_generate_batch(generator, *batch) for batch in batches])
     finally:
         generator.train(was_training)
 
 
-def _generate_batch(generator: nn.Module, z: Tensor) -> Tensor:
-    missing = BATCH_SIZE - len(z)
-    filled = torch.cat([z, z.new_zeros(missing, z.shape[1])])
-    return to_pixels(generator(filled))[: len(z)].cpu()
+def _generate_batch(generator: nn.Module, *inputs: Tensor) -> Tensor:
+    count = len(inputs[0])
+    filled = [torch.cat([values, values.new_zeros(BATCH_SIZE - count, *values.shape[1:])]) for values in inputs]
+    return to_pixels(generator(*filled))[:count].cpu()

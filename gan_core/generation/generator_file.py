@@ -1,8 +1,9 @@
 """Generators as files from which they can be built again."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 from torch import nn
 
@@ -11,19 +12,42 @@ from gan_core.networks.build import FAMILIES, build_generator
 from gan_core.runtime.tensor_files import load_tensors, save_tensors
 
 
-def save_generator(path: Path, generator: nn.Module, network: NetworkConfig, *, size: int, channels: int) -> None:
-    """Write a generator's state, buffers included, and what is needed to build it again; `size` is in pixels."""
-    metadata = {"network": asdict(network), "size": size, "channels": channels}
-    save_tensors(path, dict(generator.state_dict()), metadata)
+class LoadedGenerator(NamedTuple):
+    """A generator, its configuration, and the names of its classes in label order; none if it takes no labels."""
+
+    network: nn.Module
+    config: NetworkConfig
+    classes: tuple[str, ...]
 
 
-def load_generator(path: Path) -> tuple[nn.Module, NetworkConfig]:
-    """Return the generator of a file, on the CPU and in evaluation mode, and its configuration."""
+def save_generator(
+    path: Path,
+    generator: nn.Module,
+    network: NetworkConfig,
+    *,
+    size: int,
+    channels: int,
+    classes: Sequence[str] = (),
+) -> None:
+    """Write a generator's state, buffers included, and what is needed to build it again.
+
+    `size` is in pixels; a conditional generator has the names of its `classes`, in label order.
+    """
+    written = {name: value for name, value in asdict(network).items() if name != "conditional"}
+    metadata = {"network": written, "size": size, "channels": channels}
+    labelled = {"classes": list(classes)} if network.conditional else {}  # older files, which take none, lack the key
+    save_tensors(path, dict(generator.state_dict()), metadata | labelled)
+
+
+def load_generator(path: Path) -> LoadedGenerator:
+    """Return the generator of a file, on the CPU and in evaluation mode."""
     tensors, metadata = load_tensors(path)
-    network = _network_config(metadata["network"])
-    generator = build_generator(network, size=metadata["size"], channels=metadata["channels"], seed=0)
+    classes = tuple(metadata.get("classes", ()))
+    network = _network_config(metadata["network"] | {"conditional": bool(classes)})
+    shape = {"size": metadata["size"], "channels": metadata["channels"]}
+    generator = build_generator(network, **shape, classes=len(classes), seed=0)
     generator.load_state_dict(tensors)
-    return generator.eval(), network
+    return LoadedGenerator(generator.eval(), network, classes)
 
 
 def _network_config(values: dict[str, Any]) -> NetworkConfig:

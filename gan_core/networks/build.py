@@ -17,9 +17,10 @@ from gan_core.runtime.randomness import stream
 
 
 class Family(NamedTuple):
-    """What makes both networks of (config, size, channels); `convolutional` ones gain by bfloat16.
+    """What makes both networks of (config, size, channels, classes); `convolutional` ones gain by bfloat16.
 
-    A discriminator is called with images and an optional `torch.Generator`.
+    A generator is called with z, a discriminator with images and an optional `torch.Generator`; if there are classes,
+    then with labels as well.
     """
 
     generator: Callable[..., nn.Module]
@@ -45,6 +46,7 @@ class StartsAtImages(Protocol):
 def initialised(network: nn.Module, rng: Generator) -> nn.Module:
     """Return the network with weights drawn from `rng`: N(0, 0.02) for convolutions, He's for linear layers.
 
+    Embeddings are N(0, 1), as the latents beside which they stand.
     He's keep the mean square of a layer's outputs at 1 after its rectifier, or after its maximum over pieces.
     """
     gains = {module.linear: module.gain() for module in network.modules() if isinstance(module, Maxout)}
@@ -54,12 +56,14 @@ def initialised(network: nn.Module, rng: Generator) -> nn.Module:
         elif isinstance(module, nn.Linear):
             gain = gains.get(module, 0.5)
             nn.init.normal_(module.weight, 0.0, (gain * module.in_features) ** -0.5, generator=rng)
+        elif isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, generator=rng)
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)
     return network
 
 
-def build_generator(config: NetworkConfig, *, size: int, channels: int, seed: int) -> nn.Module:
+def build_generator(config: NetworkConfig, *, size: int, channels: int, seed: int, classes: int = 0) -> nn.Module:
     """Return a generator on the CPU, its weights drawn from `seed`.
 
     Args:
@@ -67,26 +71,33 @@ def build_generator(config: NetworkConfig, *, size: int, channels: int, seed: in
         size: side of the images, 8 to 64 pixels, odd ones included.
         channels: 1 or 3.
         seed: of the initial weights, at least 0.
+        classes: K, of a conditional generator; 0 for one without labels.
 
     Returns:
-        A module that maps z (B, Z) to images (B, C, size, size) in [-1, 1].
+        A module that maps z (B, Z), and labels (B,) in 0..K - 1 if there are classes, to images (B, C, size, size) in
+        [-1, 1].
 
     Raises:
-        ValueError: the size or the number of channels is not supported.
+        ValueError: the size or the number of channels is not supported, or `conditional` is set without classes.
     """
-    _check_shape(size, channels)
-    return initialised(FAMILIES[type(config)].generator(config, size, channels), stream(seed, "generator weights"))
+    _check(config, size, channels, classes)
+    generator = FAMILIES[type(config)].generator(config, size, channels, classes)
+    return initialised(generator, stream(seed, "generator weights"))
 
 
-def build_discriminator(config: NetworkConfig, *, size: int, channels: int, seed: int) -> nn.Module:
-    """Return a discriminator, built as a generator is: images, and an optional `torch.Generator`, to logits (B,)."""
-    _check_shape(size, channels)
-    return initialised(
-        FAMILIES[type(config)].discriminator(config, size, channels), stream(seed, "discriminator weights")
-    )
+def build_discriminator(config: NetworkConfig, *, size: int, channels: int, seed: int, classes: int = 0) -> nn.Module:
+    """Return a discriminator, built as a generator is, to logits (B,).
+
+    It maps images, an optional `torch.Generator`, and labels if there are classes.
+    """
+    _check(config, size, channels, classes)
+    discriminator = FAMILIES[type(config)].discriminator(config, size, channels, classes)
+    return initialised(discriminator, stream(seed, "discriminator weights"))
 
 
-def _check_shape(size: int, channels: int) -> None:
+def _check(config: NetworkConfig, size: int, channels: int, classes: int) -> None:
+    if config.conditional != (classes > 0):
+        raise ValueError(f"conditional is {config.conditional}, but the number of classes is {classes}")
     if not SMALLEST_SIZE <= size <= LARGEST_SIZE:
         raise ValueError(f"image size must be between {SMALLEST_SIZE} and {LARGEST_SIZE} pixels, got {size}")
     if channels not in (1, 3):

@@ -7,7 +7,7 @@ from torch import Generator, Tensor, nn
 from torch.nn.functional import linear
 
 from gan_core.config import DcganConfig
-from gan_core.networks.layers import BatchNorm
+from gan_core.networks.layers import BatchNorm, Projection, beside_label
 
 
 def _sides(size: int) -> list[int]:
@@ -29,14 +29,18 @@ def _channels(width: int, level: int) -> int:
 
 
 class DcganGenerator(nn.Module):
-    """Transposed convolutions with batch normalisation and rectifiers up to a tanh: Radford et al. 2015, section 3."""
+    """Transposed convolutions with batch normalisation and rectifiers up to a tanh: Radford et al. 2015, section 3.
 
-    def __init__(self, config: DcganConfig, size: int, channels: int) -> None:
+    With `classes` it reads an embedding of the label, as wide as z, beside z.
+    """
+
+    def __init__(self, config: DcganConfig, size: int, channels: int, classes: int = 0) -> None:
         super().__init__()
         sides, width = _sides(size), config.generator_width
         top = len(sides) - 1
         self.base = (_channels(width, top), sides[-1], sides[-1])
-        self.project = nn.Linear(config.z_dim, self.base[0] * sides[-1] ** 2, bias=False)
+        self.embed = nn.Embedding(classes, config.z_dim) if classes else None
+        self.project = nn.Linear(config.z_dim * (2 if classes else 1), self.base[0] * sides[-1] ** 2, bias=False)
         layers: list[nn.Module] = [BatchNorm(self.base[0]), nn.ReLU(inplace=True)]
         for level in range(top, 1, -1):
             outputs = _channels(width, level - 1)
@@ -49,17 +53,20 @@ class DcganGenerator(nn.Module):
         layers += [nn.ConvTranspose2d(width, channels, _kernel(size), stride=2, padding=1), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
 
-    def forward(self, z: Tensor) -> Tensor:
-        """Return images (B, C, H, W) in [-1, 1] for z (B, Z)."""
-        base = self.project(z).reshape(-1, *self.base)
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return images (B, C, H, W) in [-1, 1] for z (B, Z) and labels (B,)."""
+        base = self.project(beside_label(z, self.embed, labels)).reshape(-1, *self.base)
         images: Tensor = self.layers(base.contiguous(memory_format=torch.channels_last))
         return images
 
 
 class DcganDiscriminator(nn.Module):
-    """Strided convolutions with batch normalisation and leaky rectifiers: Radford et al. 2015, section 3."""
+    """Strided convolutions with batch normalisation and leaky rectifiers: Radford et al. 2015, section 3.
 
-    def __init__(self, config: DcganConfig, size: int, channels: int) -> None:
+    With `classes` the label is projected onto all features of the last map.
+    """
+
+    def __init__(self, config: DcganConfig, size: int, channels: int, classes: int = 0) -> None:
         super().__init__()
         sides, width = _sides(size), config.discriminator_width
         first = nn.Conv2d(channels, width, _kernel(size), stride=2, padding=1)
@@ -72,12 +79,15 @@ class DcganDiscriminator(nn.Module):
                 nn.LeakyReLU(0.2, inplace=True),
             ]
         self.layers = nn.Sequential(*layers)
-        self.logit = nn.Linear(_channels(width, len(sides) - 1) * sides[-1] ** 2, 1)
+        count = _channels(width, len(sides) - 1) * sides[-1] ** 2
+        self.logit = nn.Linear(count, 1)
+        self.projection = Projection(count, classes) if classes else None
 
-    def forward(self, images: Tensor, rng: Generator | None = None) -> Tensor:
-        """Return logits (B,) for images (B, C, H, W); `rng` is not read: there is no dropout."""
+    def forward(self, images: Tensor, rng: Generator | None = None, labels: Tensor | None = None) -> Tensor:
+        """Return logits (B,) for images (B, C, H, W) and labels (B,); `rng` is not read: there is no dropout."""
         features: Tensor = self.layers(images)
         weight = self.logit.weight.reshape(1, *features.shape[1:])
         # Flattened as they lie in memory: gradients in another order would be ten times as slow through the layers.
         rows, row = (x.permute(0, 2, 3, 1).flatten(1) for x in (features, weight))
-        return linear(rows, row, self.logit.bias).squeeze(1)
+        logits = linear(rows, row, self.logit.bias).squeeze(1)
+        return logits if self.projection is None else logits + self.projection(rows, labels)

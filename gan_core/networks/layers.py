@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.nn.functional import embedding
 
 from gan_core.runtime.distributed import all_reduce_sum, shard, world_size
 
@@ -50,6 +51,38 @@ def dropped(x: Tensor, share: float, rng: Generator) -> Tensor:
     whole = (len(x) * world_size(), *x.shape[1:])
     keep = shard(torch.rand(whole, generator=rng, device=x.device)) >= share
     return x * keep / (1 - share)
+
+
+def beside_label(z: Tensor, embed: nn.Embedding | None, labels: Tensor | None) -> Tensor:
+    """Return z beside the embedding of its label: Mirza and Osindero 2014, arXiv:1411.1784, figure 1.
+
+    An embedding is a linear map of the one-hot label without bias; its entries start as those of z, N(0, 1).
+
+    Args:
+        z: (B, Z).
+        embed: of K classes to E dimensions; None for an unconditional generator.
+        labels: (B,) int64 in 0..K - 1, read if there is an embedding.
+
+    Returns:
+        (B, Z + E), or z itself.
+    """
+    return z if embed is None else torch.cat([z, embed(labels)], dim=1)
+
+
+class Projection(nn.Module):
+    """What the label adds to a logit: Miyato and Koyama 2018, arXiv:1802.05637, equation 3.
+
+    If log p(y | x) is a softmax over linear maps of features for both p_data and p_g, the label's part of the optimal
+    logit, log p_data(y | x) - log p_g(y | x), is linear in the embedding of y.
+    """
+
+    def __init__(self, features: int, classes: int) -> None:
+        super().__init__()
+        self.embed = nn.Linear(features, classes, bias=False)  # as the linear map beside it, initial weights included
+
+    def forward(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Return <embed(y), f> (B,) for features f (B, F) and labels y (B,) int64."""
+        return (embedding(labels, self.embed.weight) * features).sum(dim=1)
 
 
 class BatchNorm(nn.BatchNorm2d):

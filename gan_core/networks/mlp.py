@@ -4,7 +4,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from gan_core.config import MlpConfig
-from gan_core.networks.layers import Maxout, dropped
+from gan_core.networks.layers import Maxout, Projection, beside_label, dropped
 from gan_core.runtime.sampling import sample
 
 MEAN_OF = 60_000
@@ -12,23 +12,27 @@ MEAN_OF = 60_000
 
 
 class MlpGenerator(nn.Module):
-    """Two rectifier layers and a sigmoid: Goodfellow et al. 2014, section 5. The sigmoid is scaled to [-1, 1]."""
+    """Two rectifier layers and a sigmoid: Goodfellow et al. 2014, section 5. The sigmoid is scaled to [-1, 1].
 
-    def __init__(self, config: MlpConfig, size: int, channels: int) -> None:
+    With `classes` it reads an embedding of the label, as wide as z, beside z.
+    """
+
+    def __init__(self, config: MlpConfig, size: int, channels: int, classes: int = 0) -> None:
         super().__init__()
         self.shape = (channels, size, size)
         width = config.generator_width
+        self.embed = nn.Embedding(classes, config.z_dim) if classes else None
         self.layers = nn.Sequential(
-            nn.Linear(config.z_dim, width),
+            nn.Linear(config.z_dim * (2 if classes else 1), width),
             nn.ReLU(),
             nn.Linear(width, width),
             nn.ReLU(),
             nn.Linear(width, channels * size * size),
         )
 
-    def forward(self, z: Tensor) -> Tensor:
-        """Return images (B, C, H, W) in [-1, 1] for z (B, Z): 2 sigmoid(a) - 1 = tanh(a / 2)."""
-        return torch.tanh(self.layers(z) / 2).reshape(-1, *self.shape)
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return images (B, C, H, W) in [-1, 1] for z (B, Z) and labels (B,): 2 sigmoid(a) - 1 = tanh(a / 2)."""
+        return torch.tanh(self.layers(beside_label(z, self.embed, labels)) / 2).reshape(-1, *self.shape)
 
     @torch.no_grad()
     def start_at(self, images: Tensor, rng: Generator) -> None:
@@ -52,22 +56,26 @@ class MlpGenerator(nn.Module):
 
 
 class MlpDiscriminator(nn.Module):
-    """Two maxout layers with dropout and a linear unit: Goodfellow et al. 2014, section 5."""
+    """Two maxout layers with dropout and a linear unit: Goodfellow et al. 2014, section 5.
 
-    def __init__(self, config: MlpConfig, size: int, channels: int) -> None:
+    With `classes` the label is projected onto the features of the last layer.
+    """
+
+    def __init__(self, config: MlpConfig, size: int, channels: int, classes: int = 0) -> None:
         super().__init__()
         width, pieces = config.discriminator_width, config.maxout_pieces
         self.dropout = config.dropout
         self.first = Maxout(channels * size * size, width, pieces)
         self.second = Maxout(width, width, pieces)
         self.logit = nn.Linear(width, 1)
+        self.projection = Projection(width, classes) if classes else None
 
-    def forward(self, images: Tensor, rng: Generator | None = None) -> Tensor:
-        """Return logits (B,) for images (B, C, H, W); dropout acts if `rng` is given, as in training."""
+    def forward(self, images: Tensor, rng: Generator | None = None, labels: Tensor | None = None) -> Tensor:
+        """Return logits (B,) for images (B, C, H, W) and labels (B,); dropout acts if `rng` is given."""
         x = images.flatten(1)
         for layer in (self.first, self.second):
             x = layer(x)
             if rng is not None and self.dropout > 0:
                 x = dropped(x, self.dropout, rng)
-        logits: Tensor = self.logit(x)
-        return logits.squeeze(1)
+        logits: Tensor = self.logit(x).squeeze(1)
+        return logits if self.projection is None else logits + self.projection(x, labels)

@@ -1,4 +1,4 @@
-"""What the steps of a training draw, each by name: real images, latents, augmentation, masks, and for penalties."""
+"""What the steps of a training draw, each by name: real images, labels, latents, augmentation, masks, for penalties."""
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,7 +23,8 @@ class StepBatch:
     """All that one update of one network draws: what a real sample is drawn with, what a generated one is made from.
 
     `real` is (B, C, H, W) in [-1, 1], or points (B, D), and None if the loss reads no real samples; `z` is (B, Z).
-    Draws (B, N), uniform in [0, 1), decide how the images of each kind are augmented; N is 0 without augmentation. The
+    `labels` (B,) int64, of conditional networks, are those of the i-th real and of the i-th generated sample. Draws
+    (B, N), uniform in [0, 1), decide how the images of each kind are augmented; N is 0 without augmentation. The
     generators, for the discriminator's dropout on each, are on the device where training computes; an update advances
     them, so a batch serves one. Whatever else an update draws for its real or its generated samples belongs here.
 
@@ -33,6 +34,7 @@ class StepBatch:
     """
 
     real: Tensor | None
+    labels: Tensor | None
     z: Tensor
     real_draws: Tensor
     fake_draws: Tensor
@@ -61,13 +63,24 @@ class Batches:
     """The draws of one training in O(batch), however many images there are.
 
     Indices of real images are drawn on the CPU, so they are the same on every device and wherever the images are;
-    latents and masks are drawn where they are used. Each of several ranks takes its rows. `unseen` images, real ones on
-    which the discriminator is not trained, are those by which an augmentation adapts.
+    latents and masks are drawn where they are used. Each of several ranks takes its rows. `labels` (N,) int64, on the
+    CPU, are for conditional networks. `unseen` images, real ones on which the discriminator is not trained, are those
+    by which an augmentation adapts.
     """
 
-    def __init__(self, state: TrainState, images: Tensor, unseen: Tensor | None = None) -> None:
-        self.config, self.network, self.device, self.images = state.config, state.network, state.device, images
-        self.augmentation, self.unseen = state.augmentation, unseen
+    def __init__(
+        self,
+        state: TrainState,
+        images: Tensor,
+        labels: Tensor | None = None,
+        unseen: Tensor | None = None,
+        unseen_labels: Tensor | None = None,
+    ) -> None:
+        self.config, self.network, self.augmentation = state.config, state.network, state.augmentation
+        self.device, self.images, self.labels = state.device, images, labels
+        self.unseen, self.unseen_labels = unseen, unseen_labels
+        uniform = self.config.class_balance == "uniform"
+        self._classes = _ByClass(labels) if uniform and labels is not None else None
 
     def discriminator(self, step: int, k: int) -> StepBatch:
         """Return the draws of the discriminator's update k, from 0, within a step, from 1."""
@@ -75,8 +88,10 @@ class Batches:
         differences = config.penalty_gradient == "finite_difference"
         moves_real, moves_fake = differences and config.r1_gamma > 0, differences and config.r2_gamma > 0
         mixes = config.wgan_gp > 0
+        real, labels = self._real("real", step, k)
         return StepBatch(
-            real=self._real("real", step, k),
+            real=real,
+            labels=labels,
             z=self._z("z", step, k),
             real_draws=self._draws("real augmentation", step, k),
             fake_draws=self._draws("fake augmentation", step, k),
@@ -91,29 +106,35 @@ class Batches:
         )
 
     def generator(self, step: int) -> StepBatch:
-        """Return the draws of the generator's update in a step, from 1; latents may be the discriminator's last."""
-        fresh = self.config.generator_z == "fresh"
+        """Return the draws of the generator's update in a step, from 1; latents may be the discriminator's last.
+
+        Then labels, and the real images that have them, are the discriminator's last too.
+        """
+        fresh, last = self.config.generator_z == "fresh", (step, self.config.discriminator_steps - 1)
+        name = ("generator real", step) if fresh or self.labels is None else ("real", *last)
+        real, labels = self._real(*name) if OBJECTIVES[self.config.loss].paired else (None, self._labels(*name))
         return StepBatch(
-            real=self._real("generator real", step) if OBJECTIVES[self.config.loss].paired else None,
-            z=self._z("generator z", step) if fresh else self._z("z", step, self.config.discriminator_steps - 1),
+            real=real,
+            labels=labels,
+            z=self._z("generator z", step) if fresh else self._z("z", *last),
             real_draws=self._draws("generator real augmentation", step),
             fake_draws=self._draws("generator fake augmentation", step),
             real_rng=self._rng("generator real dropout", step),
             fake_rng=self._rng("generator fake dropout", step),
         )
 
-    def adaptation(self, step: int) -> list[tuple[Tensor, Tensor]]:
-        """Return training images, unseen ones and z, by which an augmentation adapts after a step, each with draws."""
-        if self.unseen is None:
-            raise ValueError(
-                "an augmentation adapts by real images that the discriminator is not trained on; give some"
-            )
+    def adaptation(self, step: int) -> list[tuple[Tensor, Tensor | None, Tensor]]:
+        """Return what an augmentation adapts by after a step: training images, unseen ones and z.
+
+        Each has labels, if the networks are conditional, and the draws of its augmentation.
+        """
+        real, labels = self._real("adaptation real", step)
         sources = {
-            "real": self._at_hand(self.images, "adaptation real", step),
-            "unseen": self._at_hand(self.unseen, "adaptation unseen", step),
-            "fake": self._z("adaptation z", step),
+            "real": (real, labels),
+            "unseen": self._unseen("adaptation unseen", step),
+            "fake": (self._z("adaptation z", step), labels),
         }
-        return [(source, self._draws(f"adaptation {name} augmentation", step)) for name, source in sources.items()]
+        return [(*source, self._draws(f"adaptation {name} augmentation", step)) for name, source in sources.items()]
 
     def _rng(self, purpose: str, *counters: int) -> Generator:
         return stream(self.config.seed, purpose, *counters, device=self.device)
@@ -136,17 +157,35 @@ class Batches:
             return shard(torch.empty(shape, device=self.device))
         return shard(torch.rand(shape, generator=self._rng(purpose, *counters), device=self.device))
 
-    def _real(self, purpose: str, *counters: int) -> Tensor:
-        return self._at_hand(self.images, purpose, *counters)
+    def _real(self, purpose: str, *counters: int) -> tuple[Tensor, Tensor | None]:
+        """Return real samples and, of conditional networks, their labels."""
+        indices = self._indices(purpose, *counters)
+        return self._mirrored(taken(self.images, indices, self.device), purpose, *counters), self._at(indices)
 
-    def _at_hand(self, images: Tensor, purpose: str, *counters: int) -> Tensor:
-        indices = self._indices(purpose, *counters, size=len(images))
-        return self._mirrored(taken(images, indices, self.device), purpose, *counters)
+    def _labels(self, purpose: str, *counters: int) -> Tensor | None:
+        """Return the labels alone of what `_real` would draw."""
+        return None if self.labels is None else self._at(self._indices(purpose, *counters))
 
-    def _indices(self, purpose: str, *counters: int, size: int) -> Tensor:
-        """Return the indices (B,) of a batch of `size` images drawn with replacement, on the CPU."""
+    def _at(self, indices: Tensor) -> Tensor | None:
+        return None if self.labels is None else taken(self.labels, indices, self.device)
+
+    def _unseen(self, purpose: str, *counters: int) -> tuple[Tensor, Tensor | None]:
+        """Return real samples on which the discriminator is not trained, and their labels."""
+        if self.unseen is None:
+            raise ValueError(
+                "an augmentation adapts by real images that the discriminator is not trained on; give some"
+            )
         rng = stream(self.config.seed, purpose, *counters)
-        return shard(torch.randint(size, (self.config.batch_size,), generator=rng))
+        indices = shard(torch.randint(len(self.unseen), (self.config.batch_size,), generator=rng))
+        unseen = self._mirrored(taken(self.unseen, indices, self.device), purpose, *counters)
+        return unseen, None if self.unseen_labels is None else taken(self.unseen_labels, indices, self.device)
+
+    def _indices(self, purpose: str, *counters: int) -> Tensor:
+        """Return the indices (B,) of a batch drawn with replacement, on the CPU."""
+        rng, count = stream(self.config.seed, purpose, *counters), self.config.batch_size
+        if self._classes is not None:
+            return shard(self._classes.draw(count, rng))
+        return shard(torch.randint(len(self.images), (count,), generator=rng))
 
     def _mirrored(self, images: Tensor, purpose: str, *counters: int) -> Tensor:
         """Return real images, each as it is or, with `train.mirror`, reversed from left to right by a fair coin."""
@@ -157,6 +196,21 @@ class Batches:
         return torch.where(shard(reversed_).to(self.device), images.flip(-1), images)
 
 
+class _ByClass:
+    """Draws images so that every class of labels (N,) is as likely as any other."""
+
+    def __init__(self, labels: Tensor) -> None:
+        self._order = labels.argsort(stable=True)
+        _, self._sizes = labels.unique(return_counts=True)
+        self._starts = self._sizes.cumsum(0) - self._sizes
+
+    def draw(self, count: int, rng: Generator) -> Tensor:
+        """Return indices (count,), with replacement: a class that has images, then one of its images."""
+        classes = torch.randint(len(self._sizes), (count,), generator=rng)
+        share = torch.rand(count, generator=rng, dtype=torch.float64)
+        return self._order[self._starts[classes] + (share * self._sizes[classes]).long()]
+
+
 class StreamedBatches(Batches):
     """The same draws of images that stay outside of the device's memory.
 
@@ -164,30 +218,41 @@ class StreamedBatches(Batches):
     copies them without waiting.
     """
 
-    def __init__(self, state: TrainState, images: Tensor, unseen: Tensor | None = None) -> None:
-        super().__init__(state, images, unseen)
+    def __init__(
+        self,
+        state: TrainState,
+        images: Tensor,
+        labels: Tensor | None = None,
+        unseen: Tensor | None = None,
+        unseen_labels: Tensor | None = None,
+    ) -> None:
+        super().__init__(state, images, labels, unseen, unseen_labels)
         # A thread starts on the first GPU, which a rank of another GPU must leave alone.
         to_own_gpu = partial(torch.cuda.set_device, torch.cuda.current_device()) if self.device.type == "cuda" else None
         self._thread = ThreadPoolExecutor(1, initializer=to_own_gpu)
-        self._ahead: dict[tuple[str, tuple[int, ...]], Future[Tensor]] = {}
+        self._ahead: dict[tuple[str, tuple[int, ...]], Future[tuple[Tensor, Tensor | None]]] = {}
 
-    def _real(self, purpose: str, *counters: int) -> Tensor:
+    def _real(self, purpose: str, *counters: int) -> tuple[Tensor, Tensor | None]:
         """Return what was gathered ahead, and start to gather the next step's."""
         ahead = self._ahead.pop((purpose, counters), None)
-        gathered = self._gathered(purpose, *counters) if ahead is None else ahead.result()
+        images, labels = self._gathered(purpose, *counters) if ahead is None else ahead.result()
         following = (counters[0] + 1, *counters[1:])
         self._ahead[purpose, following] = self._thread.submit(self._gathered, purpose, *following)
-        return self._mirrored(_as_input(gathered, self.device), purpose, *counters)
+        real = self._mirrored(_as_input(images, self.device), purpose, *counters)
+        return real, None if labels is None else _as_input(labels, self.device)
 
-    def _gathered(self, purpose: str, *counters: int) -> Tensor:
-        gathered = self.images[self._indices(purpose, *counters, size=len(self.images))]
-        return gathered.pin_memory() if self.device.type == "cuda" else gathered
+    def _gathered(self, purpose: str, *counters: int) -> tuple[Tensor, Tensor | None]:
+        indices = self._indices(purpose, *counters)
+        labels = None if self.labels is None else self.labels[indices]
+        pinned = self.images[indices].pin_memory() if self.device.type == "cuda" else self.images[indices]
+        return pinned, labels
 
 
 def taken(images: Tensor, indices: Tensor, device: torch.device) -> Tensor:
     """Return the images of some `indices` (B,) on `device` as a discriminator reads them; no other image is touched.
 
-    Images (N, C, H, W) uint8 become (B, C, H, W) in [-1, 1]; points of a known density (N, D) float stay as they are.
+    Images (N, C, H, W) uint8 become (B, C, H, W) in [-1, 1]; points of a known density (N, D) float, and labels (N,)
+    int64, stay as they are.
     Both lie on `device` or on the CPU, perhaps mapped from a file; the indices are on the CPU.
     """
     return _as_input(images[indices.to(images.device, non_blocking=True)], device)

@@ -1,7 +1,8 @@
 """A step as one CUDA graph: small networks keep a GPU waiting for hundreds of launches, and a graph is launched once.
 
 PyTorch's documentation, "CUDA Graphs": everything inside a graph is at a fixed place in memory, so what changes from
-step to step (images, latents, noise, seeds, learning rates) is written to its place before the graph is replayed.
+step to step (images, labels, latents, noise, seeds, learning rates) is written to its place before the graph is
+replayed.
 """
 
 from collections.abc import Callable
@@ -80,7 +81,7 @@ class _StaticBatches(Batches):
     """The draws of a step at fixed places in memory, which are filled anew for every step."""
 
     def __init__(self, state: TrainState, batches: Batches, step: int) -> None:
-        super().__init__(state, batches.images)
+        super().__init__(state, batches.images, batches.labels)
         self._batches = batches
         self._places = self._drawn(step)
 

@@ -25,11 +25,19 @@ NAMES = (
 
 
 class Instruments:
-    """Readings of a training between two steps; they change no bit of it and use none of its draws."""
+    """Readings of a training between two steps; they change no bit of it and use none of its draws.
 
-    def __init__(self, state: TrainState, images: Tensor, unseen: Tensor) -> None:
+    `labels` are those of the training images, of whose frequencies are the labels of the bank, and of the unseen ones.
+    """
+
+    def __init__(
+        self, state: TrainState, images: Tensor, unseen: Tensor, labels: tuple[Tensor, Tensor] | None = None
+    ) -> None:
         self._images, self._unseen = images, unseen
+        self._labels = labels if labels else (None, None)
         self._bank = z_bank(state.network, seed=state.config.seed, count=COUNT).to(state.device)
+        rng = stream(state.config.seed, "instruments labels")
+        self._bank_labels = _at(self._labels[0], torch.randint(len(images), (COUNT,), generator=rng), state.device)
 
     @torch.no_grad()
     def read(self, state: TrainState) -> dict[str, float]:
@@ -55,11 +63,12 @@ class Instruments:
         images only, each as often.
         """
         objective = OBJECTIVES[state.config.loss]
-        real, unseen = self._draw("instruments real", self._images, state), self._draw("unseen", self._unseen, state)
+        real = self._draw("instruments real", self._images, self._labels[0], state)
+        unseen = self._draw("unseen", self._unseen, self._labels[1], state)
         frozen = frozen_statistics(state.generator), frozen_statistics(state.discriminator)
         with local_only(), state.autocast(), frozen[0], frozen[1]:
-            fake = state.generated(self._bank)
-            logits = [state.logits(batch) for batch in (real, fake, unseen)]
+            fake = state.generated(self._bank, self._bank_labels), self._bank_labels
+            logits = [state.logits(batch, labels=labels) for batch, labels in (real, fake, unseen)]
         seen_values = _probabilities_and_values(objective, logits[0], logits[1])
         unseen_values = _probabilities_and_values(objective, logits[2], logits[1])
         readings = [
@@ -71,14 +80,20 @@ class Instruments:
             _gradient_norm(state.generator),
             _signal(objective, logits[0], logits[1]),
             _update_ratio(state),
-            _spread(fake) / _spread(torch.cat([real, unseen])),
+            _spread(fake[0]) / _spread(torch.cat([real[0], unseen[0]])),
         ]
         return dict(zip(NAMES, torch.stack([reading.double() for reading in readings]).tolist(), strict=True))
 
-    def _draw(self, purpose: str, images: Tensor, state: TrainState) -> Tensor:
-        """Return `COUNT` images of the whole split, others at every step, with replacement: in O(`COUNT`)."""
+    def _draw(
+        self, purpose: str, images: Tensor, labels: Tensor | None, state: TrainState
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return `COUNT` images of the whole split and their labels, others at every step, with replacement."""
         indices = torch.randint(len(images), (COUNT,), generator=stream(state.config.seed, purpose, state.step))
-        return taken(images, indices, state.device)
+        return taken(images, indices, state.device), _at(labels, indices, state.device)
+
+
+def _at(labels: Tensor | None, indices: Tensor, device: torch.device) -> Tensor | None:
+    return None if labels is None else taken(labels, indices, device)
 
 
 def _probabilities_and_values(objective: Objective, real_logits: Tensor, fake_logits: Tensor) -> list[Tensor]:

@@ -55,7 +55,7 @@ def train(state: TrainState, images: Tensor | Batches, compute_step: Step = trai
     Args:
         state: both networks, changed in place; consistent whenever a report is yielded.
         images: (N, C, H, W) uint8, or points (N, D) float, on the device of the networks; or the batches of a training
-            whose images are elsewhere.
+            whose images are elsewhere or have labels.
         compute_step: computes one step as `train_step` does.
 
     Yields:
@@ -98,10 +98,11 @@ def adapt(state: TrainState, batches: Batches, step: int) -> None:
     config = state.augmentation
     if not isinstance(config, AdaConfig) or not is_adaptive(config) or step % EVERY:
         return
-    real, unseen, (z, fake_draws) = batches.adaptation(step)
+    real, unseen, (z, labels, draws) = batches.adaptation(step)
     with state.autocast(), frozen_statistics(state.generator), frozen_statistics(state.discriminator):
-        shown = [real, unseen, (state.generated(z), fake_draws)]
-        means = all_reduce_mean(torch.stack([judged(state, images, draws).mean() for images, draws in shown]))
+        shown = [real, unseen, (state.generated(z, labels), labels, draws)]
+        logits = [judged(state, images, draws, labels=labels).mean() for images, labels, draws in shown]
+    means = all_reduce_mean(torch.stack(logits))
     signal = overfitting(real_logits=means[0], unseen_logits=means[1], fake_logits=means[2])
     images = EVERY * state.config.discriminator_steps * state.config.batch_size
     probability = next_probability(state.augment_probability, signal, target=config.target, images=images)

@@ -37,14 +37,14 @@ class TrainState:
         """Return the context in which networks are applied: in bfloat16 or unchanged. All else is float32."""
         return torch.autocast(self.device.type, torch.bfloat16) if self.arithmetic.bf16 else nullcontext()
 
-    def generated(self, z: Tensor) -> Tensor:
-        """Return G(z), in float32."""
-        images: Tensor = self.generator(z)
+    def generated(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return G(z), or G(z, y) if the networks are conditional, in float32."""
+        images: Tensor = self.generator(z) if labels is None else self.generator(z, labels)
         return images.float()
 
-    def logits(self, images: Tensor, rng: Generator | None = None) -> Tensor:
+    def logits(self, images: Tensor, rng: Generator | None = None, labels: Tensor | None = None) -> Tensor:
         """Return the discriminator's logits (B,), in float32; with dropout if `rng` is given."""
-        logits: Tensor = self.discriminator(images, rng)
+        logits: Tensor = self.discriminator(images, rng) if labels is None else self.discriminator(images, rng, labels)
         return logits.float()
 
 
@@ -55,14 +55,16 @@ def initial_state(
     arithmetic: Arithmetic = PLAIN,
     device: torch.device | None = None,
     augmentation: AugmentationConfig = NONE,
+    classes: int = 0,
 ) -> TrainState:
     """Return both networks for images, at step 0, their weights drawn from `config.seed`.
 
-    The training images are (N, C, H, W) uint8; `device`, where to train, is by default theirs.
+    The training images are (N, C, H, W) uint8; `device`, where to train, is by default theirs; `classes` are those of
+    conditional networks, else 0.
     """
     _, channels, size, _ = images.shape
-    discriminator = build_discriminator(network, size=size, channels=channels, seed=config.seed)
-    generator = build_generator(network, size=size, channels=channels, seed=config.seed)
+    discriminator = build_discriminator(network, size=size, channels=channels, classes=classes, seed=config.seed)
+    generator = build_generator(network, size=size, channels=channels, classes=classes, seed=config.seed)
     if isinstance(generator, StartsAtImages):
         generator.start_at(images, stream(config.seed, "mean image"))
     place = images.device if device is None else device
@@ -80,7 +82,7 @@ def state_of(
     """Return the state, at step 0, of two given networks on one device; of `network` only the latent space is read.
 
     The discriminator maps a batch, and a `torch.Generator` for dropout, to logits (B,); the generator maps z (B, Z) to
-    a batch.
+    a batch. Both get labels (B,) too if the batches of the training have any.
     """
     device = next(generator.parameters()).device
     for module in (discriminator, generator):

@@ -30,7 +30,7 @@ def train_step(state: TrainState, batches: Batches, step: int) -> Tensor:
         batch = batches.discriminator(step, k)
         if k == last and shared:
             with state.autocast():
-                fake = state.generated(batch.z)
+                fake = state.generated(batch.z, batch.labels)
         losses.append(discriminator_step(state, batch, fake))
     losses.append(generator_step(state, batches.generator(step), fake))
     return torch.stack(losses)
@@ -48,11 +48,11 @@ def discriminator_step(state: TrainState, batch: StepBatch, fake: Tensor | None 
     for part, made in batch.parts(state.arithmetic.micro_batches, None if fake is None else fake.detach()):
         assert part.real is not None
         with state.autocast():
-            images = _unrecorded(state, part.z) if made is None else made
+            images = _unrecorded(state, part.z, part.labels) if made is None else made
             part.real.requires_grad_(exact and config.r1_gamma > 0)
             images.requires_grad_(exact and config.r2_gamma > 0)
-            real_logits = judged(state, part.real, part.real_draws, part.real_rng)
-            fake_logits = judged(state, images, part.fake_draws, part.fake_rng)
+            real_logits = judged(state, part.real, part.real_draws, part.real_rng, part.labels)
+            fake_logits = judged(state, images, part.fake_draws, part.fake_rng, part.labels)
 
         loss = OBJECTIVES[config.loss].discriminator(real_logits=real_logits, fake_logits=fake_logits)
         penalised = loss
@@ -76,11 +76,11 @@ def generator_step(state: TrainState, batch: StepBatch, fake: Tensor | None = No
     losses = []
     for part, made in batch.parts(state.arithmetic.micro_batches, fake):
         with state.autocast(), frozen_statistics(state.discriminator):
-            images = state.generated(part.z) if made is None else made
-            fake_logits = judged(state, images, part.fake_draws, part.fake_rng)
+            images = state.generated(part.z, part.labels) if made is None else made
+            fake_logits = judged(state, images, part.fake_draws, part.fake_rng, part.labels)
             real_logits = fake_logits.detach()
             if part.real is not None:
-                real_logits = judged(state, part.real, part.real_draws, part.real_rng)
+                real_logits = judged(state, part.real, part.real_draws, part.real_rng, part.labels)
         loss = OBJECTIVES[state.config.loss].generator(real_logits=real_logits, fake_logits=fake_logits)
         (loss / state.arithmetic.micro_batches).backward()
         losses.append(loss.detach())
@@ -91,9 +91,11 @@ def generator_step(state: TrainState, batch: StepBatch, fake: Tensor | None = No
     return _mean(losses)
 
 
-def judged(state: TrainState, images: Tensor, draws: Tensor, rng: Generator | None = None) -> Tensor:
+def judged(
+    state: TrainState, images: Tensor, draws: Tensor, rng: Generator | None = None, labels: Tensor | None = None
+) -> Tensor:
     """Return D(T(x)) in logits (B,): the one way in which a discriminator in training is applied."""
-    return state.logits(augmented(images, draws, state.augmentation, state.augment_probability), rng)
+    return state.logits(augmented(images, draws, state.augmentation, state.augment_probability), rng, labels)
 
 
 def _penalties(
@@ -111,7 +113,7 @@ def _penalties(
     for gamma, images, draws, logits, noise, rng in kinds:
         assert images is not None
         if noise is not None:
-            moved = _unrecorded_logits(state, images + DISTANCE * noise, draws, rng)
+            moved = _unrecorded_logits(state, images + DISTANCE * noise, draws, rng, batch.labels)
             yield gamma * finite_difference_penalty(logits=logits, moved_logits=moved)
         elif gamma > 0:
             yield gamma * gradient_penalty(logits, images)
@@ -119,21 +121,23 @@ def _penalties(
         assert batch.real is not None
         share = batch.mix.view(-1, *[1] * (fake.dim() - 1))
         mixed = torch.lerp(fake, batch.real, share).requires_grad_()
-        logits = _unrecorded_logits(state, mixed, batch.real_draws, batch.mix_rng)
+        logits = _unrecorded_logits(state, mixed, batch.real_draws, batch.mix_rng, batch.labels)
         yield config.wgan_gp * interpolated_penalty(logits, mixed)
 
 
-def _unrecorded_logits(state: TrainState, images: Tensor, draws: Tensor, rng: Generator | None) -> Tensor:
+def _unrecorded_logits(
+    state: TrainState, images: Tensor, draws: Tensor, rng: Generator | None, labels: Tensor | None
+) -> Tensor:
     """Return the discriminator's logits; its running statistics stay as they are."""
     with state.autocast(), frozen_statistics(state.discriminator):
-        return judged(state, images, draws, rng)
+        return judged(state, images, draws, rng, labels)
 
 
 @torch.no_grad()
-def _unrecorded(state: TrainState, z: Tensor) -> Tensor:
+def _unrecorded(state: TrainState, z: Tensor, labels: Tensor | None) -> Tensor:
     """Return G(z) without a graph; the generator's running statistics stay as they are."""
     with frozen_statistics(state.generator):
-        return state.generated(z)
+        return state.generated(z, labels)
 
 
 def _mean(losses: list[Tensor]) -> Tensor:

@@ -10,7 +10,6 @@ import torch
 
 from gan_core.config import TrainConfig
 from gan_core.metrics.efficientnet import EfficientNetLite0
-from gan_core.training.instruments import Instruments
 from gan_core.training.state import TrainState
 from mlops.project.params import Params
 from mlops.runs.run import TrainingRun
@@ -56,7 +55,7 @@ def _measured(run: TrainingRun, state: TrainState, config: TrainConfig) -> tuple
         started = now
         if sum(times) > SECONDS:
             break
-    instruments = Instruments(state, run.images, run.unseen)
+    instruments = run.instruments(state)
     instruments.read(state)
     started = time.perf_counter()
     instruments.read(state)

@@ -175,6 +175,11 @@ def check_together(path: Path, params: Params) -> None:
         raise UserError(f"{path}: data.path must name a folder, zip or tar of images if data.name is folder")
     if params.data.name == "digits" and params.data.path is not None:
         raise UserError(f"{path}: data.path must be null if data.name is digits, which come with scikit-learn")
+    if params.train.class_balance == "uniform" and not params.network.conditional:
+        raise UserError(
+            f"{path}: train.class_balance is uniform, but network.conditional is false, so no class is read; set "
+            "network.conditional to true, or train.class_balance to data"
+        )
     parts = params.execution.processes * params.execution.micro_batches
     if params.train.batch_size % parts:
         raise UserError(

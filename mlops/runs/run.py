@@ -11,14 +11,16 @@ from gan_core.config import AugmentationConfig, ComputeConfig, ExecutionConfig, 
 from gan_core.generation.generator_file import save_generator
 from gan_core.runtime.device import configure_torch
 from gan_core.runtime.distributed import all_gather, local_only, world_size
+from gan_core.training.batches import Batches
 from gan_core.training.checkpoints import restore_checkpoint, save_checkpoint
 from gan_core.training.execution import execution_of, fitting_parts
+from gan_core.training.instruments import Instruments
 from gan_core.training.loop import Report, train
 from gan_core.training.state import TrainState, initial_state
 from mlops.project.code_digest import stage_sha256
 from mlops.project.errors import UserError
 from mlops.project.identity import dvc_md5
-from mlops.project.prepared_data import load_images, load_summary
+from mlops.project.prepared_data import load_images, load_labels, load_summary
 from mlops.runs.workspace import Workspace, training_key
 
 
@@ -39,9 +41,29 @@ class TrainingRun:
         self.execution, self.network, self.compute = execution_of(compute, execution, network), network, compute
         self.augmentation = augmentation
         self.summary, self.data_md5 = load_summary(prepared), dvc_md5(prepared)
+        self.classes = self._classes(prepared)
         self.images, self.unseen = (
             self.execution.placed(torch.from_numpy(load_images(prepared, split))) for split in ("train", "validation")
         )
+        self.labels = self._labels(prepared)
+
+    def _classes(self, prepared: Path) -> list[str]:
+        """Return the names of the classes that the networks read; none for unconditional ones."""
+        if not self.network.conditional:
+            return []
+        if self.summary.classes is None:
+            raise UserError(
+                f"network.conditional in params.yaml is true, but the images in {prepared} have no labels; sort the "
+                "images of data.path into one folder per class, or set network.conditional to false"
+            )
+        return self.summary.classes
+
+    def _labels(self, prepared: Path) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Return the labels of training and unseen images, on the CPU, for conditional networks."""
+        train, unseen = (load_labels(prepared, split) for split in ("train", "validation"))
+        if not self.classes or train is None or unseen is None:
+            return None
+        return torch.from_numpy(train), torch.from_numpy(unseen)
 
     def parameters(self, config: TrainConfig) -> dict[str, Any]:
         """Return the sections of `params.yaml` that the weights depend on."""
@@ -57,13 +79,24 @@ class TrainingRun:
 
     def save(self, path: Path, state: TrainState) -> None:
         """Write the averaged generator of a state."""
-        size, channels = self.summary.size, self.summary.channels
-        save_generator(path, state.ema_generator, self.network, size=size, channels=channels)
+        shape = {"size": self.summary.size, "channels": self.summary.channels}
+        save_generator(path, state.ema_generator, self.network, **shape, classes=self.classes)
+
+    def batches(self, state: TrainState) -> Batches:
+        """Return what the steps of a state draw."""
+        labels, unseen_labels = self.labels or (None, None)
+        return self.execution.batches(state, self.images, labels, self.unseen, unseen_labels)
+
+    def instruments(self, state: TrainState) -> Instruments:
+        """Return the instruments that read a state."""
+        return Instruments(state, self.images, self.unseen, self.labels)
 
     def initial_state(self, config: TrainConfig) -> TrainState:
         """Return the state at the start."""
         arithmetic, device = self.execution.arithmetic, self.execution.device
-        return initial_state(config, self.network, self.images, arithmetic, device, self.augmentation)
+        return initial_state(
+            config, self.network, self.images, arithmetic, device, self.augmentation, len(self.classes)
+        )
 
     def state(self, config: TrainConfig, work: Workspace) -> TrainState:
         """Return the state at the start, or that of the last checkpoint in `work`, which rank 0 has locked.
@@ -92,7 +125,7 @@ class TrainingRun:
         A checkpoint is saved in `work`, if given, every `checkpoint_every` steps and after the last. If a batch does
         not fit into the device's memory, the UserError names a size that does.
         """
-        config, batches = state.config, self.execution.batches(state, self.images, self.unseen)
+        config, batches = state.config, self.batches(state)
         try:
             step = self.execution.step(lambda how: print(f"steps are computed {how}"))
             for report in train(state, batches, step):

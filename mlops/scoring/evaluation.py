@@ -25,6 +25,7 @@ LOWER_IS_BETTER = {
     "near_copies": True,
     "class_coverage": False,
     "class_balance": False,
+    "label_accuracy": False,
 }
 """By metric. In files a metric bears its extractor's name: `fid_digits`; `fid` alone is that of Inception."""
 
@@ -33,7 +34,8 @@ RANGE = {
     "kid": (-math.inf, math.inf),
     "is": (1.0, math.inf),
     **dict.fromkeys(("mind", "density"), (0.0, math.inf)),
-    **dict.fromkeys(("precision", "recall", "coverage", "near_copies", "class_coverage", "class_balance"), (0.0, 1.0)),
+    **dict.fromkeys(("precision", "recall", "coverage", "near_copies"), (0.0, 1.0)),
+    **dict.fromkeys(("class_coverage", "class_balance", "label_accuracy"), (0.0, 1.0)),
 }
 """Of every metric; intervals are cut there."""
 
@@ -163,8 +165,8 @@ def _values(banks: pd.DataFrame, metric: str, noise: Noise) -> list[float]:
 def summarise(banks: pd.DataFrame, real: dict[str, float], references: References) -> dict[str, Score]:
     """Return the score of every metric: means with intervals within the metric's range.
 
-    `banks` are those of an `Evaluation`, at least two of each training; `real` has each metric of real test images;
-    `references` have their FID.
+    `banks` are those of an `Evaluation`, at least two of each training; `real` has each metric of real test images, of
+    which those are left out that the banks lack, as label accuracy without labels; `references` have their FID.
     """
 
     def within(metric: str, noise: Noise) -> Interval:
@@ -181,4 +183,5 @@ def summarise(banks: pd.DataFrame, real: dict[str, float], references: Reference
             trivial=references.trivial if metric == "fid" else None,
         )
         for metric, value in real.items()
+        if metric in banks
     }

@@ -6,7 +6,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -62,6 +61,11 @@ class Scorer:
         self._real, self._logits = Features(real.features[self.scored], real.logits[self.scored]), real.logits
         self.summary, self._data = load_summary(prepared), {"data_md5": dvc_md5(prepared), "threads": compute.threads}
         self.count = len(self.scored)
+        labels = load_labels(prepared, "test")
+        self.labels = None if labels is None else torch.from_numpy(labels)
+        self.scored_labels = None if self.labels is None else self.labels[self.scored]
+        classifies = self.description["kind"] == "classifier" and real.logits.shape[1] == self.reference.classes
+        self._names_classes = classifies and labels is not None
         subset = min(config.kid_subset_size, self.count, len(self.reference.features))
         splits = min(config.isc_splits, self.count // 2)  # of one image each, IS would be 1 whatever the images are
         self.settings = Settings(splits, config.kid_subsets, subset)
@@ -84,7 +88,8 @@ class Scorer:
 
     def real(self) -> dict[str, float]:
         """Return the scores of the test images `scored`."""
-        return scores(self._real, self.reference, self.settings)[0]
+        measured, _ = scores(self._real, self.reference, self.settings)
+        return measured | self._label_accuracy(self._real, self.scored_labels)
 
     def references(self) -> References:
         """Return the FID of as many images of a trivial generator, and of uniform noise."""
@@ -96,13 +101,16 @@ class Scorer:
 
     def skill(self) -> Skill | None:
         """Return how well the extractor names the classes of the test images; None if it does not name these."""
-        labels = load_labels(self.prepared, "test")
-        if labels is None or self.description["kind"] != "classifier":
+        if self.labels is None or not self._names_classes:
             return None
-        if self._logits.shape[1] != self.reference.classes:
-            return None
-        right = self._logits.argmax(dim=1).numpy() == labels
-        return Skill(float(right.mean()), float(np.bincount(labels).max() / len(labels)))
+        right = self._logits.argmax(dim=1) == self.labels
+        return Skill(right.double().mean().item(), (self.labels.bincount().max() / len(self.labels)).item())
+
+    def _label_accuracy(self, images: Features, labels: Tensor | None) -> dict[str, float]:
+        """Return the share of images that carry, for a classifier of these classes, their label; else nothing."""
+        if labels is None or not self._names_classes:
+            return {}
+        return {"label_accuracy": (images.logits.argmax(dim=1).cpu() == labels).double().mean().item()}
 
     def own_banks(self) -> list[int]:
         """Return the banks of z that this rank scores: all ranks together every bank, and each as many as the others.
@@ -116,24 +124,29 @@ class Scorer:
         """Score a generator, a safetensors file, on this rank's banks of z.
 
         For each bank it yields its number, every metric, the images (N, C, H, W) uint8, and the training images nearest
-        to them.
+        to them. A conditional generator's i-th image is of the class of the i-th scored real image.
         """
-        network, config = load_generator(generator)
+        network, config, classes = load_generator(generator)
         network.to(self.device)
+        labels = self.scored_labels if classes else None
         for bank in self.own_banks():
             z = z_bank(config, seed=self.config.seed, count=self.count, first=bank * self.count)
-            pixels = generate(network, z)
-            measured, neighbours = scores(self.features(pixels), self.reference, self.settings)
-            yield bank, measured, pixels, neighbours
+            pixels = generate(network, z, labels)
+            features = self.features(pixels)
+            measured, neighbours = scores(features, self.reference, self.settings)
+            yield bank, measured | self._label_accuracy(features, labels), pixels, neighbours
 
     def parzen(self, generator: Path) -> ParzenScore:
         """Return the log-likelihood of all test images by the 2014 paper's protocol, on the z of the first banks.
 
         Sigma is chosen on a sample of the validation images.
         """
-        network, config = load_generator(generator)
-        z = z_bank(config, seed=self.config.seed, count=SAMPLES)
-        samples = generate(network.to(self.device), z).to(self.device)
+        network, config, classes = load_generator(generator)
+        z, labels = z_bank(config, seed=self.config.seed, count=SAMPLES), None
+        if classes and self.labels is not None:
+            chosen = torch.randint(len(self.labels), (SAMPLES,), generator=stream(self.config.seed, "Parzen labels"))
+            labels = self.labels[chosen]
+        samples = generate(network.to(self.device), z, labels).to(self.device)
         chosen = sampled(self.prepared, "validation", VALIDATION, seed=self.config.seed, purpose="Parzen validation")
         validation = torch.tensor(load_images(self.prepared, "validation")[chosen.numpy()], device=self.device)
         if len(validation) < VALIDATION:
@@ -163,6 +176,7 @@ class Scorer:
             "resizer": f"{shape}, {RESIZED[self.description['kind']]}",
             "reference": reference | {"dvc_md5": self._data["data_md5"], "manifold": self.description["manifold"]},
             "compared": {"generated": self.count, "real": real, "noise": self.count}
+            | ({} if self.labels is None else {"labels_if_conditional": "those of the real images"})
             | {"trivial": {"superimposed": 2, "split": "train", "images": self.count}},
             "settings": settings | {"draws_seed": DRAWS_SEED, "mind_directions": DIRECTIONS},
             "neighbours": {

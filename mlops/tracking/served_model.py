@@ -12,9 +12,11 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from PIL import Image
+from torch import Tensor
 
 from gan_core.generation.generate import generate
 from gan_core.generation.generator_file import load_generator
+from gan_core.generation.labels import in_turn, label_named
 from gan_core.generation.latents import z_bank
 
 MOST_IMAGES = 10_000
@@ -26,7 +28,7 @@ class ServedGenerator(PythonModel):
 
     def load_context(self, context: PythonModelContext) -> None:
         """Load the averaged generator from `context.artifacts["generator"]`, safetensors."""
-        self.generator, self.network = load_generator(Path(context.artifacts["generator"]))
+        self.generator, self.network, self.classes = load_generator(Path(context.artifacts["generator"]))
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -36,28 +38,40 @@ class ServedGenerator(PythonModel):
         Args:
             context: not read after loading.
             model_input: column `seed` (at least 0), and optionally `count` (images of that seed, default 1), `first`
-                (number of the first of them, default 0) and `truncation` (bound on the components of z, above 0,
-                default none).
+                (number of the first of them, default 0), `truncation` (bound on the components of z, above 0, default
+                none) and, of a conditional generator, `label` (name or number of the class, default all classes in
+                turn: image n is of class n modulo their number).
             params: not read.
 
         Returns:
-            Columns `seed`, `number` and `png`; the same seed, number and truncation give the same bytes.
+            Columns `seed`, `number`, of a conditional generator `label` (the name of the class), and `png`; the same
+            seed, number, truncation and label give the same bytes.
 
         Raises:
-            MlflowException: a value is out of range. A server answers with status 400 and this message; it hides the
-                message of any other exception.
+            MlflowException: a value is out of range, or there is no such class. A server answers with status 400 and
+                this message; it hides the message of any other exception.
         """
         rows = [_row(record) for record in model_input.to_dict("records")]
         if not 1 <= sum(row["count"] for row in rows) <= MOST_IMAGES:
             raise _refusal(f"one call gives 1 to {MOST_IMAGES:,} images; `first` asks for more of a seed in another")
         try:
+            labels = [self._labels(row, row.pop("label")) for row in rows]
             banks = [z_bank(self.network, **row) for row in rows]
         except ValueError as error:
             raise _refusal(str(error)) from None
-        pixels = generate(self.generator, torch.cat(banks))
+        asked = torch.cat(labels) if self.classes else None
+        pixels = generate(self.generator, torch.cat(banks), asked)
         numbers = [(row["seed"], row["first"] + index) for row in rows for index in range(row["count"])]
         frame = pd.DataFrame(numbers, columns=["seed", "number"])
+        if asked is not None:
+            frame["label"] = [self.classes[label] for label in asked.tolist()]
         return frame.assign(png=[_png(image.permute(1, 2, 0).squeeze(2).numpy()) for image in pixels])
+
+    def _labels(self, row: dict[str, Any], asked: str | None) -> Tensor:
+        """Return the labels (count,) of a row's images; of an unconditional generator nothing but zeros."""
+        if asked is not None:
+            return torch.full((row["count"],), label_named(asked, self.classes))
+        return in_turn(len(self.classes) or 1, count=row["count"], first=row["first"])
 
 
 def _row(record: dict[Hashable, Any]) -> dict[str, Any]:
@@ -68,7 +82,7 @@ def _row(record: dict[Hashable, Any]) -> dict[str, Any]:
     row = {"seed": int(given["seed"]), "count": int(given.get("count", 1)), "first": int(given.get("first", 0))}
     if row["seed"] < 0 or row["count"] < 1 or row["first"] < 0:
         raise _refusal(f"seed and first must be at least 0 and count at least 1, got {row}")
-    return row | {"truncation": given.get("truncation")}
+    return row | {"truncation": given.get("truncation"), "label": str(given["label"]) if "label" in given else None}
 
 
 def _refusal(message: str) -> MlflowException:

@@ -30,9 +30,17 @@ SIGNATURE = ModelSignature(
             ColSpec(DataType.long, "count", required=False),
             ColSpec(DataType.long, "first", required=False),
             ColSpec(DataType.double, "truncation", required=False),
+            ColSpec(DataType.string, "label", required=False),
         ]
     ),
-    outputs=Schema([ColSpec(DataType.long, "seed"), ColSpec(DataType.long, "number"), ColSpec(DataType.binary, "png")]),
+    outputs=Schema(
+        [
+            ColSpec(DataType.long, "seed"),
+            ColSpec(DataType.long, "number"),
+            ColSpec(DataType.string, "label", required=False),
+            ColSpec(DataType.binary, "png"),
+        ]
+    ),
 )
 
 

@@ -30,6 +30,7 @@ def generate_here(root: Path, registered: dict[str, str]) -> Generate:
             "model": "champion",
             "seed": 0,
             "truncation": None,
+            "label": None,
             "threads": 1,
         }
         generate(count, root / name, **(given | changes))
@@ -108,6 +109,20 @@ def test_truncation_gathers_images_at_the_mode(generate_here: Generate) -> None:
     assert variances[3] > 1.2 * variances[1]
 
 
+def test_classes_take_turns_unless_one_is_asked_for(generate_here: Generate) -> None:
+    model = "models:/fresh-conditional@champion"
+    turns, bees = generate_here(7, "turns", model=model), generate_here(7, "bees", model=model, label="bee")
+    rows = pd.read_csv(turns / "manifest.csv")
+    assert list(rows.columns) == ["file", "seed", "number", "label", "sha256"]
+    assert list(rows.label) == ["ant", "bee", "cow"] * 2 + ["ant"]
+    assert list(pd.read_csv(bees / "manifest.csv").label) == ["bee"] * 7
+    same = (pixels(turns) == pixels(bees)).all(axis=(1, 2))
+    assert list(same) == [label == "bee" for label in rows.label]
+    facts = [json.loads((folder / "manifest.json").read_text())["label"] for folder in (turns, bees)]
+    assert facts == ["all in turn", "bee"]
+    assert content(generate_here(7, "by number", model=model, label="1")) == content(bees)
+
+
 @pytest.mark.parametrize("count", [1, 9, 10, 37, 205])
 def test_the_grid_shows_the_first_images(generate_here: Generate, count: int) -> None:
     folder = generate_here(count)
@@ -123,6 +138,8 @@ def test_the_grid_shows_the_first_images(generate_here: Generate, count: int) ->
         (1, {"truncation": 0.0}, "truncation.* 0"),
         (1, {"truncation": float("nan")}, "truncation.* nan"),
         (1, {"truncation": float("inf")}, "truncation.* inf"),
+        (1, {"label": "cow"}, "no label"),
+        (1, {"label": "dog", "model": "models:/fresh-conditional@champion"}, "'dog'.*ant, bee, cow"),
         (1, {"model": "models:/nobody@champion"}, "models:/nobody@champion"),
         (1, {"model": "99"}, "99"),
     ],

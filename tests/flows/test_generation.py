@@ -36,8 +36,8 @@ def called(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     [
         ({}, ["--seed=0"]),
         (
-            {"seed": 4, "truncation": 0.5, "model": "models:/m/3"},
-            ["--seed=4", "--truncation=0.5", "--model=models:/m/3"],
+            {"seed": 4, "truncation": 0.5, "label": "a cat", "model": "models:/m/3"},
+            ["--seed=4", "--truncation=0.5", "--label=a cat", "--model=models:/m/3"],
         ),
     ],
 )

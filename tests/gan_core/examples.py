@@ -26,6 +26,7 @@ from gan_core.config import (
 from gan_core.metrics.classifier import Classifier, train_classifier
 from gan_core.metrics.features import Extractor, classifier_extractor
 from gan_core.runtime.randomness import stream
+from gan_core.training.batches import Batches
 from gan_core.training.loop import train
 from gan_core.training.state import TrainState, initial_state
 
@@ -42,15 +43,21 @@ MLP = MlpConfig(
     discriminator_width=10,
     maxout_pieces=3,
     dropout=0.3,
+    conditional=False,
 )
-DCGAN = DcganConfig("dcgan", z_dim=5, z_distribution="uniform", generator_width=4, discriminator_width=6)
+DCGAN = DcganConfig(
+    "dcgan", z_dim=5, z_distribution="uniform", generator_width=4, discriminator_width=6, conditional=False
+)
 NETWORKS: list[NetworkConfig] = [MLP, DCGAN]
+CONDITIONAL: list[NetworkConfig] = [replace(network, conditional=True) for network in NETWORKS]
+CLASSES = 3
 
 TRAIN = TrainConfig(
     seed=7,
     steps=6,
     batch_size=8,
     discriminator_steps=2,
+    class_balance="data",
     generator_z="fresh",
     mirror=False,
     loss="relativistic",
@@ -84,12 +91,20 @@ def fresh(
     config: TrainConfig, network: NetworkConfig, *, channels: int = 1, augmentation: AugmentationConfig = NONE
 ) -> TrainState:
     images = IMAGES if channels == 1 else random_pixels(40, channels=channels)
-    return initial_state(config, network, images, augmentation=augmentation)
+    classes = CLASSES if network.conditional else 0
+    return initial_state(config, network, images, augmentation=augmentation, classes=classes)
+
+
+def batches(state: TrainState, images: Tensor | None = None, kind: type[Batches] = Batches) -> Batches:
+    """Return the batches of a training on `IMAGES` or on others, with labels if its networks read them."""
+    images = IMAGES if images is None else images
+    labels = torch.arange(len(images)) % CLASSES if state.network.conditional else None
+    return kind(state, images, labels, images.flip(-1), labels)
 
 
 def trained(config: TrainConfig, network: NetworkConfig, images: Tensor) -> TrainState:
     state = fresh(config, network)
-    for _ in train(state, images):
+    for _ in train(state, batches(state, images)):
         pass
     return state
 
@@ -186,6 +201,7 @@ def random_inception(path: Path) -> Path:
 
 IMAGES = random_pixels(40)
 families = pytest.mark.parametrize("network", NETWORKS, ids=["mlp", "dcgan"])
+conditional = pytest.mark.parametrize("network", CONDITIONAL, ids=["mlp", "dcgan"])
 
 
 def a_generator(network: NetworkConfig) -> nn.Module:

@@ -12,13 +12,24 @@ from gan_core.augmentation.augment import NONE
 from gan_core.config import AugmentationConfig, NetworkConfig, TrainConfig
 from gan_core.runtime.device import Arithmetic
 from gan_core.runtime.distributed import all_reduce_mean, join_group, leave_group, rank, world_size
-from gan_core.training.batches import Batches
 from gan_core.training.checkpoints import restore_checkpoint, save_checkpoint
 from gan_core.training.instruments import Instruments
 from gan_core.training.loop import train
 from gan_core.training.state import TrainState, initial_state
 from gan_core.training.steps import discriminator_step, generator_step
-from tests.gan_core.examples import ADAPTIVE, CPU, DCGAN, IMAGES, NETWORKS, POLICY, TRAIN, everything
+from tests.gan_core.examples import (
+    ADAPTIVE,
+    CLASSES,
+    CONDITIONAL,
+    CPU,
+    DCGAN,
+    IMAGES,
+    NETWORKS,
+    POLICY,
+    TRAIN,
+    batches,
+    everything,
+)
 
 Case = tuple[NetworkConfig, TrainConfig, int, AugmentationConfig]
 
@@ -26,12 +37,15 @@ TRAININGS = (
     replace(TRAIN, loss="non_saturating"),
     replace(TRAIN, loss="relativistic", generator_z="shared", wgan_gp=0.5),
 )
+LABELLED = replace(TRAIN, loss="relativistic", generator_z="shared", class_balance="uniform")
 CASES: list[Case] = [
     *((*case, NONE) for case in product(NETWORKS, TRAININGS, (1, 2))),
     (DCGAN, replace(TRAININGS[0], mirror=True), 2, POLICY),
     (DCGAN, replace(TRAININGS[1], mirror=True), 2, replace(ADAPTIVE, target=0.0)),
+    (CONDITIONAL[1], LABELLED, 2, replace(ADAPTIVE, target=0.0)),
 ]
-"""Both families, unpaired and paired, fresh and shared latents, with every penalty, whole and in parts; augmented."""
+"""Both families, unpaired and paired, fresh and shared latents, with every penalty, whole and in parts; augmented, with
+labels."""
 BY_DIFFERENCES: list[Case] = [
     (*case, NONE) for case in product(NETWORKS, (replace(TRAIN, penalty_gradient="finite_difference"),), (1, 2))
 ]
@@ -41,23 +55,19 @@ HALF = TRAIN.steps // 2
 
 def state_of_case(case: Case) -> TrainState:
     network, config, parts, augmentation = case
-    arithmetic = Arithmetic(bf16=False, micro_batches=parts)
-    state = initial_state(config, network, IMAGES, arithmetic, augmentation=augmentation)
+    arithmetic, classes = Arithmetic(bf16=False, micro_batches=parts), CLASSES if network.conditional else 0
+    state = initial_state(config, network, IMAGES, arithmetic, augmentation=augmentation, classes=classes)
     state.augment_probability.fill_(0.5)
     return state
-
-
-def batches_of(state: TrainState) -> Batches:
-    return Batches(state, IMAGES, IMAGES.flip(-1))
 
 
 def gradients(case: Case) -> dict[str, Tensor]:
     """Return the gradients and losses of both first updates, and the statistics that these left."""
     tensors: dict[str, Tensor] = {}
-    batches = batches_of(state_of_case(case))
+    drawn = batches(state_of_case(case))
     updates = {
-        "discriminator": (discriminator_step, batches.discriminator(1, 0)),
-        "generator": (generator_step, batches.generator(1)),
+        "discriminator": (discriminator_step, drawn.discriminator(1, 0)),
+        "generator": (generator_step, drawn.generator(1)),
     }
     for network_name, (step, batch) in updates.items():
         state = state_of_case(case)
@@ -71,8 +81,9 @@ def gradients(case: Case) -> dict[str, Tensor]:
 def trained(case: Case, folder: Path, checkpoint: str) -> dict[str, Tensor]:
     """Return everything after a training that leaves a checkpoint in the middle and is read as it goes."""
     state = state_of_case(case)
-    instruments = Instruments(state, IMAGES, IMAGES)
-    for report in train(state, batches_of(state)):
+    labels = batches(state).labels
+    instruments = Instruments(state, IMAGES, IMAGES, None if labels is None else (labels, labels))
+    for report in train(state, batches(state)):
         if rank() == 0:
             instruments.read(state)
             if report.step == HALF:
@@ -84,7 +95,7 @@ def resumed(case: Case, path: Path) -> dict[str, Tensor]:
     """Return everything after going on from a checkpoint to the end."""
     state = state_of_case(case)
     restore_checkpoint(path, state)
-    list(train(state, batches_of(state)))
+    list(train(state, batches(state)))
     return everything(state)
 
 

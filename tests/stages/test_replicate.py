@@ -15,7 +15,7 @@ from stages.replicate import replicate
 
 CPU = ComputeConfig("cpu", 1)
 PLAIN = ExecutionConfig("auto", 1, 1)
-NETWORK = MlpConfig("mlp", 4, "normal", 8, 8, 2, 0.2)
+NETWORK = MlpConfig("mlp", 4, "normal", 8, 8, 2, 0.2, False)
 Retrain = Callable[..., dict[str, bytes]]
 
 

@@ -13,7 +13,7 @@ from gan_core.networks.build import build_discriminator, build_generator, initia
 from gan_core.networks.layers import Maxout, frozen_statistics
 from gan_core.networks.mlp import MlpGenerator
 from gan_core.runtime.randomness import stream
-from tests.gan_core.examples import DCGAN, MLP, families, same_bits, snapshot
+from tests.gan_core.examples import CLASSES, DCGAN, MLP, conditional, families, same_bits, snapshot
 
 
 def images(count: int, *, size: int = 8, channels: int = 1) -> Tensor:
@@ -235,3 +235,59 @@ def test_an_mlp_starts_around_the_mean_image() -> None:
     # The first pixel is always black and the last one always white: half a grey level away from it.
     expected = pixels.double().mean(dim=0).clamp(0.5, 254.5)
     assert torch.allclose(image[0].double(), expected, atol=1e-3)
+
+
+LABELS = torch.tensor([2, 0, 1, 1, 0, 2])
+
+
+@pytest.mark.parametrize(("size", "channels"), [(8, 1), (15, 3), (28, 1), (64, 3)])
+@conditional
+def test_conditional_pairs_read_each_images_own_label(network: NetworkConfig, size: int, channels: int) -> None:
+    built: dict[str, Any] = {"size": size, "channels": channels, "classes": CLASSES, "seed": 0}
+    generator, discriminator = build_generator(network, **built).eval(), build_discriminator(network, **built).eval()
+    z = draw_z(network, 6, stream(0, "z"))
+    with torch.no_grad():
+        fake = generator(z, LABELS)
+        logits = discriminator(fake, None, LABELS)
+        for label in range(CLASSES):
+            alone = torch.full_like(LABELS, label)
+            own = LABELS.eq(label)
+            for whole, one in ((fake, generator(z, alone)), (logits, discriminator(fake, None, alone))):
+                same: Tensor = (whole == one).reshape(6, -1).all(dim=1)
+                assert same.tolist() == own.tolist()
+    assert fake.shape == (6, channels, size, size)
+    assert logits.shape == (6,)
+
+
+@conditional
+def test_without_its_projection_a_conditional_discriminator_is_the_unconditional_one(network: NetworkConfig) -> None:
+    """Both draw the same weights in the same order, and the label adds to the logit alone."""
+    plain = build_discriminator(replace(network, conditional=False), size=16, channels=1, seed=0)
+    labelled = build_discriminator(network, size=16, channels=1, classes=CLASSES, seed=0)
+    batch = images(6, size=16)
+    assert not torch.allclose(labelled(batch, None, LABELS), plain(batch))
+    with torch.no_grad():
+        labelled.get_parameter("projection.embed.weight").zero_()
+    assert torch.equal(labelled(batch, None, LABELS), plain(batch))
+
+
+@conditional
+def test_the_label_starts_as_large_as_z_and_projected_as_large_as_the_logit(network: NetworkConfig) -> None:
+    wide = replace(network, z_dim=64, discriminator_width=64)
+    generator = build_generator(wide, size=16, channels=1, classes=50, seed=0)
+    discriminator = build_discriminator(wide, size=16, channels=1, classes=50, seed=0)
+    assert generator.get_parameter("embed.weight").shape == (50, 64)
+    assert generator.get_parameter("embed.weight").std().item() == pytest.approx(1, rel=0.05)
+    projected, logit = (discriminator.get_parameter(f"{name}.weight") for name in ("projection.embed", "logit"))
+    assert projected.shape == (50, logit.numel())
+    assert projected.std().item() == pytest.approx((2 / logit.numel()) ** 0.5, rel=0.05)
+
+
+@pytest.mark.parametrize("build", [build_generator, build_discriminator])
+@pytest.mark.parametrize(("wanted", "classes"), [(True, 0), (False, 3)])
+@families
+def test_conditional_networks_need_classes_and_others_take_none(
+    network: NetworkConfig, wanted: bool, classes: int, build: Any
+) -> None:
+    with pytest.raises(ValueError, match=f"conditional is {wanted}.* {classes}$"):
+        build(replace(network, conditional=wanted), size=8, channels=1, classes=classes, seed=0)

@@ -28,7 +28,10 @@ ROOT = Path(__file__).parents[3]
 cases = pytest.mark.parametrize(
     "number",
     range(len(CASES)),
-    ids=[f"{network.family}-{train.loss}-{parts}-{kind.kind}" for network, train, parts, kind in CASES],
+    ids=[
+        f"{network.family}-{train.loss}-{parts}-{kind.kind}{'-labels' * network.conditional}"
+        for network, train, parts, kind in CASES
+    ],
 )
 ROUNDING = 1e-4
 """Of a tensor's largest number. Adam divides a gradient by its size, so where parts cancel to nearly nothing a weight

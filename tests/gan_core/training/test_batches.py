@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from gan_core.generation.latents import draw_z
 from gan_core.runtime.pixels import to_unit_range
 from gan_core.runtime.randomness import stream
 from gan_core.training.batches import Batches, StepBatch, StreamedBatches, taken
-from tests.gan_core.examples import ADAPTIVE, CPU, IMAGES, MLP, POLICY, TRAIN, fresh, random_pixels
+from tests.gan_core.examples import ADAPTIVE, CONDITIONAL, CPU, IMAGES, MLP, POLICY, TRAIN, fresh, random_pixels
 
 STATE = fresh(TRAIN, MLP)
 PLACES = [(step, k) for step in (1, 2, 3) for k in (0, 1)]
@@ -118,9 +119,9 @@ def test_the_next_step_is_gathered_ahead(monkeypatch: pytest.MonkeyPatch) -> Non
     streamed = StreamedBatches(STATE, IMAGES)
     drawn: list[tuple[str, *tuple[int, ...]]] = []
 
-    def indices(purpose: str, *counters: int, size: int) -> Tensor:
+    def indices(purpose: str, *counters: int) -> Tensor:
         drawn.append((purpose, *counters))
-        return Batches._indices(streamed, purpose, *counters, size=size)
+        return Batches._indices(streamed, purpose, *counters)
 
     monkeypatch.setattr(streamed, "_indices", indices)
     streamed.discriminator(4, 1)
@@ -153,3 +154,60 @@ def test_other_places_are_other_draws() -> None:
     batches = [Batches(STATE, random_pixels(1000)).discriminator(*place) for place in PLACES]
     assert len({tuple(real(batch).flatten().tolist()) for batch in batches}) == len(PLACES)
     assert len({batch.z.sum().item() for batch in batches}) == len(PLACES)
+
+
+# Points that are their own index, so that a batch shows which it has; every fourth is of class 1, the others of 0.
+NUMBERS = torch.arange(40.0)[:, None]
+QUARTERS = (torch.arange(40) % 4 == 0).long()
+
+
+def labelled(batches: type[Batches] = Batches, **changes: Any) -> Batches:
+    return batches(fresh(replace(TRAIN, **changes), CONDITIONAL[0]), NUMBERS, QUARTERS)
+
+
+def labels(batch: StepBatch) -> Tensor:
+    assert batch.labels is not None
+    return batch.labels
+
+
+@pytest.mark.parametrize("kind", [Batches, StreamedBatches])
+@pytest.mark.parametrize("balance", ["data", "uniform"])
+@pytest.mark.parametrize("generator_z", ["fresh", "shared"])
+def test_labels_are_those_of_the_real_samples_beside_them(kind: Any, balance: str, generator_z: str) -> None:
+    drawn = labelled(kind, class_balance=balance, generator_z=generator_z)
+    for batch in (drawn.discriminator(1, 0), drawn.discriminator(1, 1), drawn.generator(1), drawn.generator(2)):
+        assert torch.equal(labels(batch), QUARTERS[real(batch).long().flatten()])
+
+
+@pytest.mark.parametrize("loss", ["relativistic", "non_saturating"])
+def test_shared_images_keep_the_labels_with_which_they_were_generated(loss: str) -> None:
+    drawn = labelled(generator_z="shared", loss=loss, batch_size=40)
+    last = drawn.discriminator(2, TRAIN.discriminator_steps - 1)
+    assert torch.equal(drawn.generator(2).z, last.z)
+    assert torch.equal(labels(drawn.generator(2)), labels(last))
+    fresh_ones = labelled(loss=loss, batch_size=40)
+    assert not torch.equal(labels(fresh_ones.generator(2)), labels(last))
+
+
+def test_labels_move_no_draw_of_what_is_drawn_without_them() -> None:
+    plain = Batches(STATE, NUMBERS)
+    for with_labels, without in (
+        (labelled().discriminator(3, 1), plain.discriminator(3, 1)),
+        (labelled().generator(3), plain.generator(3)),
+    ):
+        assert torch.equal(real(with_labels), real(without))
+        assert torch.equal(with_labels.z, without.z)
+        assert without.labels is None
+
+
+def test_uniform_balance_draws_classes_and_images_within_one_equally_often() -> None:
+    batch = labelled(class_balance="uniform", batch_size=40_000).discriminator(1, 0)
+    counts = torch.bincount(real(batch).long().flatten(), minlength=40)
+    expected = torch.where(QUARTERS == 1, 20_000 / 10, 20_000 / 30)
+    assert ((counts - expected).abs() < 6 * expected.sqrt()).all()
+
+
+def test_a_class_without_images_is_never_drawn() -> None:
+    state = fresh(replace(TRAIN, class_balance="uniform", batch_size=400), CONDITIONAL[0])
+    batch = Batches(state, NUMBERS, QUARTERS * 2).discriminator(1, 0)
+    assert labels(batch).unique().tolist() == [0, 2]

@@ -13,11 +13,14 @@ from gan_core.training.checkpoints import CheckpointMismatchError, restore_check
 from gan_core.training.loop import NonFiniteLossError, train
 from tests.gan_core.examples import (
     ADAPTIVE,
+    CONDITIONAL,
     DCGAN,
     IMAGES,
     MLP,
+    NETWORKS,
     POLICY,
     TRAIN,
+    batches,
     everything,
     families,
     fresh,
@@ -29,7 +32,7 @@ from tests.gan_core.examples import (
 
 def stop_at(config: TrainConfig, network: NetworkConfig, path: Path, step: int) -> None:
     state = fresh(config, network)
-    for report in train(state, IMAGES):
+    for report in train(state, batches(state)):
         if report.step == step:
             break
     assert state.step == step
@@ -40,20 +43,20 @@ def stop_at(config: TrainConfig, network: NetworkConfig, path: Path, step: int) 
 
 @pytest.mark.parametrize("step", [1, 2, 5, 6])
 @pytest.mark.parametrize("loss", ["non_saturating", "relativistic"])
-@families
+@pytest.mark.parametrize("network", [*NETWORKS, *CONDITIONAL], ids=["mlp", "dcgan", "mlp labels", "dcgan labels"])
 def test_stopping_and_going_on_equals_never_stopping(
     network: NetworkConfig, loss: Any, step: int, tmp_path: Path
 ) -> None:
-    config = replace(TRAIN, loss=loss)
+    config = replace(TRAIN, loss=loss, class_balance="uniform")
     never_stopped = fresh(config, network)
-    reports = [report.read() for report in train(never_stopped, IMAGES)]
+    reports = [report.read() for report in train(never_stopped, batches(never_stopped))]
     stop_at(config, network, tmp_path / "checkpoint", step)
 
     torch.manual_seed(step)  # whatever other code did to torch's own generator in between
     state = fresh(config, network)
     restore_checkpoint(tmp_path / "checkpoint", state)
     assert state.step == step
-    assert [report.read() for report in train(state, IMAGES)] == reports[step:]
+    assert [report.read() for report in train(state, batches(state))] == reports[step:]
     assert same_bits(everything(state), everything(never_stopped))
 
 
@@ -70,13 +73,13 @@ def test_an_augmented_training_goes_on_bit_for_bit(
     for state in states:
         state.augment_probability.fill_(0.5)
     unseen = random_pixels(30, seed=4)
-    for report in train(states[0], Batches(states[0], IMAGES, unseen)):
+    for report in train(states[0], Batches(states[0], IMAGES, unseen=unseen)):
         if report.step == 6:
             save_checkpoint(tmp_path / "checkpoint", states[0])
             restore_checkpoint(tmp_path / "checkpoint", states[1])
-    list(train(states[1], Batches(states[1], IMAGES, unseen)))
+    list(train(states[1], Batches(states[1], IMAGES, unseen=unseen)))
     assert same_bits(everything(states[1]), everything(states[0]))
-    list(train(states[2], Batches(states[2], IMAGES, unseen)))
+    list(train(states[2], Batches(states[2], IMAGES, unseen=unseen)))
     assert same_bits(everything(states[2]), everything(states[0]))
 
 
@@ -123,9 +126,10 @@ def test_no_parameter_may_differ(section: str, tmp_path: Path) -> None:
     changes: dict[str, dict[str, Any]] = {
         "train": {name: value / 2 for name, value in vars(TRAIN).items() if not isinstance(value, str)}
         | {"loss": "minimax", "learning_rate_decay": "none", "generator_z": "shared", "mirror": True}
+        | {"class_balance": "uniform"}
         | {"penalty_gradient": "finite_difference", "wgan_gp": 1.0},
         "network": {"maxout_pieces": 4, "z_distribution": "uniform", "z_dim": 6, "generator_width": 13}
-        | {"dropout": 0.0, "discriminator_width": 11},
+        | {"dropout": 0.0, "discriminator_width": 11, "conditional": True},
     }
     assert set(changes[section]) == set(vars(TRAIN if section == "train" else MLP)) - {"family"}
     for name, value in changes[section].items():

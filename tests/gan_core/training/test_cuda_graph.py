@@ -9,7 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from gan_core.config import AdaConfig, AugmentationConfig, ComputeConfig, ExecutionConfig, NetworkConfig, TrainConfig
+from gan_core.config import (
+    AdaConfig,
+    AugmentationConfig,
+    ComputeConfig,
+    ExecutionConfig,
+    MlpConfig,
+    NetworkConfig,
+    TrainConfig,
+)
 from gan_core.runtime.device import Arithmetic
 from gan_core.training.batches import Batches, StreamedBatches
 from gan_core.training.checkpoints import restore_checkpoint, save_checkpoint
@@ -18,7 +26,22 @@ from gan_core.training.execution import execution_of, fitting_parts
 from gan_core.training.loop import train
 from gan_core.training.state import TrainState, initial_state
 from gan_core.training.steps import Step, train_step
-from tests.gan_core.examples import ADAPTIVE, DCGAN, IMAGES, MLP, POLICY, TRAIN, everything, families, same_bits
+from tests.gan_core.examples import (
+    ADAPTIVE,
+    CLASSES,
+    CONDITIONAL,
+    DCGAN,
+    IMAGES,
+    MLP,
+    NETWORKS,
+    POLICY,
+    TRAIN,
+    batches,
+    everything,
+    families,
+    fresh,
+    same_bits,
+)
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 STEPS = 2 * WARM_UP + 4
@@ -65,28 +88,31 @@ class Recorder:
 
 
 BY_DIFFERENCES: dict[str, Any] = {"penalty_gradient": "finite_difference", "wgan_gp": 0.5}
+all_families = pytest.mark.parametrize(
+    "network", [*NETWORKS, *CONDITIONAL], ids=["mlp", "dcgan", "mlp labels", "dcgan labels"]
+)
 
 
 @pytest.mark.parametrize(
     ("loss", "z", "more"),
     [("non_saturating", "fresh", {}), ("relativistic", "shared", {}), ("wasserstein", "fresh", BY_DIFFERENCES)],
 )
-@families
+@all_families
 def test_what_is_replayed_draws_what_its_step_names(
     network: NetworkConfig, loss: Any, z: Any, more: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = replace(TRAIN, loss=loss, generator_z=z, steps=STEPS, **more)
-    launched, replayed = (initial_state(config, network, IMAGES) for _ in range(2))
-    expected = [report.read() for report in train(launched, IMAGES)]
+    launched, replayed = (fresh(config, network) for _ in range(2))
+    expected = [report.read() for report in train(launched, batches(launched))]
     recorder, reported = Recorder(monkeypatch), list[str]()
     step = CudaGraphStep(reported.append)
-    assert [report.read() for report in train(replayed, IMAGES, step)] == expected
+    assert [report.read() for report in train(replayed, batches(replayed), step)] == expected
     assert same_bits(everything(launched), everything(replayed))
     assert recorder.replays == STEPS - WARM_UP
     assert reported == ["as one CUDA graph"]
     # The masks of real and generated images, if the network has dropout; no generator from which nothing is drawn.
     masks = (5 if more else 2) * config.discriminator_steps + (2 if loss == "relativistic" else 1)
-    assert len(recorder.registered) == (masks if network == MLP else 0)
+    assert len(recorder.registered) == (masks if isinstance(network, MlpConfig) else 0)
 
 
 @pytest.mark.parametrize("augmentation", [POLICY, ADAPTIVE], ids=["diffaugment", "ada"])
@@ -99,10 +125,10 @@ def test_a_replayed_step_is_augmented_by_its_own_draws(
     launched, replayed = (initial_state(config, MLP, IMAGES, augmentation=augmentation) for _ in range(2))
     for state in (launched, replayed):
         state.augment_probability.fill_(0.5)
-    expected = [report.read() for report in train(launched, Batches(launched, IMAGES, IMAGES))]
+    expected = [report.read() for report in train(launched, Batches(launched, IMAGES, unseen=IMAGES))]
     Recorder(monkeypatch)
     step, place = CudaGraphStep(lambda _: None), replayed.augment_probability.data_ptr()
-    assert [report.read() for report in train(replayed, Batches(replayed, IMAGES, IMAGES), step)] == expected
+    assert [report.read() for report in train(replayed, Batches(replayed, IMAGES, unseen=IMAGES), step)] == expected
     assert same_bits(everything(launched), everything(replayed))
     assert replayed.augment_probability.data_ptr() == place
 
@@ -112,12 +138,12 @@ def cuda() -> torch.device:
 
 
 def started(config: TrainConfig, network: NetworkConfig, bf16: bool = False) -> TrainState:
-    return initial_state(config, network, IMAGES, Arithmetic(bf16, 1), cuda())
+    classes = CLASSES if network.conditional else 0
+    return initial_state(config, network, IMAGES, Arithmetic(bf16, 1), cuda(), classes=classes)
 
 
-def trained(state: TrainState, step: Step, batches: Batches | None = None) -> list[Any]:
-    batches = batches or Batches(state, IMAGES.cuda())
-    return [report.read() for report in train(state, batches, step)]
+def trained(state: TrainState, step: Step, drawn: Batches | None = None) -> list[Any]:
+    return [report.read() for report in train(state, drawn or batches(state, IMAGES.cuda()), step)]
 
 
 @needs_gpu
@@ -132,7 +158,7 @@ def test_a_captured_step_is_augmented_as_a_launched_one() -> None:
 @needs_gpu
 @pytest.mark.parametrize("bf16", [False, True])
 @pytest.mark.parametrize(("loss", "more"), [("non_saturating", {}), ("relativistic", {}), ("hinge", BY_DIFFERENCES)])
-@families
+@all_families
 def test_a_captured_step_has_the_bits_of_a_launched_one(
     network: NetworkConfig, loss: Any, more: dict[str, Any], bf16: bool
 ) -> None:
@@ -160,11 +186,12 @@ def test_going_on_from_a_checkpoint_has_the_bits_of_never_stopping(network: Netw
 
 
 @needs_gpu
-def test_streamed_images_are_those_that_are_resident() -> None:
+@pytest.mark.parametrize("network", [DCGAN, CONDITIONAL[1]], ids=["plain", "conditional"])
+def test_streamed_images_are_those_that_are_resident(network: NetworkConfig) -> None:
     config = replace(TRAIN, steps=STEPS)
-    resident, streamed = started(config, DCGAN), started(config, DCGAN)
+    resident, streamed = started(config, network), started(config, network)
     trained(resident, CudaGraphStep(print))
-    trained(streamed, CudaGraphStep(print), StreamedBatches(streamed, IMAGES))
+    trained(streamed, CudaGraphStep(print), batches(streamed, kind=StreamedBatches))
     assert same_bits(everything(resident), everything(streamed))
 
 
@@ -200,11 +227,11 @@ def test_a_batch_that_is_too_large_has_a_largest_part_that_fits() -> None:
     config = replace(TRAIN, batch_size=2**15, discriminator_steps=1, r1_gamma=0.0, r2_gamma=0.0)
     how = execution_of(ComputeConfig("cuda", 1), ExecutionConfig("fp32", 1, 1), network)
     state = initial_state(config, network, images, how.arithmetic, how.device)
-    batches = how.batches(state, how.placed(images))
+    placed = how.batches(state, how.placed(images))
     torch.cuda.set_per_process_memory_fraction(0.3)
     with pytest.raises(torch.OutOfMemoryError):
-        trained(state, how.step(print), batches)
-    parts = fitting_parts(state, batches)
+        trained(state, how.step(print), placed)
+    parts = fitting_parts(state, placed)
     torch.cuda.set_per_process_memory_fraction(1.0)
     assert parts is not None
     assert parts > 1

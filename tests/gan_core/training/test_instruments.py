@@ -10,10 +10,21 @@ from gan_core.generation.latents import z_bank
 from gan_core.losses.adversarial import OBJECTIVES
 from gan_core.runtime.pixels import to_unit_range
 from gan_core.training import instruments
+from gan_core.training.batches import Batches
 from gan_core.training.instruments import COUNT, NAMES, Instruments
 from gan_core.training.loop import train
 from gan_core.training.state import TrainState, state_of
-from tests.gan_core.examples import IMAGES, MLP, TRAIN, everything, families, fresh, random_pixels, same_bits
+from tests.gan_core.examples import (
+    CONDITIONAL,
+    IMAGES,
+    MLP,
+    TRAIN,
+    everything,
+    families,
+    fresh,
+    random_pixels,
+    same_bits,
+)
 
 UNSEEN = random_pixels(30, seed=1)
 losses = pytest.mark.parametrize("loss", OBJECTIVES)
@@ -207,3 +218,48 @@ def test_reading_changes_no_bit_of_the_training(network: Any, loss: Any) -> None
         assert readings[-1] == monitored.read(read)
     assert same_bits(everything(alone), everything(read))
     assert all(math.isfinite(value) for row in readings for value in row.values())
+
+
+class Matching(nn.Module):
+    """Gives an image a logit of 5 if its first pixel is that of its label, 1 white and 0 black, else -5."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(5.0))
+
+    def forward(self, x: Tensor, rng: torch.Generator | None = None, labels: Tensor | None = None) -> Tensor:
+        assert labels is not None
+        return self.scale * x.flatten(1)[:, 0].sign() * (2 * labels - 1)
+
+
+class Coloured(nn.Module):
+    """Makes a black image for label 0 and a white one for label 1, whatever z is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.level = nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, z: Tensor, labels: Tensor) -> Tensor:
+        return (self.level * (2 * labels - 1)).view(-1, 1, 1, 1).expand(-1, *IMAGES.shape[1:])
+
+
+def test_every_image_is_read_with_its_own_label() -> None:
+    labels, unseen_labels = torch.arange(10) % 2, torch.arange(10) // 5
+    images, unseen = (
+        255 * of.to(torch.uint8).view(-1, 1, 1, 1) * torch.ones(IMAGES.shape[1:], dtype=torch.uint8)
+        for of in (labels, unseen_labels)
+    )
+    config = replace(TRAIN, loss="non_saturating", steps=1, r1_gamma=0.0, r2_gamma=0.0)
+    state = state_of(
+        replace(config, generator_learning_rate=1e-12, discriminator_learning_rate=1e-12),
+        CONDITIONAL[0],
+        Matching(),
+        Coloured(),
+    )
+    next(train(state, Batches(state, images, labels)))
+    readings = Instruments(state, images, unseen, (labels, unseen_labels)).read(state)
+    certain = sigmoid(5.0)
+    assert [readings[name] for name in ("real_prob", "fake_prob", "unseen_prob")] == pytest.approx([certain] * 3)
+    swapped = Instruments(state, images, unseen, (labels, 1 - unseen_labels)).read(state)
+    assert swapped["unseen_prob"] == pytest.approx(1 - certain, rel=1e-3)
+    assert readings["variety"] == pytest.approx(1, abs=0.1)

@@ -472,7 +472,8 @@ def test_every_choice_changes_the_result() -> None:
         "ema_decay": 0.1,
         "ema_warmup": 3.0,
     }
-    assert set(asdict(config)) - set(others) == {"steps", "report_every", "sample_every", "checkpoint_every"}
+    unread = {"class_balance"}  # without labels, see test_batches.py
+    assert set(asdict(config)) - set(others) - unread == {"steps", "report_every", "sample_every", "checkpoint_every"}
     for name, value in others.items():
         assert not same_bits(usual, everything(trained(replace(config, **{name: value}), MLP, IMAGES))), name
 
@@ -503,7 +504,7 @@ def test_both_players_see_augmented_images_and_penalties_those_before(
 ) -> None:
     state = fresh(replace(TRAIN, steps=2), network, augmentation=augmentation)
     state.augment_probability.fill_(0.9)
-    shown, penalised, batch = list[Tensor](), list[Tensor](), Batches(state, IMAGES, IMAGES).discriminator(1, 0)
+    shown, penalised, batch = list[Tensor](), list[Tensor](), Batches(state, IMAGES, unseen=IMAGES).discriminator(1, 0)
     state.discriminator.register_forward_hook(lambda _, inputs, __: shown.append(inputs[0].detach()))
     penalty = gradient_penalty
 
@@ -513,7 +514,7 @@ def test_both_players_see_augmented_images_and_penalties_those_before(
 
     monkeypatch.setattr(gan_core.training.steps, "gradient_penalty", recorded)
     discriminator_step(state, batch)
-    generator_step(state, Batches(state, IMAGES, IMAGES).generator(1))
+    generator_step(state, Batches(state, IMAGES, unseen=IMAGES).generator(1))
     assert batch.real is not None
     assert torch.equal(penalised[0], batch.real)
     assert all(images.is_leaf for images in penalised)
@@ -538,13 +539,30 @@ def test_a_probability_is_steered_every_fourth_step(target: float, sign: int) ->
     state = fresh(config, DCGAN, augmentation=replace(ADAPTIVE, target=target))
     state.augment_probability.fill_(0.5)
     before = snapshot(state.discriminator)
-    adapt(state, Batches(state, IMAGES, 255 - IMAGES), 4)
+    adapt(state, Batches(state, IMAGES, unseen=255 - IMAGES), 4)
     assert same_bits(before, snapshot(state.discriminator))
     moved = state.augment_probability.item() - 0.5
     step = 4 * config.discriminator_steps * config.batch_size / 500_000
     assert abs(moved) == pytest.approx(step, rel=1e-3)
     probabilities = []
-    for report in train(state, Batches(state, IMAGES, IMAGES[:1] // 255 * 255)):
+    for report in train(state, Batches(state, IMAGES, unseen=IMAGES[:1] // 255 * 255)):
         probabilities.append((report.step, state.augment_probability.item()))
     changes = [now for (_, past), (now, p) in pairwise(probabilities) if p != past]
     assert changes == [4, 8]
+
+
+def test_a_conditional_pair_learns_what_a_label_means() -> None:
+    """Images of class 0 are dark and of class 1 light; labels that say nothing teach nothing."""
+    network = replace(MLP, dropout=0.0, conditional=True)
+    config = replace(TRAIN, steps=150, batch_size=32, discriminator_steps=1, beta1=0.0, learning_rate_decay="none")
+    labels = torch.arange(40) % 2
+    images = random_pixels(40) // 4 + (128 * labels).to(torch.uint8)[:, None, None, None]
+    z, asked = z_bank(network, seed=1, count=64).repeat(2, 1), torch.arange(2).repeat_interleave(64)
+    contrasts = []
+    for shown in (labels, torch.arange(40) // 2 % 2):  # half of either class is dark
+        state = initial_state(config, network, images, classes=2)
+        list(train(state, Batches(state, images, shown)))
+        dark, light = generate(state.ema_generator, z, asked).double().mean(dim=(1, 2, 3)).chunk(2)
+        contrasts.append((light - dark).mean().item())
+    assert contrasts[0] == pytest.approx(128, abs=40)
+    assert abs(contrasts[1]) < 40

@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 from gan_core.config import NetworkConfig
 from gan_core.runtime.device import PLAIN, Arithmetic
-from gan_core.training.batches import Batches
 from gan_core.training.loop import train
 from gan_core.training.state import TrainState, initial_state
 from gan_core.training.steps import discriminator_step, generator_step
-from tests.gan_core.examples import DCGAN, IMAGES, MLP, TRAIN, everything, families, same_bits
+from tests.gan_core.examples import CLASSES, DCGAN, IMAGES, MLP, TRAIN, everything, families, same_bits
+from tests.gan_core.examples import batches as drawn
 
 SMOOTH = replace(MLP, dropout=0.0)  # whose masks would be drawn in another order
 
@@ -24,8 +24,8 @@ def after_one_step(network: NetworkConfig, arithmetic: Arithmetic, loss: Any) ->
     """Return the losses and the gradients of both first updates."""
     # Adam's first step has the size of the rate whatever the gradient, so rounding must not move the discriminator far.
     config = replace(TRAIN, loss=loss, discriminator_learning_rate=1e-6)
-    state = initial_state(config, network, IMAGES, arithmetic)
-    batches = Batches(state, IMAGES)
+    state = initial_state(config, network, IMAGES, arithmetic, classes=CLASSES if network.conditional else 0)
+    batches = drawn(state)
     losses = [discriminator_step(state, batches.discriminator(1, 0))]
     descended = [gradients(state.discriminator)]
     losses.append(generator_step(state, batches.generator(1)))
@@ -34,9 +34,10 @@ def after_one_step(network: NetworkConfig, arithmetic: Arithmetic, loss: Any) ->
 
 @pytest.mark.parametrize("parts", [2, 4, 8])
 @pytest.mark.parametrize("loss", ["minimax", "non_saturating", "relativistic"])
-def test_a_batch_in_parts_has_the_gradients_of_the_whole(loss: Any, parts: int) -> None:
-    whole_losses, whole = after_one_step(SMOOTH, PLAIN, loss)
-    part_losses, in_parts = after_one_step(SMOOTH, Arithmetic(False, parts), loss)
+@pytest.mark.parametrize("network", [SMOOTH, replace(SMOOTH, conditional=True)], ids=["plain", "conditional"])
+def test_a_batch_in_parts_has_the_gradients_of_the_whole(network: NetworkConfig, loss: Any, parts: int) -> None:
+    whole_losses, whole = after_one_step(network, PLAIN, loss)
+    part_losses, in_parts = after_one_step(network, Arithmetic(False, parts), loss)
     for expected, actual in zip([*whole_losses, *whole], [*part_losses, *in_parts], strict=True):
         assert torch.allclose(actual, expected, rtol=1e-4, atol=1e-5 * expected.abs().max().item())
 

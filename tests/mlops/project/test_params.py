@@ -101,6 +101,10 @@ def test_the_digits_take_no_path(tmp_path: Path) -> None:
     assert "data.path must be null" in complaint(tmp_path, "data", path="/somewhere")
 
 
+def test_classes_are_balanced_for_networks_that_read_them(tmp_path: Path) -> None:
+    assert "network.conditional is false" in complaint(tmp_path, "train", class_balance="uniform")
+
+
 def test_cuda_without_a_gpu_is_said_before_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert "compute.device is cuda, but torch finds no GPU" in complaint(tmp_path, "compute", device="cuda")

@@ -40,7 +40,7 @@ def kept(ledger: Ledger) -> Evaluation:
 
 def test_its_scores_are_read_with_all_their_bits(ledger: Ledger) -> None:
     evaluation, flat = kept(ledger), json.loads(LINE.read_text())["evidence"]["scores"]
-    assert LOWER_IS_BETTER.keys() - evaluation.scores.keys() == {"mind", "density", "coverage"}
+    assert LOWER_IS_BETTER.keys() - evaluation.scores.keys() == {"mind", "density", "coverage", "label_accuracy"}
     assert (evaluation.passport_sha256, evaluation.images) == (flat["passport"], flat["images"])
     for metric, score in evaluation.scores.items():
         name, own = f"{metric}_digits", score.over_banks

@@ -19,7 +19,7 @@ from mlops.project.params import Params
 from mlops.runs.run import TrainingRun, _remedy
 from mlops.runs.workspace import Workspace
 
-NETWORK = MlpConfig("mlp", 4, "normal", 8, 8, 2, 0.0)
+NETWORK = MlpConfig("mlp", 4, "normal", 8, 8, 2, 0.0, False)
 
 
 @pytest.fixture

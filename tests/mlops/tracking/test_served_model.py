@@ -1,9 +1,12 @@
 import io
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc.model import PythonModelContext
 from PIL import Image
@@ -15,7 +18,7 @@ from gan_core.generation.latents import z_bank
 from gan_core.networks.build import build_generator
 from mlops.tracking.served_model import MOST_IMAGES, ServedGenerator
 
-NETWORK = MlpConfig("mlp", 4, "normal", 16, 8, 2, 0.0)
+NETWORK = MlpConfig("mlp", 4, "normal", 16, 8, 2, 0.0, False)
 
 
 @pytest.fixture(params=[1, 3])
@@ -28,7 +31,7 @@ def served(tmp_path: Path, request: pytest.FixtureRequest) -> ServedGenerator:
     return model
 
 
-def predict(model: ServedGenerator, **columns: list[float | None]) -> pd.DataFrame:
+def predict(model: ServedGenerator, **columns: list[Any]) -> pd.DataFrame:
     return model.predict(PythonModelContext({}, {}), pd.DataFrame(columns))
 
 
@@ -55,11 +58,28 @@ def test_images_are_those_of_each_seeds_bank(served: ServedGenerator) -> None:
         ({"seed": [1, None]}, "seed"),
         ({"seed": [1, 2], "count": [MOST_IMAGES, 1]}, f"{MOST_IMAGES:,}"),
         ({"seed": []}, f"{MOST_IMAGES:,}"),
+        ({"seed": [1], "label": ["3"]}, "no label"),
     ],
 )
 def test_a_refusal_names_the_column_and_has_status_400(
-    served: ServedGenerator, columns: dict[str, list[float | None]], message: str
+    served: ServedGenerator, columns: dict[str, list[Any]], message: str
 ) -> None:
     with pytest.raises(MlflowException, match=message) as caught:
         predict(served, **columns)
     assert caught.value.get_http_status_code() == 400
+
+
+def test_a_row_asks_for_one_class_or_for_all_in_turn(tmp_path: Path) -> None:
+    network = replace(NETWORK, conditional=True)
+    generator = build_generator(network, size=8, channels=1, classes=3, seed=0)
+    names = ["ant", "bee", "cow"]
+    save_generator(tmp_path / "g.safetensors", generator, network, size=8, channels=1, classes=names)
+    model = ServedGenerator()
+    model.load_context(PythonModelContext({"generator": str(tmp_path / "g.safetensors")}, {}))
+    made = predict(model, seed=[4, 4, 4], count=[4, 2, 1], first=[None, 3, 3], label=[None, "cow", "2"])
+    assert list(made.columns) == ["seed", "number", "label", "png"]
+    assert list(made.label) == ["ant", "bee", "cow", "ant", "cow", "cow", "cow"]
+    assert made.png[4] == made.png[6] != made.png[3]
+    z, labels = z_bank(network, seed=4, count=5), torch.tensor([0, 1, 2, 2, 2])
+    with Image.open(io.BytesIO(made.png[4])) as picture:
+        assert np.array_equal(np.asarray(picture), generate(generator, z, labels)[3, 0].numpy())

@@ -1,0 +1,113 @@
+"""What labels give on MNIST: FID and label accuracy of a conditional pair beside an unconditional one, at equal steps.
+
+`python -m benchmarks labels [PATH] [STEPS] [SEEDS]`. PATH holds MNIST's files, which are downloaded without it. The
+convolutional pair at 28 pixels, one thread; 10,000 images of each generator are scored against the training images by a
+small classifier of these. A third pair is trained on labels in a random order, which say nothing.
+"""
+
+from contextlib import redirect_stdout
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from torch import Tensor
+
+from benchmarks.harness.game import TRAIN
+from benchmarks.harness.tables import Table
+from benchmarks.harness.training_data import PARAMS
+from gan_core.config import DcganConfig, ExtractorConfig
+from gan_core.generation.generate import generate
+from gan_core.generation.latents import z_bank
+from gan_core.metrics.classifier import Classifier, train_classifier
+from gan_core.metrics.features import Extractor, Features, classifier_extractor, extract
+from gan_core.metrics.scores import Reference, fid
+from gan_core.runtime.device import Arithmetic, has_bf16
+from gan_core.runtime.randomness import stream
+from gan_core.training.batches import Batches
+from gan_core.training.loop import train
+from gan_core.training.state import initial_state
+from mlops.project.params import DataConfig
+from mlops.project.prepared_data import load_images, load_labels
+from mlops.project.progress import Line, progress
+from stages.fetch import fetch
+from stages.prepare import prepare
+
+CPU = torch.device("cpu")
+NETWORK = DcganConfig("dcgan", 64, "normal", 32, 32, conditional=False)
+CLASSIFIER = ExtractorConfig("classifier", 128, 3, 1e-3, 0, None, "0" * 64)
+PAIRS = {"unconditional": None, "conditional": "own", "conditional, labels in a random order": "shuffled"}
+"""The labels on which each pair is trained."""
+
+Labelled = tuple[Tensor, Tensor]
+
+
+def table(path: str | None = None, steps: str = "3000", seeds: str = "1") -> Table:
+    """Train the pairs and score them and as many real test images."""
+    torch.set_num_threads(1)
+    (images, labels), (test, asked) = mnist(path)
+    extractor = trained_extractor(images, labels)
+    reference = Reference(features(extractor, images).features, torch.empty(0), None, 0)
+    real = features(extractor, test)
+    rows = [("real test images", f"{fid(real.features, reference):.2f}", accuracy(real, asked))]
+    with progress("steps", len(PAIRS) * int(seeds) * int(steps)) as line:
+        for number, (name, kind) in enumerate(PAIRS.items()):
+            scores = []
+            for seed in range(int(seeds)):
+                order = torch.randperm(len(labels), generator=stream(seed, "shuffled labels"))
+                shown = {"own": labels, "shuffled": labels[order]}.get(kind or "")
+                done = (number * int(seeds) + seed) * int(steps)
+                generated = features(extractor, trained_images(seed, int(steps), images, shown, asked, line, done))
+                scores.append((fid(generated.features, reference), accuracy(generated, asked)))
+            fids = ", ".join(f"{score:.2f}" for score, _ in scores)
+            rows.append((name, fids, "" if kind is None else ", ".join(right for _, right in scores)))
+    words = (
+        f"FID and label accuracy of 10,000 images after {int(steps):,} steps of batch 64, by seed; label accuracy is "
+        "the share of images that the classifier takes for the class that was asked for."
+    )
+    return Table("labels on MNIST at equal steps", ("pair", "FID", "label accuracy"), tuple(rows), words)
+
+
+def mnist(path: str | None) -> tuple[Labelled, Labelled]:
+    """Return training and test images as the pipeline prepares them, with their labels."""
+    with TemporaryDirectory() as folder, redirect_stdout(StringIO()):
+        raw, prepared = Path(folder, "raw"), Path(folder, "prepared")
+        source = DataConfig("mnist", path)
+        fetch(raw, data=source)
+        prepare(raw, prepared, data=source, prepare=replace(PARAMS.prepare, image_size=28))
+        images = [torch.tensor(load_images(prepared, split)) for split in ("train", "test")]
+        labels = [torch.tensor(load_labels(prepared, split)) for split in ("train", "test")]
+    return (images[0], labels[0]), (images[1], labels[1])
+
+
+def trained_images(
+    seed: int, steps: int, images: Tensor, labels: Tensor | None, asked: Tensor, line: Line, done: int
+) -> Tensor:
+    """Return as many images of a trained generator as there are labels `asked`."""
+    network = replace(NETWORK, conditional=labels is not None)
+    arithmetic = Arithmetic(bf16=has_bf16(CPU), micro_batches=1)
+    classes = 0 if labels is None else 10
+    state = initial_state(replace(TRAIN, seed=seed, steps=steps), network, images, arithmetic, classes=classes)
+    for report in train(state, Batches(state, images, labels)):
+        line.update(done + report.step)
+    z = z_bank(network, seed=seed, count=len(asked))
+    return generate(state.ema_generator, z, None if labels is None else asked)
+
+
+def trained_extractor(images: Tensor, labels: Tensor) -> Extractor:
+    """Return the features of a classifier of the training images."""
+    classifier = Classifier(size=28, channels=1, classes=10)
+    for _ in train_classifier(CLASSIFIER, classifier, images, labels):
+        pass
+    return classifier_extractor(classifier.requires_grad_(False), channels=1, sha256="0" * 64)
+
+
+def features(extractor: Extractor, pixels: Tensor) -> Features:
+    """Return features and logits of images (N, C, H, W) uint8."""
+    return extract(extractor, pixels, device=CPU, batch_size=256)
+
+
+def accuracy(images: Features, labels: Tensor) -> str:
+    """Return the share of images whose largest logit is that of their label."""
+    return f"{(images.logits.argmax(dim=1) == labels).double().mean().item():.2%}"
