@@ -10,6 +10,7 @@ from gan_core.losses.adversarial import OBJECTIVES
 from gan_core.losses.penalties import DISTANCE, finite_difference_penalty, gradient_penalty, interpolated_penalty
 from gan_core.networks.layers import frozen_statistics
 from gan_core.runtime.distributed import all_reduce_gradients
+from gan_core.runtime.schedules import largest
 from gan_core.training.batches import Batches, StepBatch
 from gan_core.training.state import TrainState
 
@@ -49,8 +50,8 @@ def discriminator_step(state: TrainState, batch: StepBatch, fake: Tensor | None 
     for source, real, *noises, mix in state.parts(sources, batch.real, batch.real_noise, batch.fake_noise, batch.mix):
         with state.autocast():
             images = _unrecorded(state, source) if fake is None else source
-            real.requires_grad_(exact and config.r1_gamma > 0)
-            images.requires_grad_(exact and config.r2_gamma > 0)
+            real.requires_grad_(exact and largest(config.r1_gamma) > 0)
+            images.requires_grad_(exact and largest(config.r2_gamma) > 0)
             real_logits = state.logits(real, batch.real_rng)
             fake_logits = state.logits(images, batch.fake_rng)
 
@@ -94,17 +95,17 @@ def _penalties(
     state: TrainState, batch: StepBatch, fake: Tensor, real_logits: Tensor, fake_logits: Tensor
 ) -> Iterator[Tensor]:
     """Yield the penalties that are on, times their weights, for a batch or a part of it."""
-    config = state.config
+    config, (r1, r2) = state.config, state.gammas
     kinds = (
-        (config.r1_gamma, batch.real, real_logits, batch.real_noise, batch.real_again),
-        (config.r2_gamma, fake, fake_logits, batch.fake_noise, batch.fake_again),
+        (config.r1_gamma, r1, batch.real, real_logits, batch.real_noise, batch.real_again),
+        (config.r2_gamma, r2, fake, fake_logits, batch.fake_noise, batch.fake_again),
     )
-    for gamma, images, logits, noise, rng in kinds:
+    for scheduled, gamma, images, logits, noise, rng in kinds:
         assert images is not None
         if noise is not None:
             moved = _unrecorded_logits(state, images + DISTANCE * noise, rng)
             yield gamma * finite_difference_penalty(logits=logits, moved_logits=moved)
-        elif gamma > 0:
+        elif largest(scheduled) > 0:
             yield gamma * gradient_penalty(logits, images)
     if batch.mix is not None:
         assert batch.real is not None

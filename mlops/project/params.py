@@ -27,8 +27,10 @@ from mlops.project.errors import UserError
 
 PARAMS = Path("params.yaml")
 REPLACED = {
+    "train.learning_rate_decay": "write the decay as generator_learning_rate and discriminator_learning_rate, as in "
+    "presets/digits.yaml",
     "register.max_fid_ratio_to_real": "replace it by register.max_fid_to_trivial (see presets/digits.yaml), which is "
-    "another measure: where FID may lie between real images, 0, and a trivial generator, 1"
+    "another measure: where FID may lie between real images, 0, and a trivial generator, 1",
 }
 """Keys of before, with what takes their place."""
 Sections = TypeVar("Sections")
@@ -129,8 +131,14 @@ def load_as(kind: type[Sections], path: Path) -> Sections:
         return TypeAdapter(kind).validate_json(content, strict=True)
     except ValidationError as error:
         raise UserError(
-            "\n".join(_complaint(path, details, json.loads(content)) for details in error.errors())
+            "\n".join(_complaint(path, details, json.loads(content)) for details in error.errors() if _is_of(details))
         ) from None
+
+
+def _is_of(details: Any) -> bool:
+    """Return whether an error is of the kind that a value is: pydantic complains that a number is no schedule, too."""
+    kind, is_mapping = details["loc"][-1:], isinstance(details["input"], dict)
+    return not (kind == ("Schedule",) and not is_mapping) and not (kind == ("float",) and is_mapping)
 
 
 def _complaint(path: Path, details: Any, content: Any) -> str:
@@ -153,9 +161,9 @@ def _complaint(path: Path, details: Any, content: Any) -> str:
 
 
 def _keys(location: tuple[str | int, ...], content: Any) -> Iterator[str]:
-    """Yield the keys of a place in the file: behind a section with families pydantic adds the name of the family."""
+    """Yield the keys of a place in the file: pydantic adds the name of a family, and whether it tried a schedule."""
     for part in location:
-        if isinstance(content, dict) and content.get("family") == part:
+        if part in ("float", "Schedule") or (isinstance(content, dict) and content.get("family") == part):
             continue
         content = content.get(part) if isinstance(content, dict) else None
         yield str(part)

@@ -72,7 +72,7 @@ def _yaml() -> YAML:
 def _patch(values: dict[str, Any], patch: Mapping[str, Any]) -> None:
     """Merge a patch into values; a section with a family is replaced, because another family has other keys."""
     for key, value in patch.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and isinstance(values.get(key, {}), Mapping):
             section = values.setdefault(key, {})
             for other in section.keys() - value.keys() if "family" in value else ():
                 del section[other]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gan_core.config import ComputeConfig, ExecutionConfig, NetworkConfig, TrainConfig
+from gan_core.config import ComputeConfig, ExecutionConfig, NetworkConfig, Schedule, TrainConfig
 from gan_core.runtime.device import Arithmetic
 from gan_core.training.batches import Batches, StreamedBatches
 from gan_core.training.checkpoints import restore_checkpoint, save_checkpoint
@@ -65,6 +65,7 @@ class Recorder:
 
 
 BY_DIFFERENCES: dict[str, Any] = {"penalty_gradient": "finite_difference", "wgan_gp": 0.5}
+SCHEDULED: dict[str, Any] = {"r1_gamma": Schedule(0.5, 0.1, "cosine", 64), "beta2": Schedule(0.8, 0.9, "linear", None)}
 
 
 @pytest.mark.parametrize(
@@ -104,7 +105,9 @@ def trained(state: TrainState, step: Step, batches: Batches | None = None) -> li
 
 @needs_gpu
 @pytest.mark.parametrize("bf16", [False, True])
-@pytest.mark.parametrize(("loss", "more"), [("non_saturating", {}), ("relativistic", {}), ("hinge", BY_DIFFERENCES)])
+@pytest.mark.parametrize(
+    ("loss", "more"), [("non_saturating", {}), ("relativistic", SCHEDULED), ("hinge", BY_DIFFERENCES)]
+)
 @families
 def test_a_captured_step_has_the_bits_of_a_launched_one(
     network: NetworkConfig, loss: Any, more: dict[str, Any], bf16: bool
