@@ -5,6 +5,7 @@ copies files should not wait two seconds for torch.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,21 +22,51 @@ def _require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
-def _require_positive(config: object, *names: str) -> None:
+@dataclass(frozen=True)
+class Schedule:
+    """A number that goes from `start` to `end` while so many images are seen, and stays there.
+
+    None is for all images of the training. "cosine" is half a period of it, slow at both ends.
+    """
+
+    start: float
+    end: float
+    shape: Literal["linear", "cosine"]
+    images: int | None
+
+    def __post_init__(self) -> None:
+        _require(self.images is None or self.images > 0, f"images must be a positive number or null, got {self.images}")
+
+
+Scheduled = float | Schedule
+"""A constant, or a number that changes through training."""
+
+
+def _numbers(config: object, *names: str) -> Iterator[tuple[str, float]]:
+    """Yield names and values, of a schedule both ends."""
     for name in names:
         value = getattr(config, name)
-        _require(0 < value < math.inf, f"{name} must be a positive number, got {value}")
+        if isinstance(value, Schedule):
+            yield from ((f"{name}.start", value.start), (f"{name}.end", value.end))
+        else:
+            yield name, value
+
+
+def _require_positive(config: object, *names: str) -> None:
+    for name, value in _numbers(config, *names):
+        if "." in name:  # a schedule may begin or end at 0
+            _require(0 <= value < math.inf, f"{name} must not be negative or infinite, got {value}")
+        else:
+            _require(0 < value < math.inf, f"{name} must be a positive number, got {value}")
 
 
 def _require_not_negative(config: object, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
+    for name, value in _numbers(config, *names):
         _require(0 <= value < math.inf, f"{name} must not be negative or infinite, got {value}")
 
 
 def _require_shares(config: object, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
+    for name, value in _numbers(config, *names):
         _require(0 <= value < 1, f"{name} must be at least 0 and below 1, got {value}")
 
 
@@ -154,7 +185,8 @@ class TrainConfig:
     With `mirror` each real image is reversed from left to right by a fair coin, as if the data held both. With
     `generator_z` "fresh" the generator's step draws its own latents, as in Algorithm 1; with "shared" it takes the
     images of the discriminator's last step, as in PyTorch's DCGAN example. `class_balance` is how often a conditional
-    pair meets each class: as often as the data have it, or all equally often.
+    pair meets each class: as often as the data have it, or all equally often. With `ema_half_life`, in images,
+    `ema_decay` and `ema_warmup` are not read.
     """
 
     seed: int
@@ -165,15 +197,15 @@ class TrainConfig:
     generator_z: Literal["fresh", "shared"]
     mirror: bool
     loss: Literal["minimax", "non_saturating", "relativistic", "least_squares", "hinge", "wasserstein"]
-    r1_gamma: float
-    r2_gamma: float
+    r1_gamma: Scheduled
+    r2_gamma: Scheduled
     penalty_gradient: Literal["exact", "finite_difference"]
     wgan_gp: float
-    generator_learning_rate: float
-    discriminator_learning_rate: float
-    learning_rate_decay: Literal["none", "linear"]
+    generator_learning_rate: Scheduled
+    discriminator_learning_rate: Scheduled
     beta1: float
-    beta2: float
+    beta2: Scheduled
+    ema_half_life: Scheduled | None
     ema_decay: float
     ema_warmup: float
     report_every: int
@@ -186,8 +218,11 @@ class TrainConfig:
         _require_positive(self, "report_every", "sample_every", "checkpoint_every")
         _require(self.ema_warmup > 1, f"ema_warmup must be above 1, got {self.ema_warmup}")
         _require_not_negative(self, "r1_gamma", "r2_gamma", "wgan_gp", "seed")
-        unbounded = self.loss == "wasserstein" and not (self.r1_gamma or self.r2_gamma or self.wgan_gp)
-        _require(not unbounded, "wgan_gp, r1_gamma or r2_gamma must be above 0 if loss is wasserstein, got none")
+        penalised = any(value for _, value in _numbers(self, "r1_gamma", "r2_gamma", "wgan_gp"))
+        bounded = self.loss != "wasserstein" or penalised
+        _require(bounded, "wgan_gp, r1_gamma or r2_gamma must be above 0 if loss is wasserstein, got none")
+        if self.ema_half_life is not None:
+            _require_not_negative(self, "ema_half_life")
         _require_shares(self, "beta1", "beta2", "ema_decay")
 
 

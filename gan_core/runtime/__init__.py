@@ -1,1 +1,1 @@
-"""Device, ranks, named randomness, tensor files and the range of pixels."""
+"""Device, ranks, named randomness, schedules, tensor files and the range of pixels."""

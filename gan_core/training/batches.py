@@ -15,6 +15,7 @@ from gan_core.losses.adversarial import OBJECTIVES
 from gan_core.runtime.distributed import shard
 from gan_core.runtime.pixels import to_unit_range
 from gan_core.runtime.randomness import stream, unused
+from gan_core.runtime.schedules import largest
 from gan_core.training.state import TrainState
 
 
@@ -86,7 +87,7 @@ class Batches:
         """Return the draws of the discriminator's update k, from 0, within a step, from 1."""
         config, real_rng, fake_rng = self.config, *(self._rng(f"{kind} dropout", step, k) for kind in ("real", "fake"))
         differences = config.penalty_gradient == "finite_difference"
-        moves_real, moves_fake = differences and config.r1_gamma > 0, differences and config.r2_gamma > 0
+        moves_real, moves_fake = (differences and largest(gamma) > 0 for gamma in (config.r1_gamma, config.r2_gamma))
         mixes = config.wgan_gp > 0
         real, labels = self._real("real", step, k)
         return StepBatch(

@@ -1,7 +1,7 @@
 """A step as one CUDA graph: small networks keep a GPU waiting for hundreds of launches, and a graph is launched once.
 
 PyTorch's documentation, "CUDA Graphs": everything inside a graph is at a fixed place in memory, so what changes from
-step to step (images, labels, latents, noise, seeds, learning rates) is written to its place before the graph is
+step to step (images, labels, latents, noise, seeds, scheduled numbers) is written to its place before the graph is
 replayed.
 """
 

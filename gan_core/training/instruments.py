@@ -10,6 +10,7 @@ from gan_core.losses.value import jsd_estimate, value
 from gan_core.networks.layers import frozen_statistics
 from gan_core.runtime.distributed import local_only
 from gan_core.runtime.randomness import stream
+from gan_core.runtime.schedules import largest
 from gan_core.training.batches import taken
 from gan_core.training.state import TrainState
 
@@ -133,7 +134,8 @@ def _update_ratio(state: TrainState) -> Tensor:
     torch._foreach_div_(roots, (1 - beta2**count) ** 0.5)
     torch._foreach_add_(roots, group["eps"])
     steps = torch._foreach_div([moment["exp_avg"] for moment in moments], roots)
-    ratio: Tensor = state.config.generator_learning_rate / (1 - beta1**count) * _norm(list(steps)) / _norm(parameters)
+    rate = largest(state.config.generator_learning_rate)
+    ratio: Tensor = rate / (1 - beta1**count) * _norm(list(steps)) / _norm(parameters)
     return ratio
 
 

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from gan_core.augmentation.adaptive import EVERY, is_adaptive, next_probability, overfitting
-from gan_core.config import AdaConfig
+from gan_core.config import AdaConfig, TrainConfig
 from gan_core.networks.layers import frozen_statistics
 from gan_core.runtime.distributed import all_reduce_mean
+from gan_core.runtime.schedules import at_step
 from gan_core.training.batches import Batches
 from gan_core.training.state import TrainState
 from gan_core.training.steps import Step, judged, train_step
@@ -64,7 +65,7 @@ def train(state: TrainState, images: Tensor | Batches, compute_step: Step = trai
     batches = images if isinstance(images, Batches) else Batches(state, images)
     while state.step < state.config.steps:
         step = state.step + 1
-        set_learning_rates(state, step)
+        set_schedules(state, step)
         losses = all_reduce_mean(compute_step(state, batches, step))
         first = (state.first_non_finite_step == 0) & ~losses.isfinite().all()
         state.first_non_finite_step = torch.where(first, step, state.first_non_finite_step)
@@ -76,17 +77,25 @@ def train(state: TrainState, images: Tensor | Batches, compute_step: Step = trai
 
 @torch.no_grad()
 def update_ema(state: TrainState, step: int) -> None:
-    """Move the averaged generator: e <- b e + (1 - b) p with b = min(ema_decay, (1 + step) / (ema_warmup + step)).
+    """Move the averaged generator: e <- b e + (1 - b) p. Running statistics are copied.
 
-    The second bound forgets the initial weights, which short runs would otherwise keep: it averages over about the last
-    step / (ema_warmup - 1) steps. Running statistics are copied.
+    With a half-life h, b = 0.5^(n / h) for the n images of a step: weights of h images ago count half, and with h = 0
+    the average is the generator. Huang et al. 2024 let h grow from 0. Without one, b = min(ema_decay, (1 + step) /
+    (ema_warmup + step)), whose second bound forgets the initial weights, which short runs would otherwise keep: it
+    averages over about the last step / (ema_warmup - 1) steps.
     """
-    decay = min(state.config.ema_decay, (1 + step) / (state.config.ema_warmup + step))
     averaged: list[Tensor] = list(state.ema_generator.parameters())
     current: list[Tensor] = list(state.generator.parameters())
-    torch._foreach_lerp_(averaged, current, 1 - decay)
+    torch._foreach_lerp_(averaged, current, 1 - _ema_decay(state.config, step))
     for ema_buffer, buffer in zip(state.ema_generator.buffers(), state.generator.buffers(), strict=True):
         ema_buffer.copy_(buffer)
+
+
+def _ema_decay(config: TrainConfig, step: int) -> float:
+    if config.ema_half_life is None:
+        return min(config.ema_decay, (1 + step) / (config.ema_warmup + step))
+    half_life = at_step(config, config.ema_half_life, step)
+    return 0.5 ** (config.batch_size * config.discriminator_steps / half_life) if half_life > 0 else 0.0
 
 
 @torch.no_grad()
@@ -109,14 +118,21 @@ def adapt(state: TrainState, batches: Batches, step: int) -> None:
     state.augment_probability.copy_(probability)
 
 
-def set_learning_rates(state: TrainState, step: int) -> None:
-    """Set both learning rates for a step: constant, or falling linearly to zero after the last step."""
+def set_schedules(state: TrainState, step: int) -> None:
+    """Set both learning rates, beta2, and the weights of R1 and R2 for a step, from 1.
+
+    What a captured step reads is a tensor, which is filled in place.
+    """
     config = state.config
-    share = 1.0 if config.learning_rate_decay == "none" else 1 - (step - 1) / config.steps
-    rates = config.discriminator_learning_rate * share, config.generator_learning_rate * share
+    rates = config.discriminator_learning_rate, config.generator_learning_rate
     for optimizer, rate in zip((state.d_optimizer, state.g_optimizer), rates, strict=True):
         (group,) = optimizer.param_groups
-        if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(rate)
-        else:
-            group["lr"] = rate
+        beta1, beta2 = group["betas"]
+        group["lr"] = _put(group["lr"], at_step(config, rate, step))
+        group["betas"] = (beta1, _put(beta2, at_step(config, config.beta2, step)))
+    for gamma, scheduled in zip(state.gammas, (config.r1_gamma, config.r2_gamma), strict=True):
+        gamma.fill_(at_step(config, scheduled, step))
+
+
+def _put(place: float | Tensor, value: float) -> float | Tensor:
+    return place.fill_(value) if isinstance(place, Tensor) else value

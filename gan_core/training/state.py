@@ -9,15 +9,20 @@ from torch import Generator, Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from gan_core.augmentation.augment import NONE
-from gan_core.config import AdaConfig, AugmentationConfig, NetworkConfig, TrainConfig
+from gan_core.config import AdaConfig, AugmentationConfig, NetworkConfig, Schedule, Scheduled, TrainConfig
 from gan_core.networks.build import StartsAtImages, build_discriminator, build_generator
+from gan_core.runtime.adam import TensorAdam
 from gan_core.runtime.device import PLAIN, Arithmetic
 from gan_core.runtime.randomness import stream
+from gan_core.runtime.schedules import at_step
 
 
 @dataclass
 class TrainState:
-    """Everything that changes during training, which a checkpoint holds, and the configuration, which does not."""
+    """Everything that changes during training, which a checkpoint holds, and the configuration, which does not.
+
+    `gammas` are the weights of R1 and R2 in this step, which their schedules determine.
+    """
 
     config: TrainConfig
     network: NetworkConfig
@@ -29,6 +34,7 @@ class TrainState:
     ema_generator: nn.Module
     d_optimizer: Optimizer
     g_optimizer: Optimizer
+    gammas: tuple[Tensor, Tensor]
     augment_probability: Tensor
     first_non_finite_step: Tensor
     step: int = 0
@@ -85,6 +91,10 @@ def state_of(
     a batch. Both get labels (B,) too if the batches of the training have any.
     """
     device = next(generator.parameters()).device
+
+    def at_first(scheduled: Scheduled) -> Tensor:
+        return torch.tensor(at_step(config, scheduled, 1), device=device)
+
     for module in (discriminator, generator):
         module.to(memory_format=torch.channels_last)
     return TrainState(
@@ -98,6 +108,7 @@ def state_of(
         ema_generator=copy.deepcopy(generator).requires_grad_(False),
         d_optimizer=_adam(config, discriminator, config.discriminator_learning_rate, arithmetic),
         g_optimizer=_adam(config, generator, config.generator_learning_rate, arithmetic),
+        gammas=(at_first(config.r1_gamma), at_first(config.r2_gamma)),
         augment_probability=torch.tensor(_first_probability(augmentation), device=device),
         first_non_finite_step=torch.zeros((), dtype=torch.int64, device=device),
     )
@@ -108,9 +119,12 @@ def _first_probability(augmentation: AugmentationConfig) -> float:
     return 0.0 if given == "adaptive" else given
 
 
-def _adam(config: TrainConfig, module: nn.Module, learning_rate: float, arithmetic: Arithmetic) -> Adam:
-    betas, device = (config.beta1, config.beta2), next(module.parameters()).device
+def _adam(config: TrainConfig, module: nn.Module, learning_rate: Scheduled, arithmetic: Arithmetic) -> Adam:
+    first, beta2 = (at_step(config, scheduled, 1) for scheduled in (learning_rate, config.beta2))
+    device = next(module.parameters()).device
     if device.type == "cpu":  # fused, it would round differently in float32 too
-        return Adam(module.parameters(), learning_rate, betas, fused=arithmetic.bf16)
-    rate = torch.tensor(learning_rate, device=device)  # from which a captured step reads it
-    return Adam(module.parameters(), rate, betas, fused=True, capturable=True)
+        return Adam(module.parameters(), first, (config.beta1, beta2), fused=arithmetic.bf16)
+    rate = torch.tensor(first, device=device)  # from which a captured step reads it
+    if isinstance(config.beta2, Schedule):
+        return TensorAdam(module, rate, config.beta1, torch.tensor(beta2, device=device))
+    return Adam(module.parameters(), rate, (config.beta1, beta2), fused=True, capturable=True)

@@ -10,6 +10,7 @@ from gan_core.losses.adversarial import OBJECTIVES
 from gan_core.losses.penalties import DISTANCE, finite_difference_penalty, gradient_penalty, interpolated_penalty
 from gan_core.networks.layers import frozen_statistics
 from gan_core.runtime.distributed import all_reduce_gradients
+from gan_core.runtime.schedules import largest
 from gan_core.training.batches import Batches, StepBatch
 from gan_core.training.state import TrainState
 
@@ -49,8 +50,8 @@ def discriminator_step(state: TrainState, batch: StepBatch, fake: Tensor | None 
         assert part.real is not None
         with state.autocast():
             images = _unrecorded(state, part.z, part.labels) if made is None else made
-            part.real.requires_grad_(exact and config.r1_gamma > 0)
-            images.requires_grad_(exact and config.r2_gamma > 0)
+            part.real.requires_grad_(exact and largest(config.r1_gamma) > 0)
+            images.requires_grad_(exact and largest(config.r2_gamma) > 0)
             real_logits = judged(state, part.real, part.real_draws, part.real_rng, part.labels)
             fake_logits = judged(state, images, part.fake_draws, part.fake_rng, part.labels)
 
@@ -105,17 +106,17 @@ def _penalties(
 
     All are on the gradient by the image before augmentation; an interpolated one is augmented as its real image.
     """
-    config = state.config
+    config, (r1, r2) = state.config, state.gammas
     kinds = (
-        (config.r1_gamma, batch.real, batch.real_draws, real_logits, batch.real_noise, batch.real_again),
-        (config.r2_gamma, fake, batch.fake_draws, fake_logits, batch.fake_noise, batch.fake_again),
+        (config.r1_gamma, r1, batch.real, batch.real_draws, real_logits, batch.real_noise, batch.real_again),
+        (config.r2_gamma, r2, fake, batch.fake_draws, fake_logits, batch.fake_noise, batch.fake_again),
     )
-    for gamma, images, draws, logits, noise, rng in kinds:
+    for scheduled, gamma, images, draws, logits, noise, rng in kinds:
         assert images is not None
         if noise is not None:
             moved = _unrecorded_logits(state, images + DISTANCE * noise, draws, rng, batch.labels)
             yield gamma * finite_difference_penalty(logits=logits, moved_logits=moved)
-        elif gamma > 0:
+        elif largest(scheduled) > 0:
             yield gamma * gradient_penalty(logits, images)
     if batch.mix is not None:
         assert batch.real is not None

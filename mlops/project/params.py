@@ -28,8 +28,10 @@ from mlops.project.errors import UserError
 
 PARAMS = Path("params.yaml")
 REPLACED = {
+    "train.learning_rate_decay": "write the decay as generator_learning_rate and discriminator_learning_rate, as in "
+    "presets/digits.yaml",
     "register.max_fid_ratio_to_real": "replace it by register.max_fid_to_trivial (see presets/digits.yaml), which is "
-    "another measure: where FID may lie between real images, 0, and a trivial generator, 1"
+    "another measure: where FID may lie between real images, 0, and a trivial generator, 1",
 }
 """Keys of before, with what takes their place."""
 Sections = TypeVar("Sections")
@@ -131,8 +133,14 @@ def load_as(kind: type[Sections], path: Path) -> Sections:
         return TypeAdapter(kind).validate_json(content, strict=True)
     except ValidationError as error:
         raise UserError(
-            "\n".join(_complaint(path, details, json.loads(content)) for details in error.errors())
+            "\n".join(_complaint(path, details, json.loads(content)) for details in error.errors() if _is_of(details))
         ) from None
+
+
+def _is_of(details: Any) -> bool:
+    """Return whether an error is of the kind that a value is: pydantic complains that a number is no schedule, too."""
+    kind, is_mapping = details["loc"][-1:], isinstance(details["input"], dict)
+    return not (kind == ("Schedule",) and not is_mapping) and not (kind == ("float",) and is_mapping)
 
 
 def _complaint(path: Path, details: Any, content: Any) -> str:
@@ -161,9 +169,13 @@ def _tag(details: Any) -> str:
 
 
 def _keys(location: tuple[str | int, ...], content: Any) -> Iterator[str]:
-    """Yield the keys of a place in the file: behind a section that is a union pydantic adds the name of its member."""
+    """Yield the keys of a place in the file.
+
+    Pydantic adds the name of a union's member behind its section, and whether it tried a schedule.
+    """
     for part in location:
-        if isinstance(content, dict) and part in (content.get("family"), content.get("kind")):
+        member = isinstance(content, dict) and part in (content.get("family"), content.get("kind"))
+        if member or part in ("float", "Schedule"):
             continue
         content = content.get(part) if isinstance(content, dict) else None
         yield str(part)

@@ -74,7 +74,7 @@ def _yaml() -> YAML:
 def _patch(values: dict[str, Any], patch: Mapping[str, Any]) -> None:
     """Merge a patch into values; a section whose member of a union is named is replaced: another has other keys."""
     for key, value in patch.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and isinstance(values.get(key, {}), Mapping):
             section = values.setdefault(key, {})
             for other in section.keys() - value.keys() if TAGS.get(key) in value else ():
                 del section[other]

@@ -21,6 +21,7 @@ from gan_core.config import (
     ExtractorConfig,
     MlpConfig,
     NetworkConfig,
+    Schedule,
     TrainConfig,
 )
 from gan_core.metrics.classifier import Classifier, train_classifier
@@ -65,11 +66,11 @@ TRAIN = TrainConfig(
     r2_gamma=0.7,
     penalty_gradient="exact",
     wgan_gp=0.0,
-    generator_learning_rate=1e-2,
-    discriminator_learning_rate=2e-2,
-    learning_rate_decay="linear",
+    generator_learning_rate=Schedule(1e-2, 0.0, "linear", None),
+    discriminator_learning_rate=Schedule(2e-2, 0.0, "linear", None),
     beta1=0.5,
     beta2=0.9,
+    ema_half_life=None,
     ema_decay=0.9,
     ema_warmup=10.0,
     report_every=1,

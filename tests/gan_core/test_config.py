@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 import pytest
 
-from gan_core.config import ComputeConfig, NetworkConfig
+from gan_core.config import ComputeConfig, NetworkConfig, Schedule
 from tests.gan_core.examples import DCGAN, EXTRACTOR, MLP, NETWORKS, TRAIN
 
 COMPUTE = ComputeConfig(device="cpu", threads=1)
@@ -65,6 +65,22 @@ def test_values_in_range_are_kept(config: Any, key: str, value: float) -> None:
     assert getattr(replace(config, **{key: value}), key) == value
 
 
+@pytest.mark.parametrize("key", ["r1_gamma", "generator_learning_rate", "beta2", "ema_half_life"])
+@pytest.mark.parametrize("end", ["start", "end"])
+def test_both_ends_of_a_schedule_are_in_range(key: str, end: str) -> None:
+    schedule = Schedule(0.1, 0.0, "cosine", None)
+    right: dict[str, Any] = {key: schedule}
+    wrong: dict[str, Any] = {key: Schedule(**vars(schedule) | {end: -0.1})}
+    assert getattr(replace(TRAIN, **right), key) == schedule
+    with pytest.raises(ValueError, match=rf"^{key}\.{end} must .* got -0\.1$"):
+        replace(TRAIN, **wrong)
+
+
+def test_a_schedule_takes_some_images() -> None:
+    with pytest.raises(ValueError, match=r"^images must be a positive number or null, got 0$"):
+        Schedule(1.0, 0.0, "linear", 0)
+
+
 def test_a_wasserstein_critic_needs_a_penalty() -> None:
     none: dict[str, Any] = {"r1_gamma": 0.0, "r2_gamma": 0.0, "wgan_gp": 0.0}
     with pytest.raises(ValueError, match="wgan_gp, r1_gamma or r2_gamma must be above 0 if loss is wasserstein"):
@@ -78,7 +94,7 @@ def test_a_sha256_that_is_none_is_refused(digest: str) -> None:
         replace(EXTRACTOR, weights_sha256=digest)
 
 
-@pytest.mark.parametrize("config", [COMPUTE, *NETWORKS, TRAIN, EXTRACTOR], ids=name)
+@pytest.mark.parametrize("config", [COMPUTE, *NETWORKS, TRAIN, Schedule(1.0, 0.0, "linear", None), EXTRACTOR], ids=name)
 def test_configurations_are_frozen_and_have_no_defaults(config: Any) -> None:
     fields = dataclasses.fields(config)
     assert all(field.default is field.default_factory is dataclasses.MISSING for field in fields)

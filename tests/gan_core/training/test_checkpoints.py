@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from gan_core.config import AdaConfig, AugmentationConfig, NetworkConfig, TrainConfig
+from gan_core.config import AdaConfig, AugmentationConfig, NetworkConfig, Schedule, TrainConfig
 from gan_core.training.batches import Batches
 from gan_core.training.checkpoints import CheckpointMismatchError, restore_checkpoint, save_checkpoint
 from gan_core.training.loop import NonFiniteLossError, train
@@ -41,13 +41,21 @@ def stop_at(config: TrainConfig, network: NetworkConfig, path: Path, step: int) 
     assert same_bits(everything(state), before)
 
 
+SCHEDULED: dict[str, Any] = {
+    "penalty_gradient": "finite_difference",
+    "r1_gamma": Schedule(0.5, 0.1, "cosine", 64),
+    "beta2": Schedule(0.8, 0.9, "linear", None),
+    "ema_half_life": Schedule(0.0, 50.0, "cosine", 32),
+}
+
+
 @pytest.mark.parametrize("step", [1, 2, 5, 6])
-@pytest.mark.parametrize("loss", ["non_saturating", "relativistic"])
+@pytest.mark.parametrize(("loss", "more"), [("non_saturating", {}), ("relativistic", SCHEDULED)])
 @pytest.mark.parametrize("network", [*NETWORKS, *CONDITIONAL], ids=["mlp", "dcgan", "mlp labels", "dcgan labels"])
 def test_stopping_and_going_on_equals_never_stopping(
-    network: NetworkConfig, loss: Any, step: int, tmp_path: Path
+    network: NetworkConfig, loss: Any, more: dict[str, Any], step: int, tmp_path: Path
 ) -> None:
-    config = replace(TRAIN, loss=loss, class_balance="uniform")
+    config = replace(TRAIN, loss=loss, class_balance="uniform", **more)
     never_stopped = fresh(config, network)
     reports = [report.read() for report in train(never_stopped, batches(never_stopped))]
     stop_at(config, network, tmp_path / "checkpoint", step)
@@ -124,10 +132,10 @@ def test_no_parameter_may_differ(section: str, tmp_path: Path) -> None:
     path = tmp_path / "checkpoint"
     save_checkpoint(path, fresh(TRAIN, MLP))
     changes: dict[str, dict[str, Any]] = {
-        "train": {name: value / 2 for name, value in vars(TRAIN).items() if not isinstance(value, str)}
-        | {"loss": "minimax", "learning_rate_decay": "none", "generator_z": "shared", "mirror": True}
-        | {"class_balance": "uniform"}
-        | {"penalty_gradient": "finite_difference", "wgan_gp": 1.0},
+        "train": {name: value / 2 for name, value in vars(TRAIN).items() if isinstance(value, int | float)}
+        | {"loss": "minimax", "generator_z": "shared", "ema_half_life": 1.0, "mirror": True}
+        | {"class_balance": "uniform", "penalty_gradient": "finite_difference", "wgan_gp": 1.0}
+        | {"generator_learning_rate": 1.0, "discriminator_learning_rate": 1.0},
         "network": {"maxout_pieces": 4, "z_distribution": "uniform", "z_dim": 6, "generator_width": 13}
         | {"dropout": 0.0, "discriminator_width": 11, "conditional": True},
     }

@@ -16,6 +16,7 @@ from gan_core.config import (
     ExecutionConfig,
     MlpConfig,
     NetworkConfig,
+    Schedule,
     TrainConfig,
 )
 from gan_core.runtime.device import Arithmetic
@@ -88,6 +89,7 @@ class Recorder:
 
 
 BY_DIFFERENCES: dict[str, Any] = {"penalty_gradient": "finite_difference", "wgan_gp": 0.5}
+SCHEDULED: dict[str, Any] = {"r1_gamma": Schedule(0.5, 0.1, "cosine", 64), "beta2": Schedule(0.8, 0.9, "linear", None)}
 all_families = pytest.mark.parametrize(
     "network", [*NETWORKS, *CONDITIONAL], ids=["mlp", "dcgan", "mlp labels", "dcgan labels"]
 )
@@ -157,7 +159,9 @@ def test_a_captured_step_is_augmented_as_a_launched_one() -> None:
 
 @needs_gpu
 @pytest.mark.parametrize("bf16", [False, True])
-@pytest.mark.parametrize(("loss", "more"), [("non_saturating", {}), ("relativistic", {}), ("hinge", BY_DIFFERENCES)])
+@pytest.mark.parametrize(
+    ("loss", "more"), [("non_saturating", {}), ("relativistic", SCHEDULED), ("hinge", BY_DIFFERENCES)]
+)
 @all_families
 def test_a_captured_step_has_the_bits_of_a_launched_one(
     network: NetworkConfig, loss: Any, more: dict[str, Any], bf16: bool

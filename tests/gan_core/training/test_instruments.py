@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from gan_core.generation.latents import z_bank
 from gan_core.losses.adversarial import OBJECTIVES
 from gan_core.runtime.pixels import to_unit_range
+from gan_core.runtime.schedules import largest
 from gan_core.training import instruments
 from gan_core.training.batches import Batches
 from gan_core.training.instruments import COUNT, NAMES, Instruments
@@ -143,7 +144,7 @@ def test_the_update_ratio_is_the_length_of_the_last_step_over_that_of_the_weight
     before = weights()
     for _ in train(state, IMAGES):
         after = weights()
-        decayed = state.g_optimizer.param_groups[0]["lr"] / TRAIN.generator_learning_rate
+        decayed = state.g_optimizer.param_groups[0]["lr"] / largest(TRAIN.generator_learning_rate)
         ratio = ((after - before).norm() / after.norm()).item() / decayed
         readings = Instruments(state, IMAGES, UNSEEN).read(state)["g_update_ratio"]
         assert readings == pytest.approx(ratio, rel=1e-3)

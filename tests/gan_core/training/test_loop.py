@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import gan_core.training.batches
 import gan_core.training.steps
 from gan_core.augmentation.augment import augmented
-from gan_core.config import AugmentationConfig, NetworkConfig, TrainConfig
+from gan_core.config import AugmentationConfig, NetworkConfig, Schedule, TrainConfig
 from gan_core.generation.generate import generate
 from gan_core.generation.latents import z_bank
 from gan_core.losses.penalties import gradient_penalty
@@ -19,9 +19,10 @@ from gan_core.networks.mlp import MlpGenerator
 from gan_core.runtime.device import Arithmetic
 from gan_core.runtime.pixels import to_unit_range
 from gan_core.runtime.randomness import stream
+from gan_core.runtime.schedules import largest
 from gan_core.training.batches import Batches
 from gan_core.training.instruments import COUNT, Instruments
-from gan_core.training.loop import NonFiniteLossError, adapt, set_learning_rates, train, update_ema
+from gan_core.training.loop import NonFiniteLossError, adapt, set_schedules, train, update_ema
 from gan_core.training.state import TrainState, initial_state, state_of
 from gan_core.training.steps import discriminator_step, generator_step, train_step
 from tests.gan_core.examples import (
@@ -184,7 +185,7 @@ def test_the_discriminator_descends_its_loss_and_both_penalties(loss: Any, r1: f
         assert torch.allclose(new.grad, gradient, rtol=1e-3, atol=1e-5)
         # Adam's first step is the learning rate against the sign of the gradient.
         strong = gradient.abs() > 1e-3
-        step = config.discriminator_learning_rate
+        step = largest(config.discriminator_learning_rate)
         assert torch.allclose((new - old)[strong], -step * gradient[strong].sign(), atol=step / 100)
 
 
@@ -229,7 +230,7 @@ def test_the_generator_descends_its_loss(loss: Any) -> None:
         assert new.grad is not None
         assert torch.allclose(new.grad, gradient, rtol=1e-3, atol=1e-5)
         strong = gradient.abs() > 1e-3
-        step = config.generator_learning_rate
+        step = largest(config.generator_learning_rate)
         assert torch.allclose((new - old)[strong], -step * gradient[strong].sign(), atol=step / 100)
         compared += int(strong.sum())
     assert compared > 20
@@ -369,17 +370,37 @@ def test_without_memory_the_average_is_the_generator() -> None:
     assert same_bits(snapshot(state.generator), before)
 
 
-@pytest.mark.parametrize("decay", ["none", "linear"])
-def test_learning_rates_fall_to_zero_after_the_last_step(decay: Any) -> None:
-    config = replace(TRAIN, learning_rate_decay=decay, steps=5)
+def test_learning_rates_beta2_and_gammas_follow_their_schedules() -> None:
+    """Over 5 steps of 16 images; the cosine ends after 64 of them."""
+    cosine = Schedule(0.5, 0.1, "cosine", 64)
+    config = replace(
+        TRAIN, steps=5, generator_learning_rate=3e-3, r1_gamma=cosine, beta2=Schedule(0.8, 0.9, "linear", 64)
+    )
     state = fresh(config, MLP)
-    shares = [1.0, 0.8, 0.6, 0.4, 0.2] if decay == "linear" else [1.0] * 5
-    for report, share in zip(train(state, IMAGES), shares, strict=True):
-        assert len(state.d_optimizer.param_groups) == len(state.g_optimizer.param_groups) == 1
-        rates = state.d_optimizer.param_groups[0]["lr"], state.g_optimizer.param_groups[0]["lr"]
-        assert rates == pytest.approx((2e-2 * share, 1e-2 * share), rel=1e-12), report.step
-    set_learning_rates(state, 1)
-    assert state.g_optimizer.param_groups[0]["lr"] == 1e-2
+    gammas = state.gammas
+    assert [gamma.item() for gamma in gammas] == pytest.approx([0.5, 0.7])
+    wanted = ([1.0, 0.8, 0.6, 0.4, 0.2], [0.8, 0.825, 0.85, 0.875, 0.9], [0.5, 0.4414213562, 0.3, 0.1585786438, 0.1])
+    for _, share, beta2, gamma in zip(train(state, IMAGES), *wanted, strict=True):
+        for optimizer, rate in ((state.d_optimizer, 2e-2 * share), (state.g_optimizer, 3e-3)):
+            (group,) = optimizer.param_groups
+            assert (group["lr"], *group["betas"]) == pytest.approx((rate, TRAIN.beta1, beta2), rel=1e-12)
+        assert [now.item() for now in state.gammas] == pytest.approx([gamma, 0.7], rel=1e-6)
+    assert state.gammas is gammas  # in their places, from which a captured step reads them
+    set_schedules(state, 1)
+    assert state.d_optimizer.param_groups[0]["lr"] == 2e-2
+
+
+@pytest.mark.parametrize("half_life", [40.0, 1e9, 0.0])
+def test_after_its_half_life_an_average_has_gone_half_of_the_way(half_life: float) -> None:
+    """Five steps of 16 images, in which only the average moves: what is left of it is 0.5^(80 / h)."""
+    state = fresh(replace(TRAIN, ema_half_life=half_life), MLP)
+    for parameter, averaged in zip(state.generator.parameters(), state.ema_generator.parameters(), strict=True):
+        parameter.data.fill_(0.0)
+        averaged.data.fill_(1.0)
+    for step in range(1, 6):
+        update_ema(state, step)
+    left = {value for averaged in state.ema_generator.parameters() for value in averaged.flatten().tolist()}
+    assert [*left] == pytest.approx([0.5 ** (80 / half_life) if half_life else 0.0] * len(left), rel=1e-5)
 
 
 def test_the_optimizers_have_the_betas_of_the_configuration() -> None:
@@ -451,7 +472,7 @@ def test_a_report_is_read_as_plain_numbers(network: NetworkConfig) -> None:
 
 
 def test_every_choice_changes_the_result() -> None:
-    config = replace(TRAIN, steps=3, learning_rate_decay="none")
+    config = replace(TRAIN, steps=3)
     usual = everything(trained(config, MLP, IMAGES))
     others: dict[str, Any] = {
         "seed": 1,
@@ -466,9 +487,9 @@ def test_every_choice_changes_the_result() -> None:
         "wgan_gp": 0.1,
         "generator_learning_rate": 2e-2,
         "discriminator_learning_rate": 1e-2,
-        "learning_rate_decay": "linear",
         "beta1": 0.4,
         "beta2": 0.8,
+        "ema_half_life": 20.0,
         "ema_decay": 0.1,
         "ema_warmup": 3.0,
     }
@@ -554,7 +575,15 @@ def test_a_probability_is_steered_every_fourth_step(target: float, sign: int) ->
 def test_a_conditional_pair_learns_what_a_label_means() -> None:
     """Images of class 0 are dark and of class 1 light; labels that say nothing teach nothing."""
     network = replace(MLP, dropout=0.0, conditional=True)
-    config = replace(TRAIN, steps=150, batch_size=32, discriminator_steps=1, beta1=0.0, learning_rate_decay="none")
+    config = replace(
+        TRAIN,
+        steps=150,
+        batch_size=32,
+        discriminator_steps=1,
+        beta1=0.0,
+        generator_learning_rate=1e-3,
+        discriminator_learning_rate=1e-3,
+    )
     labels = torch.arange(40) % 2
     images = random_pixels(40) // 4 + (128 * labels).to(torch.uint8)[:, None, None, None]
     z, asked = z_bank(network, seed=1, count=64).repeat(2, 1), torch.arange(2).repeat_interleave(64)

@@ -82,6 +82,7 @@ def test_the_discriminator_descends_the_penalties_that_are_on(penalty: str) -> N
     expected = (logits(fake) - logits(real)).exp().log1p().mean()
     for gamma, images, noise in ((config.r1_gamma, real, batch.real_noise), (config.r2_gamma, fake, batch.fake_noise)):
         assert (noise is None) == (exact or gamma == 0)
+        assert isinstance(gamma, float)
         if noise is not None:
             rate = (logits(images + 0.01 * noise) - logits(images)) / 0.01
             expected = expected + gamma * rate.square().mean() / 2

@@ -7,7 +7,7 @@ import pytest
 import torch
 import yaml
 
-from gan_core.config import DcganConfig
+from gan_core.config import DcganConfig, Schedule
 from mlops.project.errors import UserError
 from mlops.project.params import load
 
@@ -86,6 +86,40 @@ def test_a_value_out_of_range_is_named(tmp_path: Path, section: str, key: str, v
 def test_a_key_of_before_is_answered_with_what_takes_its_place(tmp_path: Path) -> None:
     said = complaint(tmp_path, "register", max_fid_ratio_to_real=2.5)
     assert "unknown key register.max_fid_ratio_to_real; replace it by register.max_fid_to_trivial" in said
+
+
+HALF: dict[str, Any] = {"start": 1, "end": 0.5, "shape": "cosine", "images": None}
+
+
+def test_a_number_may_be_a_schedule(tmp_path: Path) -> None:
+    values = copy.deepcopy(COMMITTED)
+    values["train"] |= {"r1_gamma": HALF, "generator_learning_rate": 1}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
+    train = load(tmp_path / "params.yaml").train
+    assert (train.r1_gamma, train.generator_learning_rate) == (Schedule(1.0, 0.5, "cosine", None), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("value", "named"),
+    [
+        ("much", "train.r1_gamma: .*number.*'much'"),
+        (None, "train.r1_gamma: .*number"),
+        (HALF | {"shape": "square"}, r"train.r1_gamma.shape: .*'linear' or 'cosine'.*'square'"),
+        (HALF | {"end": "0"}, "train.r1_gamma.end: .*number"),
+        (HALF | {"ends": 0}, "unknown key train.r1_gamma.ends"),
+        ({"start": 1, "shape": "cosine", "images": 5}, "missing key train.r1_gamma.end"),
+        (HALF | {"images": 0}, "train.r1_gamma: images must be a positive number or null, got 0"),
+        (HALF | {"end": -1}, r"train: r1_gamma.end must not be negative or infinite, got -1"),
+    ],
+)
+def test_a_wrong_schedule_is_named_by_its_key_once(tmp_path: Path, value: Any, named: str) -> None:
+    said = complaint(tmp_path, "train", r1_gamma=value)
+    assert re.search(named, said)
+    assert len(said.splitlines()) == 1
+
+
+def test_the_decay_of_before_is_answered_with_a_schedule(tmp_path: Path) -> None:
+    assert "write the decay as generator_learning_rate" in complaint(tmp_path, "train", learning_rate_decay="linear")
 
 
 def test_all_complaints_come_at_once(tmp_path: Path) -> None:
