@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-SMALLEST_SIZE, LARGEST_SIZE = 8, 64
+SMALLEST_SIZE, LARGEST_SIZE = 8, 256
 """Sides of images, in pixels, that the networks support."""
 FEWEST_SCORED = 4
 """Images, at least, of each set that is scored: precision and recall need a third nearest other image of each."""
@@ -126,10 +126,6 @@ class DcganConfig:
         _require_positive(self, "z_dim", "generator_width", "discriminator_width")
 
 
-NetworkConfig = MlpConfig | DcganConfig
-"""The generator and the discriminator: one class per family, told apart by `family`; `conditional` ones take labels."""
-
-
 @dataclass(frozen=True)
 class NoAugmentation:
     """The discriminator is trained on images as they are."""
@@ -176,6 +172,51 @@ class AdaConfig:
 
 AugmentationConfig = NoAugmentation | DiffAugmentConfig | AdaConfig
 """How images are transformed before a discriminator in training sees them, told apart by `kind`."""
+
+
+@dataclass(frozen=True)
+class R3ganConfig:
+    """The residual pair of Huang et al. 2024: widths are channels at 4 to 32 pixels, `blocks` those of each level."""
+
+    family: Literal["r3gan"]
+    z_dim: int
+    z_distribution: Literal["normal", "uniform"]
+    generator_width: int
+    discriminator_width: int
+    blocks: int
+    conditional: bool
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "z_dim", "generator_width", "discriminator_width", "blocks")
+
+
+@dataclass(frozen=True)
+class SnganConfig:
+    """The residual pair of Miyato et al. 2018: widths are channels at 4 to 32 pixels."""
+
+    family: Literal["sngan"]
+    z_dim: int
+    z_distribution: Literal["normal", "uniform"]
+    generator_width: int
+    discriminator_width: int
+    conditional: bool
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "z_dim", "generator_width", "discriminator_width")
+
+
+NetworkConfig = MlpConfig | DcganConfig | R3ganConfig | SnganConfig
+"""The generator and the discriminator: one class per family, told apart by `family`; `conditional` ones take labels."""
+
+
+def check_size(network: NetworkConfig, size: int) -> None:
+    """Raise ValueError if the family makes no images of `size` pixels."""
+    _require(
+        SMALLEST_SIZE <= size <= LARGEST_SIZE,
+        f"image size must be between {SMALLEST_SIZE} and {LARGEST_SIZE} pixels, got {size}",
+    )
+    halves = isinstance(network, MlpConfig | DcganConfig) or size.bit_count() == 1
+    _require(halves, f"image size of {network.family} must be a power of two, got {size}")
 
 
 @dataclass(frozen=True)

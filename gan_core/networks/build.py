@@ -1,7 +1,7 @@
 """The families of networks, and both networks of a family with weights drawn from a seed.
 
 A family is one file with a generator and a discriminator, a configuration in `gan_core.config`, and a line in
-`FAMILIES`. Images are (B, C, H, W) in [-1, 1] with H = W between 8 and 64 and C of 1 or 3; logits are (B,).
+`FAMILIES`. Images are (B, C, H, W) in [-1, 1] with H = W between 8 and 256 and C of 1 or 3; logits are (B,).
 """
 
 from collections.abc import Callable
@@ -9,10 +9,12 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from torch import Generator, Tensor, nn
 
-from gan_core.config import LARGEST_SIZE, SMALLEST_SIZE, DcganConfig, MlpConfig, NetworkConfig
+from gan_core.config import DcganConfig, MlpConfig, NetworkConfig, R3ganConfig, SnganConfig, check_size
 from gan_core.networks.dcgan import DcganDiscriminator, DcganGenerator
 from gan_core.networks.layers import Maxout
 from gan_core.networks.mlp import MlpDiscriminator, MlpGenerator
+from gan_core.networks.r3gan import R3ganDiscriminator, R3ganGenerator
+from gan_core.networks.sngan import SnganDiscriminator, SnganGenerator
 from gan_core.runtime.randomness import stream
 
 
@@ -31,6 +33,8 @@ class Family(NamedTuple):
 FAMILIES = {
     MlpConfig: Family(MlpGenerator, MlpDiscriminator, convolutional=False),
     DcganConfig: Family(DcganGenerator, DcganDiscriminator, convolutional=True),
+    R3ganConfig: Family(R3ganGenerator, R3ganDiscriminator, convolutional=True),
+    SnganConfig: Family(SnganGenerator, SnganDiscriminator, convolutional=True),
 }
 """By the class of the configuration."""
 
@@ -43,12 +47,25 @@ class StartsAtImages(Protocol):
         """Set initial weights by the training images, (N, C, H, W) uint8 on any device, of many by a sample."""
 
 
+@runtime_checkable
+class DrawsWeights(Protocol):
+    """A network that draws its own initial weights, because its family's differ from those of `initialised`."""
+
+    def draw_weights(self, rng: Generator) -> None:
+        """Draw all weights from `rng`, whatever they were."""
+
+
 def initialised(network: nn.Module, rng: Generator) -> nn.Module:
-    """Return the network with weights drawn from `rng`: N(0, 0.02) for convolutions, He's for linear layers.
+    """Return the network with weights drawn from `rng`: its own, if it draws them.
+
+    Else they are N(0, 0.02) for convolutions and He's for linear layers.
 
     Embeddings are N(0, 1), as the latents beside which they stand.
     He's keep the mean square of a layer's outputs at 1 after its rectifier, or after its maximum over pieces.
     """
+    if isinstance(network, DrawsWeights):
+        network.draw_weights(rng)
+        return network
     gains = {module.linear: module.gain() for module in network.modules() if isinstance(module, Maxout)}
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
@@ -68,7 +85,7 @@ def build_generator(config: NetworkConfig, *, size: int, channels: int, seed: in
 
     Args:
         config: family, latent space and widths.
-        size: side of the images, 8 to 64 pixels, odd ones included.
+        size: side of the images, 8 to 256 pixels: powers of two, and others if the family has them.
         channels: 1 or 3.
         seed: of the initial weights, at least 0.
         classes: K, of a conditional generator; 0 for one without labels.
@@ -98,7 +115,6 @@ def build_discriminator(config: NetworkConfig, *, size: int, channels: int, seed
 def _check(config: NetworkConfig, size: int, channels: int, classes: int) -> None:
     if config.conditional != (classes > 0):
         raise ValueError(f"conditional is {config.conditional}, but the number of classes is {classes}")
-    if not SMALLEST_SIZE <= size <= LARGEST_SIZE:
-        raise ValueError(f"image size must be between {SMALLEST_SIZE} and {LARGEST_SIZE} pixels, got {size}")
+    check_size(config, size)
     if channels not in (1, 3):
         raise ValueError(f"channels must be 1 or 3, got {channels}")

@@ -24,8 +24,11 @@ def _kernel(side: int) -> int:
 
 
 def _channels(width: int, level: int) -> int:
-    """Return the channels after `level` halvings of the image: twice as many as one level above."""
-    return width << (level - 1)
+    """Return the channels after `level` halvings of the image: twice as many as one level above, up to 8 times.
+
+    Radford et al. 2015, figure 1, has 128 to 1024 at 64 pixels; larger images get more levels, but none is wider.
+    """
+    return width << min(level - 1, 3)
 
 
 class DcganGenerator(nn.Module):

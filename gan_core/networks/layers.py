@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.nn.functional import embedding
+from torch.nn.functional import embedding, normalize
 
 from gan_core.runtime.distributed import all_reduce_sum, shard, world_size
 
@@ -106,7 +106,10 @@ class BatchNorm(nn.BatchNorm2d):
         variance = (means[1] - mean.square()).clamp(min=0)
         if self.track_running_stats:
             self._record((mean + shift).detach(), variance.detach() * (number / (number - 1)))
-        scale = self.weight * (variance + self.eps).rsqrt()
+        scale = (variance + self.eps).rsqrt()
+        if not self.affine:
+            return ((shifted - mean[:, None, None]) * scale[:, None, None]).to(x.dtype)
+        scale = self.weight * scale
         return ((shifted - mean[:, None, None]) * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
 
     def _record(self, mean: Tensor, variance: Tensor) -> None:
@@ -117,10 +120,42 @@ class BatchNorm(nn.BatchNorm2d):
         self.num_batches_tracked.add_(1)
 
 
+class SpectralNorm(nn.Module):
+    """A weight divided by its largest singular value: Miyato et al. 2018, arXiv:1802.05957, Algorithm 1.
+
+    With one power iteration a call: v = W'u / |W'u|, u = Wv / |Wv|, sigma = u'Wv, where W has a row for each output and
+    u and v are constants to the gradient. u alone is kept, and a call that records nothing returns the same weight each
+    time: torch's own parametrisation would move in the generator's step and under the instruments, too. It depends on
+    weights alone, so all ranks have the same. Whatever the precision it is computed in float32.
+    """
+
+    u: Tensor
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        self.register_buffer("u", torch.empty(outputs))
+        self.track_running_stats = True
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """Return W / sigma of the shape of W (outputs, ...); in training, u moves."""
+        with torch.autocast(weight.device.type, enabled=False):
+            matrix = weight.flatten(1)
+            with torch.no_grad():
+                v = normalize(self.u @ matrix, dim=0)
+                u = normalize(matrix @ v, dim=0)
+                if self.training and self.track_running_stats:
+                    self.u.copy_(u)
+            return weight / torch.dot(u, matrix @ v)
+
+    def draw(self, rng: Generator) -> None:
+        """Draw u, a random direction."""
+        self.u.copy_(normalize(torch.randn(self.u.shape, generator=rng), dim=0))
+
+
 @contextmanager
 def frozen_statistics(network: nn.Module) -> Iterator[None]:
-    """Normalise by the batch, as in training, without recording it: inside, a forward pass changes no bit."""
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    """Normalise as in training, without recording statistics: inside, a forward pass changes no bit."""
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d | SpectralNorm)]
     for norm in norms:
         norm.track_running_stats = False
     try:

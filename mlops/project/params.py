@@ -23,6 +23,7 @@ from gan_core.config import (
     ExtractorConfig,
     NetworkConfig,
     TrainConfig,
+    check_size,
 )
 from mlops.project.errors import UserError
 
@@ -192,6 +193,14 @@ def check_together(path: Path, params: Params) -> None:
             f"{path}: train.class_balance is uniform, but network.conditional is false, so no class is read; set "
             "network.conditional to true, or train.class_balance to data"
         )
+    try:
+        check_size(params.network, params.prepare.image_size)
+    except ValueError:
+        raise UserError(
+            f"{path}: network.family is {params.network.family}, which makes images of 8, 16, 32, 64, 128 or 256 "
+            f"pixels, but prepare.image_size is {params.prepare.image_size}; set it to one of these, "
+            "or network.family to dcgan"
+        ) from None
     parts = params.execution.processes * params.execution.micro_batches
     if params.train.batch_size % parts:
         raise UserError(

@@ -21,7 +21,9 @@ from gan_core.config import (
     ExtractorConfig,
     MlpConfig,
     NetworkConfig,
+    R3ganConfig,
     Schedule,
+    SnganConfig,
     TrainConfig,
 )
 from gan_core.metrics.classifier import Classifier, train_classifier
@@ -33,8 +35,8 @@ from gan_core.training.state import TrainState, initial_state
 
 CPU = torch.device("cpu")
 
-SIZE = 9
-"""The smallest side for which the convolutional discriminator normalises a batch."""
+SIZE = 16
+"""The smallest side that all families have and for which DCGAN's discriminator normalises a batch."""
 
 MLP = MlpConfig(
     family="mlp",
@@ -49,7 +51,13 @@ MLP = MlpConfig(
 DCGAN = DcganConfig(
     "dcgan", z_dim=5, z_distribution="uniform", generator_width=4, discriminator_width=6, conditional=False
 )
-NETWORKS: list[NetworkConfig] = [MLP, DCGAN]
+R3GAN = R3ganConfig(
+    "r3gan", z_dim=5, z_distribution="normal", generator_width=8, discriminator_width=8, blocks=1, conditional=False
+)
+SNGAN = SnganConfig(
+    "sngan", z_dim=5, z_distribution="normal", generator_width=8, discriminator_width=8, conditional=False
+)
+NETWORKS: list[NetworkConfig] = [MLP, DCGAN, R3GAN, SNGAN]
 CONDITIONAL: list[NetworkConfig] = [replace(network, conditional=True) for network in NETWORKS]
 CLASSES = 3
 
@@ -201,8 +209,8 @@ def random_inception(path: Path) -> Path:
 
 
 IMAGES = random_pixels(40)
-families = pytest.mark.parametrize("network", NETWORKS, ids=["mlp", "dcgan"])
-conditional = pytest.mark.parametrize("network", CONDITIONAL, ids=["mlp", "dcgan"])
+families = pytest.mark.parametrize("network", NETWORKS, ids=[network.family for network in NETWORKS])
+conditional = pytest.mark.parametrize("network", CONDITIONAL, ids=[network.family for network in CONDITIONAL])
 
 
 def a_generator(network: NetworkConfig) -> nn.Module:

@@ -9,7 +9,7 @@ from gan_core.generation.latent_space import ANCHORS, COLUMNS, ROWS, STEPS, WALK
 from tests.gan_core.examples import NETWORKS, a_generator
 
 Images = Callable[[nn.Module, NetworkConfig, int], Tensor]
-families = pytest.mark.parametrize("network", NETWORKS, ids=["mlp", "dcgan"])
+families = pytest.mark.parametrize("network", NETWORKS, ids=[network.family for network in NETWORKS])
 
 
 @families

@@ -26,7 +26,7 @@ from tests.gan_core.examples import (
 WIDE = replace(MLP, z_dim=100)
 
 
-families = pytest.mark.parametrize("network", NETWORKS, ids=["mlp", "dcgan"])
+families = pytest.mark.parametrize("network", NETWORKS, ids=[network.family for network in NETWORKS])
 
 
 def test_uniform_latents_fill_the_cube() -> None:
@@ -46,7 +46,7 @@ def test_normal_latents_have_the_moments_of_the_standard_normal() -> None:
     assert moments == pytest.approx([0, 1, 0, 3], abs=0.06)
 
 
-@pytest.mark.parametrize("network", NETWORKS, ids=["normal", "uniform"])
+@pytest.mark.parametrize("network", [MLP, DCGAN], ids=["normal", "uniform"])
 def test_a_larger_bank_begins_with_the_smaller_one(network: NetworkConfig) -> None:
     bank = z_bank(network, seed=3, count=70)
     assert bank.shape == (70, network.z_dim)
@@ -99,7 +99,7 @@ def test_generating_changes_nothing_in_the_generator(training: bool) -> None:
     assert all(module.training == training for module in generator.modules())
 
 
-@pytest.mark.parametrize("network", NETWORKS, ids=["normal", "uniform"])
+@pytest.mark.parametrize("network", [MLP, DCGAN], ids=["normal", "uniform"])
 def test_a_bank_can_be_read_in_parts(network: NetworkConfig) -> None:
     bank = z_bank(network, seed=3, count=9)
     parts = [z_bank(network, seed=3, first=first, count=3) for first in (0, 3, 6)]
@@ -181,7 +181,7 @@ def test_between_a_latent_and_itself_is_that_latent() -> None:
     assert torch.allclose(between(WIDE, z, z, 5), z.expand(5, -1))
 
 
-@pytest.mark.parametrize("network", NETWORKS, ids=["normal", "uniform"])
+@pytest.mark.parametrize("network", [MLP, DCGAN], ids=["normal", "uniform"])
 def test_a_closed_walk_passes_every_anchor_and_ends_a_step_before_the_first(network: NetworkConfig) -> None:
     anchors = z_bank(network, seed=0, count=4)
     way = closed_walk(network, anchors, 5)

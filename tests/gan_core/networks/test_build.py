@@ -13,31 +13,36 @@ from gan_core.networks.build import build_discriminator, build_generator, initia
 from gan_core.networks.layers import Maxout, frozen_statistics
 from gan_core.networks.mlp import MlpGenerator
 from gan_core.runtime.randomness import stream
-from tests.gan_core.examples import CLASSES, DCGAN, MLP, conditional, families, same_bits, snapshot
+from tests.gan_core.examples import CLASSES, DCGAN, MLP, NETWORKS, R3GAN, conditional, families, same_bits, snapshot
+
+POWERS_OF_TWO = ["r3gan", "sngan"]
 
 
 def images(count: int, *, size: int = 8, channels: int = 1) -> Tensor:
     return torch.rand(count, channels, size, size, generator=stream(0, "test images")) * 2 - 1
 
 
-@pytest.mark.parametrize("size", [8, 9, 15, 16, 28, 32, 33, 63, 64])
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("z_distribution", ["normal", "uniform"])
+@pytest.mark.parametrize("size", [8, 9, 15, 16, 28, 32, 33, 63, 64, 128, 255, 256])
+@pytest.mark.parametrize(("channels", "z_distribution"), [(1, "normal"), (3, "uniform")])
 @families
 def test_shapes_and_ranges_at_every_size(network: NetworkConfig, z_distribution: Any, channels: int, size: int) -> None:
     network = replace(network, z_distribution=z_distribution)
+    if size.bit_count() > 1 and network.family in POWERS_OF_TWO:
+        with pytest.raises(ValueError, match=rf"{network.family} must be a power of two, got {size}$"):
+            build_generator(network, size=size, channels=channels, seed=0)
+        return
     generator = build_generator(network, size=size, channels=channels, seed=0)
     discriminator = build_discriminator(network, size=size, channels=channels, seed=0)
     fake = generator(draw_z(network, 3, stream(0, "z")))
     assert fake.shape == (3, channels, size, size)
-    assert fake.abs().max() <= 1
+    assert fake.abs().max() <= 1 or network.family == "r3gan"
     assert fake.std() > 1e-4
     logits = discriminator(fake)
     assert logits.shape == (3,)
     assert logits.isfinite().all()
 
 
-@families
+@pytest.mark.parametrize("network", [network for network in NETWORKS if network != R3GAN])
 def test_images_reach_both_ends_of_the_range_and_stay_inside(network: NetworkConfig) -> None:
     generator = build_generator(network, size=8, channels=1, seed=0)
     with torch.no_grad():
@@ -47,7 +52,7 @@ def test_images_reach_both_ends_of_the_range_and_stay_inside(network: NetworkCon
     assert (fake.min().item(), fake.max().item()) == (-1.0, 1.0)
 
 
-@families
+@pytest.mark.parametrize("network", [MLP, DCGAN, R3GAN])  # spectral normalisation takes the factor back
 def test_logits_take_both_signs_and_exceed_any_probability(network: NetworkConfig) -> None:
     discriminator = build_discriminator(network, size=8, channels=1, seed=0)
     with torch.no_grad():
@@ -59,7 +64,7 @@ def test_logits_take_both_signs_and_exceed_any_probability(network: NetworkConfi
 
 
 @pytest.mark.parametrize("build", [build_generator, build_discriminator])
-@pytest.mark.parametrize(("size", "channels", "wrong"), [(7, 1, 7), (65, 3, 65), (0, 1, 0), (8, 2, 2), (64, 4, 4)])
+@pytest.mark.parametrize(("size", "channels", "wrong"), [(7, 1, 7), (257, 3, 257), (0, 1, 0), (8, 2, 2), (64, 4, 4)])
 @families
 def test_what_is_not_supported_is_refused_by_its_value(
     network: NetworkConfig, size: int, channels: int, wrong: int, build: type[nn.Module]
@@ -72,18 +77,18 @@ def test_what_is_not_supported_is_refused_by_its_value(
 @families
 def test_weights_come_from_the_seed_alone(network: NetworkConfig, build: type[nn.Module]) -> None:
     torch.manual_seed(1)
-    first = snapshot(build(network, size=9, channels=3, seed=5))
+    first = snapshot(build(network, size=16, channels=3, seed=5))
     torch.manual_seed(2)
-    again = snapshot(build(network, size=9, channels=3, seed=5))
-    other = snapshot(build(network, size=9, channels=3, seed=6))
+    again = snapshot(build(network, size=16, channels=3, seed=5))
+    other = snapshot(build(network, size=16, channels=3, seed=6))
     assert same_bits(first, again)
-    drawn = [name for name, tensor in first.items() if tensor.dim() > 1]
+    drawn = [name for name, tensor in first.items() if tensor.dim() > 1 and tensor.any()]
     assert drawn
     assert not any(torch.equal(first[name], other[name]) for name in drawn)
 
 
 @pytest.mark.parametrize("build", [build_generator, build_discriminator])
-@families
+@pytest.mark.parametrize("network", [MLP, DCGAN])
 def test_initial_weights_have_the_scale_of_their_paper(network: NetworkConfig, build: type[nn.Module]) -> None:
     wide = replace(network, z_dim=64, generator_width=64, discriminator_width=64)
     built = build(wide, size=16, channels=3, seed=0)
@@ -166,10 +171,11 @@ def test_dropout_acts_in_both_layers() -> None:
 
 @families
 def test_logits_keep_the_order_of_images(network: NetworkConfig) -> None:
-    discriminator = build_discriminator(network, size=9, channels=3, seed=0)
-    batch = images(6, size=9, channels=3)
+    discriminator = build_discriminator(network, size=16, channels=3, seed=0)
+    batch = images(6, size=16, channels=3)
     order = torch.tensor([3, 0, 5, 1, 4, 2])
-    assert torch.allclose(discriminator(batch[order]), discriminator(batch)[order], atol=1e-5)
+    with frozen_statistics(discriminator):
+        assert torch.allclose(discriminator(batch[order]), discriminator(batch)[order], atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["generator", "discriminator"])

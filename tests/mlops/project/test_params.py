@@ -60,7 +60,7 @@ def test_a_number_in_quotes_is_no_number(tmp_path: Path) -> None:
     ("section", "key", "value"),
     [
         ("prepare", "image_size", 7),
-        ("prepare", "image_size", 65),
+        ("prepare", "image_size", 257),
         ("prepare", "channels", 2),
         ("prepare", "test_share", 1.0),
         ("train", "steps", 0),
@@ -129,6 +129,20 @@ def test_all_complaints_come_at_once(tmp_path: Path) -> None:
 
 def test_a_folder_needs_a_path(tmp_path: Path) -> None:
     assert "data.path must name a folder, zip or tar" in complaint(tmp_path, "data", name="folder")
+
+
+def test_a_family_without_images_of_a_size_is_named_with_the_remedy(tmp_path: Path) -> None:
+    r3gan = {"family": "r3gan", "generator_width": 8, "discriminator_width": 8, "blocks": 1, "conditional": False}
+    network = {name: COMMITTED["network"][name] for name in ("z_dim", "z_distribution")} | r3gan
+    path = tmp_path / "params.yaml"
+    for size, supported in ((256, True), (28, False)):
+        values = COMMITTED | {"network": network, "prepare": COMMITTED["prepare"] | {"image_size": size}}
+        path.write_text(yaml.safe_dump(values))
+        if supported:
+            assert load(path).prepare.image_size == size
+        else:
+            with pytest.raises(UserError, match=r"network\.family is r3gan.*prepare\.image_size is 28; set it"):
+                load(path)
 
 
 def test_the_digits_take_no_path(tmp_path: Path) -> None:
