@@ -8,25 +8,26 @@ import pandas as pd
 import torch
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
 
 from gan_core.config import ComputeConfig, ExecutionConfig
 from gan_core.generation import latent_space
-from gan_core.generation.generator_file import load_generator
-from gan_core.metrics.neighbours import Neighbours, closeness
+from gan_core.generation.generator_file import LoadedGenerator, load_generator
+from gan_core.generation.labels import class_rows
+from gan_core.metrics.neighbours import closeness
 from gan_core.runtime.distributed import all_gather, rank
 from mlops.figures.animations import animation
 from mlops.figures.grids import grid, png_bytes, side_by_side, stacked
 from mlops.project.params import EvaluateConfig
 from mlops.project.prepared_data import load_images
 from mlops.project.progress import progress
-from mlops.project.result_files import COMPARISON, INTERPOLATION, NEIGHBOURS, TRUNCATION, WALK
+from mlops.project.result_files import CLASSES, COMPARISON, INTERPOLATION, NEIGHBOURS, TRUNCATION, WALK
 from mlops.safety.new_outputs import Output
+from mlops.scoring.class_table import class_table
 from mlops.scoring.comparison import shown_interval
 from mlops.scoring.evaluation import LOWER_IS_BETTER, Evaluation, summarise
 from mlops.scoring.evaluation_files import write_evaluation
 from mlops.scoring.samples import sampled
-from mlops.scoring.scorer import Scorer
+from mlops.scoring.scorer import Bank, Scorer
 
 COLUMNS, SHOWN = 10, 100
 """Images in a row of the pictures, and at most in a panel of `comparison.png`."""
@@ -54,6 +55,9 @@ def evaluate(
     `fid` alone is that of Inception. Each is a mean with a 95 % interval (`low`, `high`) over `evaluate.banks` sets of
     images: the sampling noise. If `replicate` has trained under other seeds, `seeds` has the same over trainings.
 
+    A conditional generator is asked for the classes of the scored test images, so FID compares like with like; then
+    `classes.csv` has scores by class.
+
     The folder `evaluation` is new and gets `scores.json`, `passport.json` (all that the scores depend on), `banks.csv`
     (the scores of every training and bank), `comparison.png` (generated beside real images), `neighbours.png` (the
     generated images closest to a training image, and it), and of the latent space `interpolation.png`, `truncation.png`
@@ -63,7 +67,7 @@ def evaluate(
     """
     scorer = Scorer(prepared, extractor, compute, evaluate)
     trainings = [generator, *sorted(replicas.glob("*.safetensors"), key=lambda path: int(path.stem))]
-    banks, pixels, neighbours = _measure(scorer, trainings)
+    banks, first = _measure(scorer, trainings)
     if rank() > 0:
         return
     measured = Evaluation(
@@ -77,22 +81,26 @@ def evaluate(
         skill=scorer.skill(),
     )
     write_evaluation(measured, evaluation)
-    _draw(evaluation, prepared, generator, pixels, neighbours, evaluate.seed)
+    network = load_generator(generator)
+    if network.classes:
+        table = class_table(scorer, first.features, network.classes)
+        table.to_csv(evaluation / CLASSES, index=False, lineterminator="\n", float_format="%.6g")
+    _draw_beside_real(evaluation, scorer, first, network)
+    _draw_latent_space(evaluation, network, evaluate.seed)
     _print_table(measured)
 
 
-def _measure(scorer: Scorer, trainings: list[Path]) -> tuple[pd.DataFrame, Tensor, Neighbours]:
-    """Return a row of scores for every training and bank of all ranks, and the images and neighbours of the first."""
+def _measure(scorer: Scorer, trainings: list[Path]) -> tuple[pd.DataFrame, Bank]:
+    """Return a row of scores for every training and bank of all ranks, and the first bank of this one."""
     rows: list[dict[str, float]] = []
-    firsts: list[tuple[Tensor, Neighbours]] = []
+    firsts: list[Bank] = []
     with progress("evaluate: banks", len(trainings) * len(scorer.own_banks())) as line:
         for training, path in enumerate(trainings):
-            for bank, metrics, pixels, neighbours in scorer.banks(path):
-                rows.append({"training": training, "bank": bank} | metrics)
-                if not firsts:
-                    firsts = [(pixels, neighbours)]
+            for bank in scorer.banks(path):
+                rows.append({"training": training, "bank": bank.number} | bank.metrics)
+                firsts = firsts or [bank]
                 line.update(len(rows))
-    return _of_all_ranks(pd.DataFrame(rows)), *firsts[0]
+    return _of_all_ranks(pd.DataFrame(rows)), firsts[0]
 
 
 def _of_all_ranks(table: pd.DataFrame) -> pd.DataFrame:
@@ -103,20 +111,29 @@ def _of_all_ranks(table: pd.DataFrame) -> pd.DataFrame:
     return every.sort_values(places).drop_duplicates(places, ignore_index=True)
 
 
-def _draw(evaluation: Path, prepared: Path, generator: Path, pixels: Tensor, neighbours: Neighbours, seed: int) -> None:
-    """Write the pictures: generated beside real images, nearest neighbours, and the latent space."""
+def _draw_beside_real(evaluation: Path, scorer: Scorer, first: Bank, generator: LoadedGenerator) -> None:
+    """Write the first images beside real ones, of a conditional generator by class, and their nearest neighbours."""
+    prepared, pixels, neighbours = scorer.prepared, first.pixels, first.neighbours
     count = min(SHOWN, len(pixels) // COLUMNS * COLUMNS or len(pixels))  # whole rows
-    real = sampled(prepared, "test", count, seed=seed, purpose="shown test images")
-    panels = {"generated": pixels[:count].numpy(), "real": load_images(prepared, "test")[real.numpy()]}
+    shown = torch.arange(count)
+    real = sampled(prepared, "test", count, seed=scorer.config.seed, purpose="shown test images")
+    if generator.classes and scorer.scored_labels is not None:
+        rows = class_rows(scorer.scored_labels, COLUMNS)
+        shown, real = (rows, scorer.scored[rows]) if len(rows) else (shown, real)
+    panels = {"generated": pixels[shown].numpy(), "real": load_images(prepared, "test")[real.numpy()]}
     (evaluation / COMPARISON).write_bytes(png_bytes(side_by_side(panels)))
     closest = closeness(neighbours).argsort(stable=True)[:COLUMNS]
     nearest = neighbours.indices[closest, :5].T.flatten().numpy()
-    rows = {
+    closeups = {
         "generated images closest to a training image": pixels[closest].numpy(),
         "the five nearest training images, nearest on top": load_images(prepared, "train")[nearest],
     }
-    (evaluation / NEIGHBOURS).write_bytes(png_bytes(stacked(rows, len(closest))))
-    network, config, classes = load_generator(generator)
+    (evaluation / NEIGHBOURS).write_bytes(png_bytes(stacked(closeups, len(closest))))
+
+
+def _draw_latent_space(evaluation: Path, generator: LoadedGenerator, seed: int) -> None:
+    """Write pictures of what lies between latents."""
+    network, config, classes = generator
     ways = {INTERPOLATION: latent_space.interpolations, TRUNCATION: latent_space.truncations}
     for name, images in ways.items():
         shown = images(network, config, seed, len(classes)).numpy()

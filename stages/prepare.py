@@ -16,7 +16,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from gan_core.config import FEWEST_SCORED
+from gan_core.config import FEWEST_SCORED, NetworkConfig
 from mlops.images.chunk_store import WRITTEN, ChunkStore
 from mlops.images.decoding import SPLITS, Recipe, decoded, numbered
 from mlops.images.layout.layout import NO_CLASS
@@ -29,7 +29,7 @@ from mlops.project.errors import UserError
 from mlops.project.identity import project_root
 from mlops.project.locks import locked
 from mlops.project.params import DataConfig, PrepareConfig
-from mlops.project.prepared_data import MANIFEST, Summary, images_path, labels_path, save_summary
+from mlops.project.prepared_data import MANIFEST, UNLABELLED, Summary, images_path, labels_path, save_summary
 from mlops.project.progress import progress
 from mlops.safety.new_outputs import Output
 from mlops.safety.written_files import delete_written
@@ -48,7 +48,9 @@ FEWEST = {"train": FEWEST_SCORED, "validation": 1, "test": FEWEST_SCORED}
 """Images of each split with which all later stages work; good scores take hundreds."""
 
 
-def prepare(raw: Path, prepared: Output, *, data: DataConfig, prepare: PrepareConfig) -> None:
+def prepare(
+    raw: Path, prepared: Output, *, data: DataConfig, prepare: PrepareConfig, network: NetworkConfig | None = None
+) -> None:
     """Write the images of all splits as arrays (N, C, H, W), their labels, a manifest and a summary.
 
     Official test splits stay as they are. Of a published training split the last images are held out for validation, as
@@ -61,10 +63,12 @@ def prepare(raw: Path, prepared: Output, *, data: DataConfig, prepare: PrepareCo
         prepared: new; a folder.
         data: which data set.
         prepare: size, channels, fit, split and the bound.
+        network: whether it needs labels; what is written does not depend on it.
 
     Raises:
-        UserError: too many files were refused, a split has too few images, `raw` is not what `fetch` writes, a process
-            died, or the disk is full. Then `prepared` is not written; what was decoded is kept for the next run.
+        UserError: too many files were refused, a split has too few images, `network` needs labels and there are none,
+            `raw` is not what `fetch` writes, a process died, or the disk is full. Then `prepared` is not written; what
+            was decoded is kept for the next run.
     """
     originals = read(raw, data.name)
     shares = (prepare.test_share, prepare.validation_share)
@@ -74,6 +78,8 @@ def prepare(raw: Path, prepared: Output, *, data: DataConfig, prepare: PrepareCo
     with locked(place, work, remedy):
         _delete_others(place)
         frame, classes = manifest(_decode(originals, recipe, place), originals.classes)
+        if network is not None and network.conditional and classes is None:
+            raise UserError(f"{UNLABELLED}{'' if originals.unlabelled is None else f' ({originals.unlabelled})'}")
         size, channels = prepare.image_size, prepare.channels
         summary = summarize(frame, name=data.name, size=size, channels=channels, classes=classes)
         refused = frame.loc[frame["refused"].notna(), ["source", "refused"]]

@@ -15,6 +15,7 @@ from mlops.project.params import DataConfig, EvaluateConfig, PrepareConfig, Regi
 from mlops.project.prepared_data import load_summary
 from mlops.project.result_files import (
     BANKS,
+    CLASSES,
     COMPARISON,
     DIAGNOSIS,
     GROWTH,
@@ -157,7 +158,8 @@ def _fill(writer: RunWriter, training: Path, candidate: Evaluation, evaluation: 
     for name in (TRUNCATION, WALK):
         writer.write_file((evaluation / name).read_bytes(), f"card/{name}")
     writer.write_scores(mlflow_metrics(candidate) | load_json(training / SPEED))
-    writer.write_evaluation(evaluation, candidate.passport_sha256, EVALUATION_FILES)
+    by_class = [CLASSES] if (evaluation / CLASSES).exists() else []
+    writer.write_evaluation(evaluation, candidate.passport_sha256, [*EVALUATION_FILES, *by_class])
     writer.finish()
 
 

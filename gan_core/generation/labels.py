@@ -52,3 +52,9 @@ def grid_bank(
     of_each, shown = max(1, rows // classes), min(classes, 2 * rows)
     z = z_bank(config, seed=seed, count=columns * of_each)
     return z.repeat(shown, 1), torch.arange(shown).repeat_interleave(len(z))
+
+
+def class_rows(labels: Tensor, columns: int) -> Tensor:
+    """Return the places of the first `columns` images of each class that has as many, class by class, (N,)."""
+    places = [torch.nonzero(labels == label).flatten()[:columns] for label in labels.unique()]
+    return torch.cat([row for row in places if len(row) == columns] or [labels[:0]])

@@ -12,6 +12,11 @@ from mlops.project.result_files import load_json, save_json
 Split = Literal["train", "validation", "test"]
 MANIFEST = "manifest.parquet"
 SUMMARY = "summary.json"
+UNLABELLED = (
+    "network.conditional in params.yaml is true, but the images have no labels; sort those of data.path into one "
+    "folder per class, or set network.conditional to false"
+)
+"""What to say of conditional networks and data without labels."""
 
 
 @dataclass(frozen=True)

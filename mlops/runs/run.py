@@ -20,7 +20,7 @@ from gan_core.training.state import TrainState, initial_state
 from mlops.project.code_digest import stage_sha256
 from mlops.project.errors import UserError
 from mlops.project.identity import dvc_md5
-from mlops.project.prepared_data import load_images, load_labels, load_summary
+from mlops.project.prepared_data import UNLABELLED, load_images, load_labels, load_summary
 from mlops.runs.workspace import Workspace, training_key
 
 
@@ -52,10 +52,7 @@ class TrainingRun:
         if not self.network.conditional:
             return []
         if self.summary.classes is None:
-            raise UserError(
-                f"network.conditional in params.yaml is true, but the images in {prepared} have no labels; sort the "
-                "images of data.path into one folder per class, or set network.conditional to false"
-            )
+            raise UserError(UNLABELLED)
         return self.summary.classes
 
     def _labels(self, prepared: Path) -> tuple[torch.Tensor, torch.Tensor] | None:

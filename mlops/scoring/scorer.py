@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -45,6 +45,16 @@ RESIZED = {
 LIBRARIES = ("torch", "torch-fidelity", "numpy", "scipy")
 
 
+class Bank(NamedTuple):
+    """One bank of z: number, every metric, images (N, C, H, W) uint8, features, the training images nearest to them."""
+
+    number: int
+    metrics: dict[str, float]
+    pixels: Tensor
+    features: Features
+    neighbours: Neighbours
+
+
 class Scorer:
     """Scores images against the training images of one folder, with one extractor and one set of numbers.
 
@@ -58,14 +68,13 @@ class Scorer:
         self.extractor, self.description = load_extractor(extractor, self.device), describe_extractor(extractor)
         self.reference, real = load_real(prepared, extractor, self.device)
         self.scored = sampled(prepared, "test", config.max_images, seed=config.seed, purpose="scored test images")
-        self._real, self._logits = Features(real.features[self.scored], real.logits[self.scored]), real.logits
+        self.real_features, self._logits = Features(real.features[self.scored], real.logits[self.scored]), real.logits
         self.summary, self._data = load_summary(prepared), {"data_md5": dvc_md5(prepared), "threads": compute.threads}
-        self.count = len(self.scored)
-        labels = load_labels(prepared, "test")
+        self.count, labels = len(self.scored), load_labels(prepared, "test")
         self.labels = None if labels is None else torch.from_numpy(labels)
         self.scored_labels = None if self.labels is None else self.labels[self.scored]
-        classifies = self.description["kind"] == "classifier" and real.logits.shape[1] == self.reference.classes
-        self._names_classes = classifies and labels is not None
+        named = self._logits.shape[1] == self.reference.classes
+        self._names_classes = named and self.description["kind"] == "classifier"
         subset = min(config.kid_subset_size, self.count, len(self.reference.features))
         splits = min(config.isc_splits, self.count // 2)  # of one image each, IS would be 1 whatever the images are
         self.settings = Settings(splits, config.kid_subsets, subset)
@@ -88,8 +97,8 @@ class Scorer:
 
     def real(self) -> dict[str, float]:
         """Return the scores of the test images `scored`."""
-        measured, _ = scores(self._real, self.reference, self.settings)
-        return measured | self._label_accuracy(self._real, self.scored_labels)
+        measured, _ = scores(self.real_features, self.reference, self.settings)
+        return measured | self.label_accuracy(self.real_features, self.scored_labels)
 
     def references(self) -> References:
         """Return the FID of as many images of a trivial generator, and of uniform noise."""
@@ -104,13 +113,13 @@ class Scorer:
         if self.labels is None or not self._names_classes:
             return None
         right = self._logits.argmax(dim=1) == self.labels
-        return Skill(right.double().mean().item(), (self.labels.bincount().max() / len(self.labels)).item())
+        return Skill(right.double().mean().item(), self.labels.bincount().max().item() / len(self.labels))
 
-    def _label_accuracy(self, images: Features, labels: Tensor | None) -> dict[str, float]:
+    def label_accuracy(self, images: Features, labels: Tensor | None) -> dict[str, float]:
         """Return the share of images that carry, for a classifier of these classes, their label; else nothing."""
         if labels is None or not self._names_classes:
             return {}
-        return {"label_accuracy": (images.logits.argmax(dim=1).cpu() == labels).double().mean().item()}
+        return {"label_accuracy": images.logits.argmax(dim=1).cpu().eq(labels).double().mean().item()}
 
     def own_banks(self) -> list[int]:
         """Return the banks of z that this rank scores: all ranks together every bank, and each as many as the others.
@@ -120,11 +129,10 @@ class Scorer:
         each = -(-self.config.banks // world_size())
         return [(rank() + index * world_size()) % self.config.banks for index in range(each)]
 
-    def banks(self, generator: Path) -> Iterator[tuple[int, dict[str, float], Tensor, Neighbours]]:
+    def banks(self, generator: Path) -> Iterator[Bank]:
         """Score a generator, a safetensors file, on this rank's banks of z.
 
-        For each bank it yields its number, every metric, the images (N, C, H, W) uint8, and the training images nearest
-        to them. A conditional generator's i-th image is of the class of the i-th scored real image.
+        A conditional generator's i-th image is of the class of the i-th scored real image.
         """
         network, config, classes = load_generator(generator)
         network.to(self.device)
@@ -134,7 +142,7 @@ class Scorer:
             pixels = generate(network, z, labels)
             features = self.features(pixels)
             measured, neighbours = scores(features, self.reference, self.settings)
-            yield bank, measured | self._label_accuracy(features, labels), pixels, neighbours
+            yield Bank(bank, measured | self.label_accuracy(features, labels), pixels, features, neighbours)
 
     def parzen(self, generator: Path) -> ParzenScore:
         """Return the log-likelihood of all test images by the 2014 paper's protocol, on the z of the first banks.

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -19,9 +20,10 @@ from gan_core.metrics.neighbours import radii
 from gan_core.metrics.parzen import SAMPLES, best_sigma, log_likelihoods
 from mlops.project.errors import UserError
 from mlops.project.params import Params
-from mlops.project.prepared_data import load_images
+from mlops.project.prepared_data import load_images, load_labels
 from mlops.project.result_files import (
     BANKS,
+    CLASSES,
     COMPARISON,
     INTERPOLATION,
     METRICS,
@@ -42,11 +44,11 @@ CPU = ComputeConfig("cpu", 1)
 
 @pytest.fixture
 def score(
-    root: Path, prepared: Path, committed: Params, train_tiny: Callable[..., Path]
+    root: Path, prepared: Path, committed: Params, train_tiny: Callable[..., Path], request: pytest.FixtureRequest
 ) -> Callable[..., tuple[dict[str, Any], dict[str, Any]]]:
-    """Return a function that evaluates one tiny generator and returns scores and passport."""
+    """Return a function that evaluates one tiny generator, conditional if asked, and returns scores and passport."""
     extractor(prepared, root / "extractor", compute=CPU, extractor=replace(committed.extractor, epochs=3))
-    generator = train_tiny("trained") / "generator.safetensors"
+    generator = train_tiny("trained", conditional=getattr(request, "param", False)) / "generator.safetensors"
     (root / "replicas").mkdir()
 
     def run(name: str, **changes: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -73,6 +75,26 @@ def test_scores_stand_beside_those_of_real_images_and_of_noise(score: Callable[.
         measured = scores[f"{metric}_digits"]
         assert (measured["mean"] - measured["real"]) * (1 if lower else -1) >= -0.02
     assert scores["passport"] == passport_sha256(passport)
+
+
+@pytest.mark.parametrize("score", [True], indirect=True, ids=["conditional"])
+def test_a_conditional_generator_is_asked_for_the_classes_of_the_scored_images(
+    score: Callable[..., Any], root: Path, prepared: Path
+) -> None:
+    scores, passport = score("one", max_images=200)
+    accuracy = scores["label_accuracy_digits"]
+    assert accuracy["mean"] < 0.5 < accuracy["real"]  # trained for 24 steps
+    assert passport["compared"]["labels_if_conditional"] == "those of the real images"
+    table = pd.read_csv(root / "one" / CLASSES)
+    assert list(table["class"]) == list(range(10))
+    labels = load_labels(prepared, "test")
+    assert labels is not None
+    shares = np.bincount(labels) * 200 / len(labels)
+    assert (abs(table["images"] - shares) < 1).all()
+    assert (table["precision"] - table["precision_real"]).mean() < -0.2
+    weighted = (table["label_accuracy_real"] * table["images"]).sum() / 200
+    assert weighted == pytest.approx(accuracy["real"], abs=1e-4)
+    assert "fid" not in table  # 20 images a class say nothing of 64 features
 
 
 def test_a_trivial_generator_and_the_extractors_accuracy_are_measured(

@@ -54,14 +54,20 @@ def jpeg(seed: int, side: int = 16) -> bytes:
     return encoded(Image.fromarray(patches.repeat(side // 4, axis=0).repeat(side // 4, axis=1)), "JPEG")
 
 
-def run(root: Path, files: dict[str, bytes], config: PrepareConfig = CONFIG, name: str = "prepared") -> Path:
+def run(
+    root: Path,
+    files: dict[str, bytes],
+    config: PrepareConfig = CONFIG,
+    name: str = "prepared",
+    network: NetworkConfig | None = None,
+) -> Path:
     """Fetch and prepare a folder of files."""
     for file, content in files.items():
         (root / name / "source" / file).parent.mkdir(parents=True, exist_ok=True)
         (root / name / "source" / file).write_bytes(content)
     fetch(root / name / "raw", data=DataConfig("folder", str(root / name / "source")))
     with new_outputs([root / name / "out"]) as [out]:
-        prepare(root / name / "raw", out, data=FOLDER, prepare=config)
+        prepare(root / name / "raw", out, data=FOLDER, prepare=config, network=network)
     return root / name / "out"
 
 
@@ -154,6 +160,15 @@ def test_why_there_are_no_labels_is_printed(tmp_path: Path, capsys: pytest.Captu
     files = {f"{number}.jpg": jpeg(number) for number in range(20)} | {"a/1.jpg": jpeg(20), "b/1.jpg": jpeg(21)}
     assert load_summary(run(tmp_path, files, replace(CONFIG, validation_share=0.3))).classes is None
     assert "20 of 22 images" in capsys.readouterr().out.replace("\n", " ")
+
+
+def test_conditional_networks_need_labels(tmp_path: Path) -> None:
+    files = {f"{number}.jpg": jpeg(number) for number in range(20)} | {"a/1.jpg": jpeg(20), "b/1.jpg": jpeg(21)}
+    config, network = replace(CONFIG, validation_share=0.3), DcganConfig("dcgan", 4, "normal", 4, 4, True)
+    with pytest.raises(UserError, match=r"network\.conditional .* no labels.*\(20 of 22 images"):
+        run(tmp_path, files, config, network=network)
+    assert not (tmp_path / "prepared" / "out").exists()
+    run(tmp_path, files, config, name="unconditional", network=replace(network, conditional=False))
 
 
 def test_a_class_without_training_images_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 import yaml
 from mlflow import MlflowClient
+from PIL import Image
 
 import gan_core.training.loop
 import mlops.runs.run
+from gan_core.generation.generator_file import load_generator
 from mlops.project.errors import UserError
 from mlops.project.result_files import grids
 from mlops.tracking.runs import connect, find_run
@@ -65,6 +67,19 @@ def test_stopping_and_going_on_equals_never_stopping(
         train_tiny("stopped")
     assert (step >= 6) == any((root / ".checkpoints").rglob("state.safetensors"))
     assert contents(train_tiny("resumed")) == contents(whole)
+
+
+def test_a_conditional_training_goes_on_and_says_its_classes(
+    train_tiny: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train_tiny("whole", conditional=True, class_balance="uniform")
+    with killed_after(7, monkeypatch):
+        train_tiny("stopped", conditional=True, class_balance="uniform")
+    assert contents(train_tiny("resumed", conditional=True, class_balance="uniform")) == contents(whole)
+    assert load_generator(whole / "generator.safetensors").classes == tuple("0123456789")
+    # Ten rows of ten images, a row a class.
+    with Image.open(grids(whole / "training" / "samples")[24]) as picture:
+        assert picture.width == picture.height
 
 
 def test_a_resumed_training_says_where_it_goes_on(

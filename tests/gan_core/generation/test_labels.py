@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from gan_core.generation.labels import grid_bank, in_turn, label_named
+from gan_core.generation.labels import class_rows, grid_bank, in_turn, label_named
 from gan_core.generation.latents import z_bank
 from tests.gan_core.examples import CONDITIONAL, MLP
 
@@ -43,3 +43,9 @@ def test_a_grid_without_classes_is_the_first_of_a_bank() -> None:
     z, labels = grid_bank(MLP, 0, seed=3, columns=6, rows=10)
     assert torch.equal(z, z_bank(MLP, seed=3, count=60))
     assert labels is None
+
+
+def test_classes_with_whole_rows_are_shown_row_by_row() -> None:
+    labels = torch.tensor([2, 0, 2, 1, 0, 2, 0])
+    assert class_rows(labels, 2).tolist() == [1, 4, 0, 2]
+    assert class_rows(labels, 4).tolist() == []

@@ -16,6 +16,7 @@ from gan_core.training.state import TrainState
 from gan_core.training.steps import train_step
 from mlops.project.errors import UserError
 from mlops.project.params import Params
+from mlops.project.prepared_data import load_summary
 from mlops.runs.run import TrainingRun, _remedy
 from mlops.runs.workspace import Workspace
 
@@ -122,3 +123,12 @@ def test_the_images_that_are_trained_on_are_those_of_the_folder(
         ours, plain = training_run().state(config, work), training_run().state(config, work)
     read = [report.read() for report in training_run().steps(ours)]
     assert read == [report.read() for report in train(plain, torch.tensor(load_images(prepared, "train")))]
+
+
+def test_conditional_networks_need_labels(root: Path, prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without = replace(load_summary(prepared), classes=None)
+    monkeypatch.setattr("mlops.runs.run.load_summary", lambda _: without)
+    made = "train", prepared, ComputeConfig("cpu", 1), ExecutionConfig("fp32", 1, 1)
+    with pytest.raises(UserError, match=r"network\.conditional .* no labels"):
+        TrainingRun(*made, replace(NETWORK, conditional=True))
+    TrainingRun(*made, NETWORK)
