@@ -14,7 +14,7 @@ from benchmarks.harness.machine import machine, measured
 from benchmarks.harness.rounds import in_own_process
 from benchmarks.harness.tables import page_of, section, sections, show, table_of
 
-NAMES = ("startup", "overhead", "training", "precision", "labels", "scale", "prepare", "scoring")
+NAMES = ("startup", "overhead", "training", "precision", "modes", "labels", "scale", "prepare", "scoring")
 PICTURES = Path("docs/pictures")
 
 

@@ -5,18 +5,14 @@ convolutional pair at 28 pixels, one thread; 10,000 images of each generator are
 small classifier of these. A third pair is trained on labels in a random order, which say nothing.
 """
 
-from contextlib import redirect_stdout
 from dataclasses import replace
-from io import StringIO
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor
 
 from benchmarks.harness.game import TRAIN
 from benchmarks.harness.tables import Table
-from benchmarks.harness.training_data import PARAMS
+from benchmarks.harness.training_data import labelled_mnist
 from gan_core.config import DcganConfig, ExtractorConfig
 from gan_core.generation.generate import generate
 from gan_core.generation.latents import z_bank
@@ -28,11 +24,7 @@ from gan_core.runtime.randomness import stream
 from gan_core.training.batches import Batches
 from gan_core.training.loop import train
 from gan_core.training.state import initial_state
-from mlops.project.params import DataConfig
-from mlops.project.prepared_data import load_images, load_labels
 from mlops.project.progress import Line, progress
-from stages.fetch import fetch
-from stages.prepare import prepare
 
 CPU = torch.device("cpu")
 NETWORK = DcganConfig("dcgan", 64, "normal", 32, 32, conditional=False)
@@ -40,13 +32,11 @@ CLASSIFIER = ExtractorConfig("classifier", 128, 3, 1e-3, 0, None, "0" * 64)
 PAIRS = {"unconditional": None, "conditional": "own", "conditional, labels in a random order": "shuffled"}
 """The labels on which each pair is trained."""
 
-Labelled = tuple[Tensor, Tensor]
-
 
 def table(path: str | None = None, steps: str = "3000", seeds: str = "1") -> Table:
     """Train the pairs and score them and as many real test images."""
     torch.set_num_threads(1)
-    (images, labels), (test, asked) = mnist(path)
+    (images, labels), (test, asked) = labelled_mnist(path, size=28)
     extractor = trained_extractor(images, labels)
     reference = Reference(features(extractor, images).features, torch.empty(0), None, 0)
     real = features(extractor, test)
@@ -67,18 +57,6 @@ def table(path: str | None = None, steps: str = "3000", seeds: str = "1") -> Tab
         "the share of images that the classifier takes for the class that was asked for."
     )
     return Table("labels on MNIST at equal steps", ("pair", "FID", "label accuracy"), tuple(rows), words)
-
-
-def mnist(path: str | None) -> tuple[Labelled, Labelled]:
-    """Return training and test images as the pipeline prepares them, with their labels."""
-    with TemporaryDirectory() as folder, redirect_stdout(StringIO()):
-        raw, prepared = Path(folder, "raw"), Path(folder, "prepared")
-        source = DataConfig("mnist", path)
-        fetch(raw, data=source)
-        prepare(raw, prepared, data=source, prepare=replace(PARAMS.prepare, image_size=28))
-        images = [torch.tensor(load_images(prepared, split)) for split in ("train", "test")]
-        labels = [torch.tensor(load_labels(prepared, split)) for split in ("train", "test")]
-    return (images[0], labels[0]), (images[1], labels[1])
 
 
 def trained_images(

@@ -17,12 +17,14 @@ from gan_core.theory.point_networks import build_players
 from gan_core.training.state import TrainState, state_of
 from mlops.project import params
 from mlops.project.params import DataConfig
-from mlops.project.prepared_data import load_images
+from mlops.project.prepared_data import load_images, load_labels
 from stages.fetch import fetch
 from stages.prepare import prepare
 
 ROOT = Path(__file__).parents[2]
 PARAMS = params.load(ROOT / "params.yaml")
+Labelled = tuple[Tensor, Tensor]
+"""Images (N, C, H, W) uint8 and labels (N,)."""
 
 
 @cache
@@ -35,6 +37,18 @@ def real_images(data: str, path: str | None) -> tuple[Tensor, Tensor]:
         fetch(raw, data=source)
         prepare(raw, prepared, data=source, prepare=config)
         return torch.tensor(load_images(prepared, "train")), torch.tensor(load_images(prepared, "validation"))
+
+
+def labelled_mnist(path: str | None, *, size: int) -> tuple[Labelled, Labelled]:
+    """Return training and test images as the pipeline prepares them, with their labels; no path: downloaded."""
+    with TemporaryDirectory() as folder, redirect_stdout(StringIO()):
+        raw, prepared = Path(folder, "raw"), Path(folder, "prepared")
+        source = DataConfig("mnist", path)
+        fetch(raw, data=source)
+        prepare(raw, prepared, data=source, prepare=replace(PARAMS.prepare, image_size=size))
+        images = [torch.tensor(load_images(prepared, split)) for split in ("train", "test")]
+        labels = [torch.tensor(load_labels(prepared, split)) for split in ("train", "test")]
+    return (images[0], labels[0]), (images[1], labels[1])
 
 
 def ring(seed: int) -> tuple[TrainState, Tensor, Tensor]:
