@@ -11,8 +11,9 @@ import torch
 from torch import Generator, Tensor
 
 from gan_core.runtime.randomness import unused
-from gan_core.training.batches import Batches, StepBatch
+from gan_core.training.batches import Batches
 from gan_core.training.state import TrainState
+from gan_core.training.step_batch import StepBatch
 from gan_core.training.steps import train_step
 
 WARM_UP = 3

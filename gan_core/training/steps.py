@@ -11,8 +11,9 @@ from gan_core.losses.penalties import DISTANCE, finite_difference_penalty, gradi
 from gan_core.networks.layers import frozen_statistics
 from gan_core.runtime.distributed import all_reduce_gradients
 from gan_core.runtime.schedules import largest
-from gan_core.training.batches import Batches, StepBatch
+from gan_core.training.batches import Batches
 from gan_core.training.state import TrainState
+from gan_core.training.step_batch import StepBatch
 
 Step = Callable[[TrainState, Batches, int], Tensor]
 """Computes one step and returns its losses, as `train_step` does."""

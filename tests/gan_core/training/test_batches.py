@@ -8,7 +8,8 @@ from torch import Tensor
 from gan_core.generation.latents import draw_z
 from gan_core.runtime.pixels import to_unit_range
 from gan_core.runtime.randomness import stream
-from gan_core.training.batches import Batches, StepBatch, StreamedBatches, taken
+from gan_core.training.batches import Batches, StreamedBatches, taken
+from gan_core.training.step_batch import StepBatch
 from tests.gan_core.examples import ADAPTIVE, CONDITIONAL, CPU, IMAGES, MLP, POLICY, TRAIN, fresh, random_pixels
 
 STATE = fresh(TRAIN, MLP)
