@@ -92,8 +92,9 @@ class _UpBlock(nn.Module):
         self.norms = nn.ModuleList(
             ConditionalBatchNorm(width, classes) if classes else BatchNorm(width) for width in (inputs, outputs)
         )
-        self.inner = nn.ModuleList(Convolution(width, outputs, 3, padding=1) for width in (inputs, outputs))
-        self.beside = Convolution(inputs, outputs, 1)
+        # Without biases, which the normalisation that follows would take away.
+        self.inner = nn.ModuleList(Convolution(width, outputs, 3, padding=1, bias=False) for width in (inputs, outputs))
+        self.beside = Convolution(inputs, outputs, 1, bias=False)
 
     def forward(self, x: Tensor, labels: Tensor | None) -> Tensor:
         labelled = () if labels is None else (labels,)

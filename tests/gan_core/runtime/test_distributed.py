@@ -35,7 +35,7 @@ cases = pytest.mark.parametrize(
 )
 ROUNDING = 1e-4
 """Of a tensor's largest number. Adam divides a gradient by its size, so where parts cancel to nearly nothing a weight
-moves by their rounding: six steps make up to 5e-5 of the sums' 1e-7, and longer trainings drift further apart."""
+moves by their rounding: six steps make up to 2e-5 of the sums' 1e-7, and longer trainings drift further apart."""
 
 
 @pytest.fixture(scope="module")
