@@ -151,23 +151,22 @@ class DiffAugmentConfig:
 class AdaConfig:
     """Each transform with a probability: Karras et al. 2020, arXiv:2006.06676.
 
-    It is given, or rises while logits of unseen real images fall back by more than the share `target` of the gap
-    between logits of training and of generated images. The groups of transforms have this probability times `geometry`,
-    `color` and `cutout`.
+    It is given, perhaps by a schedule, or rises while logits of unseen real images fall back by more than the share
+    `target` of the gap between logits of training and of generated images. The groups of transforms have this
+    probability times `geometry`, `color` and `cutout`.
     """
 
     kind: Literal["ada"]
-    probability: Literal["adaptive"] | float
+    probability: Literal["adaptive"] | Scheduled
     target: float
     geometry: float
     color: float
     cutout: float
 
     def __post_init__(self) -> None:
-        if self.probability != "adaptive":
-            _require(0 <= self.probability <= 1, f"probability must be between 0 and 1, got {self.probability}")
-        for name in ("target", "geometry", "color", "cutout"):
-            _require(0 <= getattr(self, name) <= 1, f"{name} must be between 0 and 1, got {getattr(self, name)}")
+        given = () if self.probability == "adaptive" else ("probability",)
+        for name, value in _numbers(self, *given, "target", "geometry", "color", "cutout"):
+            _require(0 <= value <= 1, f"{name} must be between 0 and 1, got {value}")
 
 
 AugmentationConfig = NoAugmentation | DiffAugmentConfig | AdaConfig

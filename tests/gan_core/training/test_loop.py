@@ -595,3 +595,13 @@ def test_a_conditional_pair_learns_what_a_label_means() -> None:
         contrasts.append((light - dark).mean().item())
     assert contrasts[0] == pytest.approx(128, abs=40)
     assert abs(contrasts[1]) < 40
+
+
+def test_a_scheduled_probability_is_that_of_the_images_seen_and_never_moves_its_place() -> None:
+    schedule = Schedule(start=0.0, end=0.6, shape="linear", images=None)
+    state = fresh(TRAIN, MLP, augmentation=replace(ADAPTIVE, probability=schedule))
+    place = state.augment_probability.data_ptr()
+    for report in train(state, IMAGES):
+        expected = 0.6 * (report.step - 1) / TRAIN.steps
+        assert state.augment_probability.item() == pytest.approx(expected, abs=1e-6)
+    assert state.augment_probability.data_ptr() == place
