@@ -151,23 +151,22 @@ class DiffAugmentConfig:
 class AdaConfig:
     """Each transform with a probability: Karras et al. 2020, arXiv:2006.06676.
 
-    It is given, or rises while logits of unseen real images fall back by more than the share `target` of the gap
-    between logits of training and of generated images. The groups of transforms have this probability times `geometry`,
-    `color` and `cutout`.
+    It is given, perhaps by a schedule, or rises while logits of unseen real images fall back by more than the share
+    `target` of the gap between logits of training and of generated images. The groups of transforms have this
+    probability times `geometry`, `color` and `cutout`.
     """
 
     kind: Literal["ada"]
-    probability: Literal["adaptive"] | float
+    probability: Literal["adaptive"] | Scheduled
     target: float
     geometry: float
     color: float
     cutout: float
 
     def __post_init__(self) -> None:
-        if self.probability != "adaptive":
-            _require(0 <= self.probability <= 1, f"probability must be between 0 and 1, got {self.probability}")
-        for name in ("target", "geometry", "color", "cutout"):
-            _require(0 <= getattr(self, name) <= 1, f"{name} must be between 0 and 1, got {getattr(self, name)}")
+        given = () if self.probability == "adaptive" else ("probability",)
+        for name, value in _numbers(self, *given, "target", "geometry", "color", "cutout"):
+            _require(0 <= value <= 1, f"{name} must be between 0 and 1, got {value}")
 
 
 AugmentationConfig = NoAugmentation | DiffAugmentConfig | AdaConfig
@@ -307,10 +306,11 @@ class DoctorConfig:
     min_images: int
     min_spacing: float
     max_spectral_distance: float
+    max_leaked: float
     stop: bool
 
     def __post_init__(self) -> None:
         _require(0 < self.window <= 1, f"window must be above 0 and at most 1, got {self.window}")
         _require(0 <= self.grace <= 1, f"grace must be between 0 and 1, got {self.grace}")
         bounds = ("max_magnitude", "min_signal", "min_update", "min_variety", "max_overfitting", "min_gap", "max_lead")
-        _require_not_negative(self, *bounds, "min_images", "min_spacing", "max_spectral_distance")
+        _require_not_negative(self, *bounds, "min_images", "min_spacing", "max_spectral_distance", "max_leaked")

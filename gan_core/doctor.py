@@ -113,6 +113,14 @@ OF_PICTURES = (
         "use the relativistic loss with r1_gamma and r2_gamma, a larger z_dim, or larger batches",
     ),
     Failure(
+        "leaked augmentation",
+        lambda config, now: now.get("leaked", 0.0) > config.max_leaked,
+        ("leaked",),
+        "{leaked:.0%} of generated images look as the augmentation leaves real ones, with holes or turned, in the "
+        "features of the extractor",
+        "leave that transform out of the augmentation, lower its probability, or train for longer",
+    ),
+    Failure(
         "spectral artefacts",
         lambda config, now: now["spectral_distance"] > config.max_spectral_distance,
         ("spectral_distance",),
@@ -184,7 +192,8 @@ class Doctor:
     def verdict(self, pictures: Readings | None = None) -> Diagnosis:
         """Return what holds after the last row, of which there is at least one; a non-finite reading holds for good.
 
-        `pictures` are `spacing` and `spectral_distance` of `gan_core.metrics.pictures`, if they were measured.
+        `pictures` are `spacing` and `spectral_distance` of `gan_core.metrics.pictures`, if they were measured, and
+        `leaked`, the largest of the leaked shares, of a training with augmentation.
         """
         if self._non_finite is not None:
             return self._non_finite

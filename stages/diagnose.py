@@ -4,15 +4,19 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from gan_core.config import ComputeConfig, DoctorConfig
+from gan_core.augmentation.augment import alone, augmented, draws_of
+from gan_core.config import AugmentationConfig, ComputeConfig, DoctorConfig
 from gan_core.doctor import Doctor, Readings
 from gan_core.generation.generate import generate
 from gan_core.generation.generator_file import load_generator
 from gan_core.generation.latents import z_bank
 from gan_core.metrics.features import extract
-from gan_core.metrics.pictures import spacing, spectral_distance
+from gan_core.metrics.pictures import leaked_shares, spacing, spectral_distance
 from gan_core.runtime.device import configure_torch, pick_device
+from gan_core.runtime.pixels import to_pixels, to_unit_range
+from gan_core.runtime.randomness import stream
 from mlops.figures.curves import instruments_picture
 from mlops.project.prepared_data import load_images, load_labels
 from mlops.project.result_files import DIAGNOSIS, HISTORY, INSTRUMENTS, load_history, save_json
@@ -23,7 +27,9 @@ from mlops.scoring.samples import sampled
 IMAGES = 500
 """Generated and real test images, at most, that are looked at."""
 SEED = 0
-"""Of the latents and of the sample of test images."""
+"""Of the latents, of the sample of test images and of their augmentation."""
+TELLING = ("geometry", "cutout")
+"""Transforms whose traces ragged pictures do not resemble, as they do those of colour and shifts."""
 
 
 def diagnose(
@@ -34,6 +40,7 @@ def diagnose(
     diagnosis: Output,
     *,
     compute: ComputeConfig,
+    augmentation: AugmentationConfig,
     doctor: DoctorConfig,
 ) -> None:
     """Write the doctor's diagnosis of a training.
@@ -46,17 +53,20 @@ def diagnose(
         diagnosis: new; a folder with `diagnosis.json` (verdict, the step since which it holds, a sentence,
             what may help, the evidence) and `instruments.png` (the readings through training).
         compute: device and threads.
+        augmentation: whose traces are looked for.
         doctor: which readings are a failure.
     """
     rows = load_history(training / HISTORY)
-    pictures = _look(prepared, extractor, generator, compute)
+    pictures = _look(prepared, extractor, generator, compute, augmentation)
     result = Doctor(doctor, steps=int(rows[-1]["step"])).read_all(rows, pictures)
     save_json(diagnosis / DIAGNOSIS, asdict(result))
     (diagnosis / INSTRUMENTS).write_bytes(instruments_picture(rows, result.sentence))
     print(f"doctor: {result.sentence}")
 
 
-def _look(prepared: Path, extractor: Path, generator: Path, compute: ComputeConfig) -> Readings:
+def _look(
+    prepared: Path, extractor: Path, generator: Path, compute: ComputeConfig, augmentation: AugmentationConfig
+) -> Readings:
     """Return the readings of the generator's pictures beside as many real test images."""
     configure_torch(compute)
     device = pick_device(compute)
@@ -67,5 +77,20 @@ def _look(prepared: Path, extractor: Path, generator: Path, compute: ComputeConf
     labels = None if known is None else torch.from_numpy(known)[chosen]
     generated = generate(network.to(device), z_bank(config, seed=SEED, count=len(real)), labels)
     features, size = load_extractor(extractor, device), describe_extractor(extractor)["batch_size"]
-    ours, theirs = (extract(features, part, device=device, batch_size=size).features for part in (generated, real))
-    return {"spacing": spacing(ours, theirs), "spectral_distance": spectral_distance(generated, real)}
+    traces = _transformed(real, augmentation)
+    ours, theirs, *others = (
+        extract(features, part, device=device, batch_size=size).features for part in (generated, real, *traces.values())
+    )
+    readings = {"spacing": spacing(ours, theirs), "spectral_distance": spectral_distance(generated, real)}
+    shares = leaked_shares(ours, theirs, dict(zip(traces, others, strict=True)))
+    telling = [share for name, share in shares.items() if name in TELLING]
+    return readings | ({"leaked": max(telling)} if telling else {})
+
+
+def _transformed(real: Tensor, augmentation: AugmentationConfig) -> dict[str, Tensor]:
+    """Return images as each transform of an augmentation leaves them, by its name."""
+    always, images = torch.tensor(1.0), dict[str, Tensor]()
+    for name, transform in alone(augmentation).items():
+        draws = torch.rand(len(real), draws_of(transform), generator=stream(SEED, f"diagnosed {name}"))
+        images[name] = to_pixels(augmented(to_unit_range(real), draws, transform, always))
+    return images

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from gan_core.config import ComputeConfig, MlpConfig, TrainConfig
+from gan_core.augmentation.augment import NONE
+from gan_core.config import AugmentationConfig, ComputeConfig, MlpConfig, TrainConfig
 from mlops.project import params
 from mlops.project.identity import file_digest
 from mlops.project.params import Params
@@ -70,14 +71,20 @@ def train_tiny(root: Path, prepared: Path, committed: Params) -> Callable[..., P
     tiny = replace(committed.train, steps=24, batch_size=8, report_every=4, sample_every=12, checkpoint_every=6)
     network = MlpConfig("mlp", 4, "normal", 8, 8, 2, 0.2, False)
 
-    def run(name: str, doctor: dict[str, Any] | None = None, conditional: bool = False, **changes: object) -> Path:
+    def run(
+        name: str,
+        doctor: dict[str, Any] | None = None,
+        conditional: bool = False,
+        augmentation: AugmentationConfig = NONE,
+        **changes: object,
+    ) -> Path:
         folder = root / name
         watch = replace(committed.doctor, **({"min_images": 0} | (doctor or {})))  # too few for a verdict otherwise
         config: TrainConfig = replace(tiny, **changes)  # type: ignore[arg-type]  # the names are the caller's
         generator, training = folder / "generator.safetensors", folder / "training"
         compute = ComputeConfig("cpu", 1)
         sections = {"compute": compute, "execution": committed.execution, "doctor": watch}
-        sections |= {"network": replace(network, conditional=conditional)}
+        sections |= {"network": replace(network, conditional=conditional), "augmentation": augmentation}
         train(prepared, generator, training, train=config, **sections)  # type: ignore[arg-type]
         return folder
 

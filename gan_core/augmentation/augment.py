@@ -1,6 +1,7 @@
 """An image as a discriminator in training is shown it, by the kind of augmentation."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import accumulate, pairwise
 
 import torch
@@ -22,6 +23,20 @@ def draws_of(config: AugmentationConfig) -> int:
             return geometry.DRAWS + colour.DRAWS + CUTOUT_DRAWS
         case NoAugmentation():
             return 0
+
+
+def alone(config: AugmentationConfig) -> dict[str, AugmentationConfig]:
+    """Return each group of transforms that a configuration has, by its name, as an augmentation of its own."""
+    match config:
+        case DiffAugmentConfig():
+            chosen = [name for name in diffaugment.TRANSFORMS if getattr(config, name)]
+            return {one: replace(config, **{n: n == one for n in chosen}) for one in chosen}  # type: ignore[arg-type]
+        case AdaConfig():
+            nothing = replace(config, probability=1.0, geometry=0.0, color=0.0, cutout=0.0)
+            groups = ("geometry", "color", "cutout")
+            return {name: replace(nothing, **{name: 1.0}) for name in groups if getattr(config, name)}  # type: ignore[arg-type]
+        case NoAugmentation():
+            return {}
 
 
 def augmented(images: Tensor, draws: Tensor, config: AugmentationConfig, probability: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Readings of generated pictures beside real ones that no single score shows: repetition, and spectral artefacts."""
+"""Readings of generated pictures beside real ones that no score shows: repetition, spectral artefacts, leaks."""
 
 import torch
 from torch import Tensor
@@ -39,3 +39,27 @@ def _bands(images: Tensor) -> Tensor:
     band = torch.maximum(frequency[:, None], frequency[None])
     sums = torch.zeros(side // 2 + 1, dtype=torch.float64).index_add(0, band.flatten(), power.flatten())
     return sums / sums.sum().clamp(min=torch.finfo(torch.float64).tiny)
+
+
+def leaked_shares(generated: Tensor, real: Tensor, transformed: dict[str, Tensor]) -> dict[str, float]:
+    """Return the share of generated images that look as each transform of an augmentation leaves real ones.
+
+    The shares s are those of the mixture of real and of transformed real images whose mean features are nearest to
+    those of the generated ones: min over s of |E f(G(z)) - E f(x) - sum_t s_t (E f(t(x)) - E f(x))|, which has the
+    minimum of least squares. Without a leak they are about 0, also negative; if every image leaks one transform, its
+    share is 1. All transforms are fitted together, as what one leaves resembles a little what another does.
+
+    Args:
+        generated: features (N, F).
+        real: features (M, F) of real images x.
+        transformed: features (M, F) of each transform t of the same images.
+
+    Returns:
+        The shares, by the names of the transforms.
+    """
+    if not transformed:
+        return {}
+    origin = real.double().mean(dim=0)
+    steps = torch.stack([features.double().mean(dim=0) - origin for features in transformed.values()], dim=1)
+    shares = torch.linalg.lstsq(steps, (generated.double().mean(dim=0) - origin)[:, None]).solution[:, 0]
+    return dict(zip(transformed, shares.tolist(), strict=True))

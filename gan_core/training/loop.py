@@ -12,7 +12,7 @@ from gan_core.networks.layers import frozen_statistics
 from gan_core.runtime.distributed import all_reduce_mean
 from gan_core.runtime.schedules import at_step
 from gan_core.training.batches import Batches
-from gan_core.training.state import TrainState
+from gan_core.training.state import TrainState, given_probability
 from gan_core.training.steps import Step, judged, train_step
 
 
@@ -119,7 +119,7 @@ def adapt(state: TrainState, batches: Batches, step: int) -> None:
 
 
 def set_schedules(state: TrainState, step: int) -> None:
-    """Set both learning rates, beta2, and the weights of R1 and R2 for a step, from 1.
+    """Set both learning rates, beta2, the weights of R1 and R2 and a given probability of augmentation for a step.
 
     What a captured step reads is a tensor, which is filled in place.
     """
@@ -132,6 +132,9 @@ def set_schedules(state: TrainState, step: int) -> None:
         group["betas"] = (beta1, _put(beta2, at_step(config, config.beta2, step)))
     for gamma, scheduled in zip(state.gammas, (config.r1_gamma, config.r2_gamma), strict=True):
         gamma.fill_(at_step(config, scheduled, step))
+    probability = given_probability(state.augmentation)
+    if probability is not None:
+        state.augment_probability.fill_(at_step(config, probability, step))
 
 
 def _put(place: float | Tensor, value: float) -> float | Tensor:

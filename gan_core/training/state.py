@@ -109,14 +109,15 @@ def state_of(
         d_optimizer=_adam(config, discriminator, config.discriminator_learning_rate, arithmetic),
         g_optimizer=_adam(config, generator, config.generator_learning_rate, arithmetic),
         gammas=(at_first(config.r1_gamma), at_first(config.r2_gamma)),
-        augment_probability=torch.tensor(_first_probability(augmentation), device=device),
+        augment_probability=at_first(given_probability(augmentation) or 0.0),
         first_non_finite_step=torch.zeros((), dtype=torch.int64, device=device),
     )
 
 
-def _first_probability(augmentation: AugmentationConfig) -> float:
-    given = augmentation.probability if isinstance(augmentation, AdaConfig) else 0.0
-    return 0.0 if given == "adaptive" else given
+def given_probability(augmentation: AugmentationConfig) -> Scheduled | None:
+    """Return the probability of an augmentation that has a given one."""
+    probability = augmentation.probability if isinstance(augmentation, AdaConfig) else "adaptive"
+    return None if probability == "adaptive" else probability
 
 
 def _adam(config: TrainConfig, module: nn.Module, learning_rate: Scheduled, arithmetic: Arithmetic) -> Adam:

@@ -23,6 +23,7 @@ CONFIG = DoctorConfig(
     min_images=3000,
     min_spacing=0.3,
     max_spectral_distance=0.15,
+    max_leaked=0.35,
     stop=False,
 )
 STEPS = 1000
@@ -114,6 +115,8 @@ def test_what_is_generated_is_not_judged_before_the_discriminator_has_seen_enoug
         ({"spacing": 0.31, "spectral_distance": 0.149}, HEALTHY),
         ({"spacing": 0.29, "spectral_distance": 0.149}, "repeated images"),
         ({"spacing": 0.31, "spectral_distance": 0.151}, "spectral artefacts"),
+        ({"spacing": 0.31, "spectral_distance": 0.149, "leaked": 0.34}, HEALTHY),
+        ({"spacing": 0.31, "spectral_distance": 0.149, "leaked": 0.36}, "leaked augmentation"),
     ],
 )
 def test_pictures_decide_if_readings_are_good(pictures: dict[str, float], verdict: str) -> None:

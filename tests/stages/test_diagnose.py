@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from gan_core.config import ComputeConfig, DoctorConfig
+from gan_core.augmentation.augment import NONE
+from gan_core.config import AugmentationConfig, ComputeConfig, DiffAugmentConfig, DoctorConfig
 from mlops.project.errors import UserError
 from mlops.project.params import Params
 from stages.diagnose import diagnose
@@ -14,7 +15,7 @@ from stages.extractor import extractor
 from tests.stages.test_train import Train, killed_after, run_of
 
 CPU = ComputeConfig("cpu", 1)
-Examine = Callable[[Path, str, DoctorConfig], None]
+Examine = Callable[..., None]
 
 
 @pytest.fixture
@@ -22,9 +23,9 @@ def examine(root: Path, prepared: Path, committed: Params) -> Examine:
     """Return a function that diagnoses a training into a folder of the name beside it."""
     extractor(prepared, root / "extractor", compute=CPU, extractor=replace(committed.extractor, epochs=1))
 
-    def run(folder: Path, name: str, doctor: DoctorConfig) -> None:
+    def run(folder: Path, name: str, doctor: DoctorConfig, augmentation: AugmentationConfig = NONE) -> None:
         inputs = prepared, root / "extractor", folder / "generator.safetensors", folder / "training"
-        diagnose(*inputs, folder / name, compute=CPU, doctor=doctor)
+        diagnose(*inputs, folder / name, compute=CPU, augmentation=augmentation, doctor=doctor)
 
     return run
 
@@ -46,6 +47,19 @@ def test_what_only_pictures_show_is_the_verdict_on_a_training_whose_readings_are
     for name, doctor in expected.items():
         examine(folder, name, doctor)
         assert json.loads((folder / name / "diagnosis.json").read_text())["verdict"] == name
+
+
+def test_a_leak_is_looked_for_in_the_pictures_of_an_augmented_training_alone(
+    train_tiny: Train, examine: Examine, committed: Params
+) -> None:
+    folder = train_tiny("whole")
+    policy = DiffAugmentConfig("diffaugment", color=True, translation=True, cutout=True)
+    lenient = replace(committed.doctor, min_images=0, grace=0.0, min_variety=0.0, max_lead=1.0, min_gap=1.0)
+    lenient = replace(lenient, min_signal=0.0, min_spacing=0.0, max_spectral_distance=1.0, max_leaked=1e9)
+    for name, augmentation in (("none", NONE), ("all", policy), ("moved", replace(policy, cutout=False))):
+        examine(folder, name, lenient, augmentation)
+        evidence = json.loads((folder / name / "diagnosis.json").read_text())["evidence"]
+        assert ("leaked" in evidence) == (name == "all")
 
 
 def test_a_finished_training_has_a_verdict_with_a_picture(

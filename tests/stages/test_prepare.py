@@ -225,6 +225,7 @@ def test_the_fewest_images_run_through_to_their_scores(
     extractor(prepared, tmp_path / "extractor", compute=compute, extractor=replace(committed.extractor, epochs=1))
     generator, steps = tmp_path / "generator.safetensors", replace(committed.train, steps=4, batch_size=16)
     sections = {"compute": compute, "execution": execution, "network": network, "doctor": committed.doctor}
+    sections |= {"augmentation": committed.augmentation}
     train(prepared, generator, tmp_path / "training", train=steps, **sections)  # type: ignore[arg-type]
     inputs = (prepared, tmp_path / "extractor", generator, tmp_path / "replicas")
     few = replace(committed.evaluate, banks=2, parzen=True)

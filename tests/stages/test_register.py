@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
+from gan_core.augmentation.augment import NONE
 from gan_core.config import ComputeConfig
 from gan_core.metrics.intervals import Interval
 from mlops.cards.model_card import plain
@@ -46,7 +47,14 @@ def register_tiny(root: Path, prepared: Path, committed: Params, train_tiny: Cal
         diagnosis, evaluation = place / "diagnosis", place / "evaluation"
         if not evaluation.exists():
             inputs = prepared, root / "extractor", generator
-            diagnose(*inputs, training, diagnosis, compute=CPU, doctor=replace(committed.doctor, min_images=0))
+            diagnose(
+                *inputs,
+                training,
+                diagnosis,
+                compute=CPU,
+                augmentation=NONE,
+                doctor=replace(committed.doctor, min_images=0),
+            )
             few = replace(committed.evaluate, banks=4)
             evaluate(*inputs, root / "replicas", evaluation, compute=CPU, execution=committed.execution, evaluate=few)
         wide: dict[str, Any] = {"max_fid_ratio_to_noise": 1e9, "max_excess_near_copies": 1.0}
@@ -121,7 +129,7 @@ def test_new_thresholds_change_what_the_run_says_but_not_what_a_person_wrote(
             client.set_tag(run_id, "mlflow.note.content", note)
         doctor = replace(committed.doctor, min_images=0, min_variety=other)
         inputs = prepared, root / "extractor", place / "generator.safetensors", place / "training"
-        diagnose(*inputs, place / "diagnosis", compute=CPU, doctor=doctor)
+        diagnose(*inputs, place / "diagnosis", compute=CPU, augmentation=NONE, doctor=doctor)
         said = json.loads((place / "diagnosis" / "diagnosis.json").read_text())
         assert register_tiny() == registered
         tags = client.get_run(run_id).data.tags

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from gan_core.augmentation.augment import NONE
 from gan_core.config import ComputeConfig, ExecutionConfig, MlpConfig, TrainConfig
 from gan_core.training.checkpoints import save_checkpoint
 from gan_core.training.state import TrainState
@@ -29,7 +30,12 @@ def again(root: Path, prepared: Path, tiny: TrainConfig) -> Retrain:
     """Return a function that trains again and returns the generators by file name."""
 
     def run(folder: str, seeds: int, **changes: Any) -> dict[str, bytes]:
-        options = {"network": NETWORK, "train": replace(tiny, **changes), "replicate": ReplicateConfig(seeds)}
+        options = {
+            "network": NETWORK,
+            "augmentation": NONE,
+            "train": replace(tiny, **changes),
+            "replicate": ReplicateConfig(seeds),
+        }
         replicate(prepared, root / folder, compute=CPU, execution=PLAIN, **options)  # type: ignore[arg-type]
         return {path.name: path.read_bytes() for path in (root / folder).glob("*.safetensors")}
 

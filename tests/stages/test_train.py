@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from gan_core.generation.generator_file import load_generator
 from mlops.project.errors import UserError
 from mlops.project.result_files import grids
 from mlops.tracking.runs import connect, find_run
+from tests.gan_core.examples import ADAPTIVE
 
 Train = Callable[..., Path]
 ROOT = Path(__file__).parents[2]
@@ -225,3 +227,11 @@ def test_a_lost_mlflow_is_said_once_and_ends_nothing(
     folder = train_tiny("alone", seed=6)
     assert (folder / "generator.safetensors").is_file()
     assert capsys.readouterr().err.count("MLflow does not answer") == 1
+
+
+def test_a_probability_that_adapts_is_a_column_and_a_curve_of_no_other_training(train_tiny: Train) -> None:
+    columns = {}
+    for name, augmentation in (("ada", ADAPTIVE), ("given", replace(ADAPTIVE, probability=0.3))):
+        history = train_tiny(name, augmentation=augmentation) / "training" / "history.csv"
+        columns[name] = history.read_text().splitlines()[0].split(",")
+    assert columns["ada"] == [*columns["given"], "augment_probability"]

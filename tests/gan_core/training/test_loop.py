@@ -32,6 +32,7 @@ from tests.gan_core.examples import (
     MLP,
     POLICY,
     TRAIN,
+    digits,
     everything,
     families,
     fresh,
@@ -595,3 +596,34 @@ def test_a_conditional_pair_learns_what_a_label_means() -> None:
         contrasts.append((light - dark).mean().item())
     assert contrasts[0] == pytest.approx(128, abs=40)
     assert abs(contrasts[1]) < 40
+
+
+def test_a_scheduled_probability_is_that_of_the_images_seen_and_never_moves_its_place() -> None:
+    schedule = Schedule(start=0.0, end=0.6, shape="linear", images=None)
+    state = fresh(TRAIN, MLP, augmentation=replace(ADAPTIVE, probability=schedule))
+    place = state.augment_probability.data_ptr()
+    for report in train(state, IMAGES):
+        expected = 0.6 * (report.step - 1) / TRAIN.steps
+        assert state.augment_probability.item() == pytest.approx(expected, abs=1e-6)
+    assert state.augment_probability.data_ptr() == place
+
+
+def test_a_probability_rises_on_few_images_and_stays_on_many() -> None:
+    """Ten digits are memorised; of 1,300 the discriminator learns what is true of unseen ones too."""
+    images, _ = digits()
+    images = images[torch.randperm(len(images), generator=stream(0, "mixed"))]
+    rates: dict[str, Any] = {
+        "generator_learning_rate": 1e-3,
+        "discriminator_learning_rate": 2e-3,
+        "beta1": 0.0,
+        "beta2": 0.99,
+    }
+    config = replace(TRAIN, steps=400, batch_size=32, discriminator_steps=1, r1_gamma=0.1, r2_gamma=0.1, **rates)
+    network = replace(MLP, generator_width=64, discriminator_width=64, z_dim=16, dropout=0.0)
+    risen = []
+    for count in (10, 1300):
+        state = initial_state(config, network, images[:count], augmentation=replace(ADAPTIVE, geometry=0.0))
+        list(train(state, Batches(state, images[:count], unseen=images[1300:])))
+        risen.append(state.augment_probability.item())
+    assert risen[0] > 0.0025
+    assert risen[1] < 0.0006
