@@ -77,7 +77,7 @@ def train_tiny(root: Path, prepared: Path, committed: Params) -> Callable[..., P
         generator, training = folder / "generator.safetensors", folder / "training"
         compute = ComputeConfig("cpu", 1)
         sections = {"compute": compute, "execution": committed.execution, "doctor": watch}
-        sections |= {"network": replace(network, conditional=conditional)}
+        sections |= {"network": replace(network, conditional=conditional), "augmentation": committed.augmentation}
         train(prepared, generator, training, train=config, **sections)  # type: ignore[arg-type]
         return folder
 

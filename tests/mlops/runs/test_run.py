@@ -130,5 +130,5 @@ def test_conditional_networks_need_labels(root: Path, prepared: Path, monkeypatc
     monkeypatch.setattr("mlops.runs.run.load_summary", lambda _: without)
     made = "train", prepared, ComputeConfig("cpu", 1), ExecutionConfig("fp32", 1, 1)
     with pytest.raises(UserError, match=r"network\.conditional .* no labels"):
-        TrainingRun(*made, replace(NETWORK, conditional=True))
-    TrainingRun(*made, NETWORK)
+        TrainingRun(*made, replace(NETWORK, conditional=True), NONE)
+    TrainingRun(*made, NETWORK, NONE)
