@@ -82,9 +82,7 @@ def evaluate(
     )
     write_evaluation(measured, evaluation)
     network = load_generator(generator)
-    if network.classes:
-        table = class_table(scorer, first.features, network.classes)
-        table.to_csv(evaluation / CLASSES, index=False, lineterminator="\n", float_format="%.6g")
+    _write_classes(evaluation, scorer, first, network)
     _draw_beside_real(evaluation, scorer, first, network)
     _draw_latent_space(evaluation, network, evaluate.seed)
     _print_table(measured)
@@ -109,6 +107,12 @@ def _of_all_ranks(table: pd.DataFrame) -> pd.DataFrame:
     every = pd.DataFrame(rows, columns=table.columns).astype({"training": int, "bank": int})
     places = ["training", "bank"]
     return every.sort_values(places).drop_duplicates(places, ignore_index=True)
+
+
+def _write_classes(evaluation: Path, scorer: Scorer, first: Bank, generator: LoadedGenerator) -> None:
+    if generator.classes:
+        table = class_table(scorer, first.features, generator.classes)
+        table.to_csv(evaluation / CLASSES, index=False, lineterminator="\n", float_format="%.6g")
 
 
 def _draw_beside_real(evaluation: Path, scorer: Scorer, first: Bank, generator: LoadedGenerator) -> None:

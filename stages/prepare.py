@@ -78,8 +78,7 @@ def prepare(
     with locked(place, work, remedy):
         _delete_others(place)
         frame, classes = manifest(_decode(originals, recipe, place), originals.classes)
-        if network is not None and network.conditional and classes is None:
-            raise UserError(f"{UNLABELLED}{'' if originals.unlabelled is None else f' ({originals.unlabelled})'}")
+        _check_labels(network, classes, originals.unlabelled)
         size, channels = prepare.image_size, prepare.channels
         summary = summarize(frame, name=data.name, size=size, channels=channels, classes=classes)
         refused = frame.loc[frame["refused"].notna(), ["source", "refused"]]
@@ -96,13 +95,7 @@ def prepare(
             shutil.move(images_path(place, split), images_path(prepared, split))
         delete_written(place, *WRITTEN)
     _report(summary, refused, originals.unlabelled)
-    if "note" in frame:
-        print(f"notes: {frame['note'].notna().sum():,} images (see the column note of {MANIFEST})")
-    if lost := untrained(frame):
-        print(
-            f"warning: no training image is of {shown(lost)}; add images of these classes, or draw other splits by "
-            "another prepare.seed in params.yaml"
-        )
+    _report_oddities(frame)
 
 
 def _key(raw: Path, name: str, recipe: Recipe) -> str:
@@ -135,6 +128,11 @@ def _decode(originals: Originals, recipe: Recipe, place: Path) -> pd.DataFrame:
                 store.add(chunk)
                 line.update(store.done)
     return store.table()
+
+
+def _check_labels(network: NetworkConfig | None, classes: list[str] | None, unlabelled: str | None) -> None:
+    if network is not None and network.conditional and classes is None:
+        raise UserError(f"{UNLABELLED}{'' if unlabelled is None else f' ({unlabelled})'}")
 
 
 def _check_refused(refused: pd.DataFrame, total: int, bound: float) -> None:
@@ -179,6 +177,16 @@ def _report(summary: Summary, refused: pd.DataFrame, unlabelled: str | None) -> 
     print(f"classes: {_class_list(summary.classes, unlabelled)}")
     print(f"held out, but with the pixels of a training image: {summary.leaks:,}")
     print(f"refused: {summary.refused:,} (listed in {MANIFEST}){_listed(refused)}")
+
+
+def _report_oddities(frame: pd.DataFrame) -> None:
+    if "note" in frame:
+        print(f"notes: {frame['note'].notna().sum():,} images (see the column note of {MANIFEST})")
+    if lost := untrained(frame):
+        print(
+            f"warning: no training image is of {shown(lost)}; add images of these classes, or draw other splits by "
+            "another prepare.seed in params.yaml"
+        )
 
 
 def _class_list(classes: list[str] | None, unlabelled: str | None) -> str:

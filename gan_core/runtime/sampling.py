@@ -1,4 +1,4 @@
-"""A part of a split: never its first images, which are of one class if the images are sorted."""
+"""A part of a split, never its first images, which are of one class if they are sorted; and draws balanced by class."""
 
 import torch
 from torch import Generator, Tensor
@@ -39,3 +39,18 @@ def _quotas(sizes: Tensor, count: int, rng: Generator) -> Tensor:
     ranked = lot[remainders[lot].argsort(descending=True, stable=True)]
     quotas[ranked[: count - int(quotas.sum())]] += 1
     return quotas
+
+
+class ByClass:
+    """Draws images so that every class of labels (N,) is as likely as any other."""
+
+    def __init__(self, labels: Tensor) -> None:
+        self._order = labels.argsort(stable=True)
+        _, self._sizes = labels.unique(return_counts=True)
+        self._starts = self._sizes.cumsum(0) - self._sizes
+
+    def draw(self, count: int, rng: Generator) -> Tensor:
+        """Return indices (count,), with replacement: a class that has images, then one of its images, both uniform."""
+        classes = torch.randint(len(self._sizes), (count,), generator=rng)
+        share = torch.rand(count, generator=rng, dtype=torch.float64)
+        return self._order[self._starts[classes] + (share * self._sizes[classes]).long()]

@@ -12,6 +12,7 @@ from gan_core.losses.adversarial import OBJECTIVES
 from gan_core.runtime.distributed import shard
 from gan_core.runtime.pixels import to_unit_range
 from gan_core.runtime.randomness import stream, unused
+from gan_core.runtime.sampling import ByClass
 from gan_core.runtime.schedules import largest
 from gan_core.training.state import TrainState
 from gan_core.training.step_batch import StepBatch
@@ -38,7 +39,7 @@ class Batches:
         self.device, self.images, self.labels = state.device, images, labels
         self.unseen, self.unseen_labels = unseen, unseen_labels
         uniform = self.config.class_balance == "uniform"
-        self._classes = _ByClass(labels) if uniform and labels is not None else None
+        self._classes = ByClass(labels) if uniform and labels is not None else None
 
     def discriminator(self, step: int, k: int) -> StepBatch:
         """Return the draws of the discriminator's update k, from 0, within a step, from 1."""
@@ -152,21 +153,6 @@ class Batches:
         rng = stream(self.config.seed, f"{purpose} mirror", *counters)
         reversed_ = torch.rand(self.config.batch_size, 1, 1, 1, generator=rng) < 0.5
         return torch.where(shard(reversed_).to(self.device), images.flip(-1), images)
-
-
-class _ByClass:
-    """Draws images so that every class of labels (N,) is as likely as any other."""
-
-    def __init__(self, labels: Tensor) -> None:
-        self._order = labels.argsort(stable=True)
-        _, self._sizes = labels.unique(return_counts=True)
-        self._starts = self._sizes.cumsum(0) - self._sizes
-
-    def draw(self, count: int, rng: Generator) -> Tensor:
-        """Return indices (count,), with replacement: a class that has images, then one of its images."""
-        classes = torch.randint(len(self._sizes), (count,), generator=rng)
-        share = torch.rand(count, generator=rng, dtype=torch.float64)
-        return self._order[self._starts[classes] + (share * self._sizes[classes]).long()]
 
 
 class StreamedBatches(Batches):

@@ -211,6 +211,11 @@ def random_inception(path: Path) -> Path:
 IMAGES = random_pixels(40)
 families = pytest.mark.parametrize("network", NETWORKS, ids=[network.family for network in NETWORKS])
 conditional = pytest.mark.parametrize("network", CONDITIONAL, ids=[network.family for network in CONDITIONAL])
+all_networks = pytest.mark.parametrize(
+    "network",
+    [*NETWORKS, *CONDITIONAL],
+    ids=[f"{network.family}{' labels' * network.conditional}" for network in (*NETWORKS, *CONDITIONAL)],
+)
 
 
 def a_generator(network: NetworkConfig) -> nn.Module:

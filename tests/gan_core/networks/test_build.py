@@ -13,7 +13,7 @@ from gan_core.networks.build import build_discriminator, build_generator, initia
 from gan_core.networks.layers import Maxout, frozen_statistics
 from gan_core.networks.mlp import MlpGenerator
 from gan_core.runtime.randomness import stream
-from tests.gan_core.examples import CLASSES, DCGAN, MLP, NETWORKS, R3GAN, conditional, families, same_bits, snapshot
+from tests.gan_core.examples import CLASSES, DCGAN, MLP, NETWORKS, R3GAN, families, same_bits, snapshot
 
 POWERS_OF_TWO = ["r3gan", "sngan"]
 
@@ -244,10 +244,12 @@ def test_an_mlp_starts_around_the_mean_image() -> None:
 
 
 LABELS = torch.tensor([2, 0, 1, 1, 0, 2])
+projected = pytest.mark.parametrize("network", [replace(MLP, conditional=True), replace(DCGAN, conditional=True)])
+"""The families whose label is an embedding beside z and a projection beside the logit, from the start."""
 
 
 @pytest.mark.parametrize(("size", "channels"), [(8, 1), (15, 3), (28, 1), (64, 3)])
-@conditional
+@projected
 def test_conditional_pairs_read_each_images_own_label(network: NetworkConfig, size: int, channels: int) -> None:
     built: dict[str, Any] = {"size": size, "channels": channels, "classes": CLASSES, "seed": 0}
     generator, discriminator = build_generator(network, **built).eval(), build_discriminator(network, **built).eval()
@@ -265,7 +267,7 @@ def test_conditional_pairs_read_each_images_own_label(network: NetworkConfig, si
     assert logits.shape == (6,)
 
 
-@conditional
+@projected
 def test_without_its_projection_a_conditional_discriminator_is_the_unconditional_one(network: NetworkConfig) -> None:
     """Both draw the same weights in the same order, and the label adds to the logit alone."""
     plain = build_discriminator(replace(network, conditional=False), size=16, channels=1, seed=0)
@@ -277,7 +279,7 @@ def test_without_its_projection_a_conditional_discriminator_is_the_unconditional
     assert torch.equal(labelled(batch, None, LABELS), plain(batch))
 
 
-@conditional
+@projected
 def test_the_label_starts_as_large_as_z_and_projected_as_large_as_the_logit(network: NetworkConfig) -> None:
     wide = replace(network, z_dim=64, discriminator_width=64)
     generator = build_generator(wide, size=16, channels=1, classes=50, seed=0)

@@ -13,13 +13,12 @@ from gan_core.training.checkpoints import CheckpointMismatchError, restore_check
 from gan_core.training.loop import NonFiniteLossError, train
 from tests.gan_core.examples import (
     ADAPTIVE,
-    CONDITIONAL,
     DCGAN,
     IMAGES,
     MLP,
-    NETWORKS,
     POLICY,
     TRAIN,
+    all_networks,
     batches,
     everything,
     families,
@@ -51,7 +50,7 @@ SCHEDULED: dict[str, Any] = {
 
 @pytest.mark.parametrize("step", [1, 2, 5, 6])
 @pytest.mark.parametrize(("loss", "more"), [("non_saturating", {}), ("relativistic", SCHEDULED)])
-@pytest.mark.parametrize("network", [*NETWORKS, *CONDITIONAL], ids=["mlp", "dcgan", "mlp labels", "dcgan labels"])
+@all_networks
 def test_stopping_and_going_on_equals_never_stopping(
     network: NetworkConfig, loss: Any, more: dict[str, Any], step: int, tmp_path: Path
 ) -> None:

@@ -34,9 +34,9 @@ from tests.gan_core.examples import (
     DCGAN,
     IMAGES,
     MLP,
-    NETWORKS,
     POLICY,
     TRAIN,
+    all_networks,
     batches,
     everything,
     families,
@@ -90,16 +90,13 @@ class Recorder:
 
 BY_DIFFERENCES: dict[str, Any] = {"penalty_gradient": "finite_difference", "wgan_gp": 0.5}
 SCHEDULED: dict[str, Any] = {"r1_gamma": Schedule(0.5, 0.1, "cosine", 64), "beta2": Schedule(0.8, 0.9, "linear", None)}
-all_families = pytest.mark.parametrize(
-    "network", [*NETWORKS, *CONDITIONAL], ids=["mlp", "dcgan", "mlp labels", "dcgan labels"]
-)
 
 
 @pytest.mark.parametrize(
     ("loss", "z", "more"),
     [("non_saturating", "fresh", {}), ("relativistic", "shared", {}), ("wasserstein", "fresh", BY_DIFFERENCES)],
 )
-@all_families
+@all_networks
 def test_what_is_replayed_draws_what_its_step_names(
     network: NetworkConfig, loss: Any, z: Any, more: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,7 +159,7 @@ def test_a_captured_step_is_augmented_as_a_launched_one() -> None:
 @pytest.mark.parametrize(
     ("loss", "more"), [("non_saturating", {}), ("relativistic", SCHEDULED), ("hinge", BY_DIFFERENCES)]
 )
-@all_families
+@all_networks
 def test_a_captured_step_has_the_bits_of_a_launched_one(
     network: NetworkConfig, loss: Any, more: dict[str, Any], bf16: bool
 ) -> None:
