@@ -13,7 +13,18 @@ from gan_core.networks.build import build_discriminator, build_generator, initia
 from gan_core.networks.layers import Maxout, frozen_statistics
 from gan_core.networks.mlp import MlpGenerator
 from gan_core.runtime.randomness import stream
-from tests.gan_core.examples import CLASSES, DCGAN, MLP, NETWORKS, R3GAN, conditional, families, same_bits, snapshot
+from tests.gan_core.examples import (
+    CLASSES,
+    CONDITIONAL,
+    DCGAN,
+    MLP,
+    NETWORKS,
+    R3GAN,
+    conditional,
+    families,
+    same_bits,
+    snapshot,
+)
 
 POWERS_OF_TWO = ["r3gan", "sngan"]
 
@@ -250,9 +261,13 @@ LABELS = torch.tensor([2, 0, 1, 1, 0, 2])
 @conditional
 def test_conditional_pairs_read_each_images_own_label(network: NetworkConfig, size: int, channels: int) -> None:
     built: dict[str, Any] = {"size": size, "channels": channels, "classes": CLASSES, "seed": 0}
+    if size.bit_count() > 1 and network.family in POWERS_OF_TWO:
+        return
     generator, discriminator = build_generator(network, **built).eval(), build_discriminator(network, **built).eval()
-    z = draw_z(network, 6, stream(0, "z"))
+    z, rng = draw_z(network, 6, stream(0, "z")), stream(0, "moved")
     with torch.no_grad():
+        for parameter in generator.parameters():  # gains of a class start as those of all others
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=rng))
         fake = generator(z, LABELS)
         logits = discriminator(fake, None, LABELS)
         for label in range(CLASSES):
@@ -265,7 +280,7 @@ def test_conditional_pairs_read_each_images_own_label(network: NetworkConfig, si
     assert logits.shape == (6,)
 
 
-@conditional
+@pytest.mark.parametrize("network", CONDITIONAL[:2], ids=["mlp", "dcgan"])
 def test_without_its_projection_a_conditional_discriminator_is_the_unconditional_one(network: NetworkConfig) -> None:
     """Both draw the same weights in the same order, and the label adds to the logit alone."""
     plain = build_discriminator(replace(network, conditional=False), size=16, channels=1, seed=0)
@@ -277,7 +292,7 @@ def test_without_its_projection_a_conditional_discriminator_is_the_unconditional
     assert torch.equal(labelled(batch, None, LABELS), plain(batch))
 
 
-@conditional
+@pytest.mark.parametrize("network", CONDITIONAL[:2], ids=["mlp", "dcgan"])
 def test_the_label_starts_as_large_as_z_and_projected_as_large_as_the_logit(network: NetworkConfig) -> None:
     wide = replace(network, z_dim=64, discriminator_width=64)
     generator = build_generator(wide, size=16, channels=1, classes=50, seed=0)

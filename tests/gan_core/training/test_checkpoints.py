@@ -51,7 +51,9 @@ SCHEDULED: dict[str, Any] = {
 
 @pytest.mark.parametrize("step", [1, 2, 5, 6])
 @pytest.mark.parametrize(("loss", "more"), [("non_saturating", {}), ("relativistic", SCHEDULED)])
-@pytest.mark.parametrize("network", [*NETWORKS, *CONDITIONAL], ids=["mlp", "dcgan", "mlp labels", "dcgan labels"])
+@pytest.mark.parametrize(
+    "network", [*NETWORKS, *CONDITIONAL], ids=lambda network: network.family + " labels" * network.conditional
+)
 def test_stopping_and_going_on_equals_never_stopping(
     network: NetworkConfig, loss: Any, more: dict[str, Any], step: int, tmp_path: Path
 ) -> None:

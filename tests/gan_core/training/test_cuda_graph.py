@@ -91,7 +91,7 @@ class Recorder:
 BY_DIFFERENCES: dict[str, Any] = {"penalty_gradient": "finite_difference", "wgan_gp": 0.5}
 SCHEDULED: dict[str, Any] = {"r1_gamma": Schedule(0.5, 0.1, "cosine", 64), "beta2": Schedule(0.8, 0.9, "linear", None)}
 all_families = pytest.mark.parametrize(
-    "network", [*NETWORKS, *CONDITIONAL], ids=["mlp", "dcgan", "mlp labels", "dcgan labels"]
+    "network", [*NETWORKS, *CONDITIONAL], ids=lambda network: network.family + " labels" * network.conditional
 )
 
 
