@@ -117,19 +117,19 @@ def _write_classes(evaluation: Path, scorer: Scorer, first: Bank, generator: Loa
 
 def _draw_beside_real(evaluation: Path, scorer: Scorer, first: Bank, generator: LoadedGenerator) -> None:
     """Write the first images beside real ones, of a conditional generator by class, and their nearest neighbours."""
-    prepared, pixels, neighbours = scorer.prepared, first.pixels, first.neighbours
-    count = min(SHOWN, len(pixels) // COLUMNS * COLUMNS or len(pixels))  # whole rows
+    prepared, neighbours = scorer.prepared, first.neighbours
+    count = min(SHOWN, scorer.count // COLUMNS * COLUMNS or scorer.count)  # whole rows
     shown = torch.arange(count)
     real = sampled(prepared, "test", count, seed=scorer.config.seed, purpose="shown test images")
     if generator.classes and scorer.scored_labels is not None:
         rows = class_rows(scorer.scored_labels, COLUMNS)
         shown, real = (rows, scorer.scored[rows]) if len(rows) else (shown, real)
-    panels = {"generated": pixels[shown].numpy(), "real": load_images(prepared, "test")[real.numpy()]}
+    panels = {"generated": scorer.images(generator, shown).numpy(), "real": load_images(prepared, "test")[real.numpy()]}
     (evaluation / COMPARISON).write_bytes(png_bytes(side_by_side(panels)))
     closest = closeness(neighbours).argsort(stable=True)[:COLUMNS]
     nearest = neighbours.indices[closest, :5].T.flatten().numpy()
     closeups = {
-        "generated images closest to a training image": pixels[closest].numpy(),
+        "generated images closest to a training image": scorer.images(generator, closest).numpy(),
         "the five nearest training images, nearest on top": load_images(prepared, "train")[nearest],
     }
     (evaluation / NEIGHBOURS).write_bytes(png_bytes(stacked(closeups, len(closest))))

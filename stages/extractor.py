@@ -88,7 +88,7 @@ def _resolved(config: ExtractorConfig, data: str) -> ExtractorConfig:
 def _extract_real(prepared: Path, folder: Path, device: torch.device, config: ExtractorConfig) -> None:
     """Write features of training images and the radii of a sample of them, and features and logits of test images."""
     network, batch_size = load_extractor(folder, device), config.batch_size
-    images = {split: torch.tensor(load_images(prepared, split)) for split in _MEASURED}
+    images = {split: torch.from_numpy(load_images(prepared, split)) for split in _MEASURED}  # mapped, not read
     train, test = (extract(network, images[split], device=device, batch_size=batch_size) for split in _MEASURED)
     manifold = sampled(prepared, "train", LARGEST_MANIFOLD, seed=config.seed, purpose="manifold")
     tensors = {"features": train.features, "radii": radii(train.features[manifold].to(device))}
@@ -119,8 +119,9 @@ def _train(prepared: Path, weights: Path, compute: ComputeConfig, config: Extrac
 
 
 def _split(prepared: Path, split: Split, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the images of a split, mapped from disk, and their labels on a device."""
     images, labels = load_images(prepared, split), load_labels(prepared, split)
-    return torch.tensor(images, device=device), torch.tensor(labels, device=device)
+    return torch.from_numpy(images), torch.tensor(labels, device=device)
 
 
 def _take_classifier(prepared: Path, weights: Path, source: Path, config: ExtractorConfig) -> str:

@@ -42,8 +42,9 @@ def train_classifier(
     Args:
         config: epochs, batch size, learning rate and seed (of the weights and of the order of images).
         classifier: changed in place, its weights first drawn anew from the seed.
-        images: (N, C, H, W) uint8 on the classifier's device.
-        labels: (N,) class indices on the same device.
+        images: (N, C, H, W) uint8, on the classifier's device or on the CPU, perhaps mapped from a file; batches are
+            read.
+        labels: (N,) class indices on the classifier's device.
 
     Yields:
         Epoch, from 1, and the mean loss over it in nats.
@@ -53,10 +54,11 @@ def train_classifier(
     for epoch in range(1, config.epochs + 1):
         optimizer.param_groups[0]["lr"] = config.learning_rate * (1 - (epoch - 1) / config.epochs)
         order = torch.randperm(len(images), generator=stream(config.seed, "classifier order", epoch))
-        total = torch.zeros((), device=images.device)
-        for index in order.to(images.device).split(config.batch_size):
-            _, logits = classifier(to_unit_range(images[index]))
-            loss = cross_entropy(logits, labels[index])
+        total = torch.zeros((), device=labels.device)
+        for index in order.split(config.batch_size):
+            batch = images[index.to(images.device)].to(labels.device)
+            _, logits = classifier(to_unit_range(batch))
+            loss = cross_entropy(logits, labels[index.to(labels.device)])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -75,6 +77,7 @@ def _initialise(classifier: Classifier, rng: torch.Generator) -> None:
 
 @torch.no_grad()
 def accuracy(classifier: Classifier, images: Tensor, labels: Tensor, batch_size: int) -> float:
-    """Return top-1 accuracy, in [0, 1], on images (N, C, H, W) uint8 and labels (N,), all on one device."""
-    logits = torch.cat([classifier(to_unit_range(batch))[1] for batch in images.split(batch_size)])
+    """Return top-1 accuracy, in [0, 1], on images (N, C, H, W) uint8, anywhere, and labels (N,) where it computes."""
+    batches = (batch.to(labels.device) for batch in images.split(batch_size))
+    logits = torch.cat([classifier(to_unit_range(batch))[1] for batch in batches])
     return (logits.argmax(dim=1) == labels).double().mean().item()

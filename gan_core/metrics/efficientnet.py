@@ -15,7 +15,7 @@ SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 DIMENSION = 1280
 """Of the features: the head's channels, averaged over the image."""
 SIDE = 64
-"""Pixels to which images are resized: the largest that the networks make, so that none lose any. At the 224 of its
+"""Pixels to which smaller images are enlarged; larger ones stay as they are, so that none lose any. At the 224 of its
 training it takes 15 times as long; at 64 it orders real, blurred and noisy images and duplicates (docs/metrics.md)."""
 STAGES = (
     (1, 3, 1, 1, 16),
@@ -32,8 +32,8 @@ STAGES = (
 class EfficientNetLite0(nn.Module):
     """Images (B, 3, H, W) uint8 to features (B, 1280) and the logits of ImageNet's classes (B, 1000).
 
-    Images become `SIDE` pixels square by bilinear interpolation between the centres of pixels. As no side is above
-    `LARGEST_SIZE`, it only enlarges them, so there is nothing to filter and no choice of an antialiasing filter.
+    Images below `SIDE` pixels become as large by bilinear interpolation between the centres of pixels. None is reduced,
+    so there is nothing to filter and no choice of an antialiasing filter.
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,9 @@ class EfficientNetLite0(nn.Module):
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Return features and logits of pixels (B, 3, H, W) uint8."""
-        images = interpolate(pixels.float(), (SIDE, SIDE), mode="bilinear", align_corners=False, antialias=False)
+        images = pixels.float()
+        if images.shape[-1] < SIDE:
+            images = interpolate(images, (SIDE, SIDE), mode="bilinear", align_corners=False, antialias=False)
         features = self.head(self.blocks(self.stem((images - 127) / 128))).mean(dim=(2, 3))
         return features, self.logits(features)
 

@@ -1,5 +1,6 @@
 """Features of images, extracted once for all metrics by an extractor that has a name."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -85,6 +86,12 @@ def inception_extractor(weights: Path, device: torch.device) -> Extractor:
 def efficientnet_extractor(weights: Path, device: torch.device) -> Extractor:
     """Return EfficientNet-Lite0 on a weights file, whose sha256 the caller has verified."""
     return Extractor("efficientnet-lite0", load_efficientnet(weights).to(device), DIMENSION)
+
+
+def joined(parts: Iterable[Features]) -> Features:
+    """Return the features of the images of all parts, in order."""
+    listed = [*parts]
+    return Features(torch.cat([part.features for part in listed]), torch.cat([part.logits for part in listed]))
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ the unbiased squared MMD under the kernel (x.y / F + 1)^3, averaged over subsets
 MIND (Berthet et al. 2026, arXiv:2605.06797) is a sliced Wasserstein distance; torch-fidelity has it after 0.4.0.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -148,16 +149,17 @@ def scores(images: Features, reference: Reference, settings: Settings) -> tuple[
     return values, neighbours
 
 
-def uniform_noise(shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
-    """Return uint8 pixels of a shape, uniform on [0, 255]: the baseline of the worst generator."""
-    return torch.randint(256, shape, generator=rng, dtype=torch.uint8)
+def uniform_noise(shape: tuple[int, ...], rng: torch.Generator, at_once: int) -> Iterator[Tensor]:
+    """Yield uint8 images of a shape (N, C, H, W), `at_once` of them, uniform on [0, 255]: of the worst generator."""
+    for start in range(0, shape[0], at_once):
+        yield torch.randint(256, (min(at_once, shape[0] - start), *shape[1:]), generator=rng, dtype=torch.uint8)
 
 
-def superimposed(images: Tensor, count: int, rng: torch.Generator) -> Tensor:
-    """Return `count` means of two random ones of `images` (M, C, H, W) uint8: what a trivial generator makes.
+def superimposed(images: Tensor, count: int, rng: torch.Generator, at_once: int) -> Iterator[Tensor]:
+    """Yield `count` means of two random ones of `images` (M, C, H, W) uint8, `at_once`: what a trivial generator makes.
 
     On digits, MNIST and emoji its FID is between those of a trained generator and of noise. That of images averaged to
     a quarter of their side, or of pixels drawn one by one from their distributions, is above that of noise on some.
     """
-    pairs = torch.randint(len(images), (2, count), generator=rng)
-    return ((images[pairs[0]].int() + images[pairs[1]].int() + 1) // 2).to(torch.uint8)
+    for first, second in torch.randint(len(images), (2, count), generator=rng).split(at_once, dim=1):
+        yield ((images[first].int() + images[second].int() + 1) // 2).to(torch.uint8)

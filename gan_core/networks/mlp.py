@@ -46,13 +46,18 @@ class MlpGenerator(nn.Module):
             rng: of the sample, on the CPU.
         """
         # Part by part, because torch converts all that it sums at once; sorted, because images may be mapped from disk.
-        parts = sample(len(images), MEAN_OF, rng).sort().values.to(images.device).split(1000)
+        parts = sample(len(images), MEAN_OF, rng).sort().values.to(images.device).split(_rows_at_once(images))
         sums = torch.stack([images[part].sum(dim=0, dtype=torch.int64) for part in parts]).sum(dim=0)
         means = sums.double() / (255 * min(len(images), MEAN_OF))
         bias = means.clamp(1 / 510, 1 - 1 / 510).logit().flatten()
         outputs = self.layers[-1]
         assert isinstance(outputs, nn.Linear)
         outputs.bias.copy_(bias)
+
+
+def _rows_at_once(images: Tensor) -> int:
+    """Return of how many images 64 MB can hold the pixels as int64: all sums are exact."""
+    return max(1, (8 << 20) // images[0].numel())
 
 
 class MlpDiscriminator(nn.Module):

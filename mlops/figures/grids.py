@@ -6,34 +6,36 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-GRID_SIDE = 640
-"""Pixels that a grid's side comes close to, so that 8-pixel images can be read."""
+GRID_SIDE, LARGEST_GRID = 640, 1280
+"""Pixels that a grid's width comes close to, so that 8-pixel images can be read, and above which images shrink."""
 
 
 def grid(pixels: NDArray[np.uint8], columns: int) -> Image.Image:
-    """Return images side by side, enlarged to be readable, with a thin light line between them.
+    """Return images side by side, enlarged to be readable or shrunk to fit, with a thin light line between them.
 
     Args:
         pixels: (N, C, H, W) with C of 1 or 3; N is a multiple of `columns`.
         columns: images in a row.
 
     Returns:
-        A picture about `GRID_SIDE` pixels wide.
+        A picture of about `GRID_SIDE` to `LARGEST_GRID` pixels wide.
     """
     count, channels, _, width = pixels.shape
+    shrink = -(-columns * width // LARGEST_GRID)
     factor = max(1, GRID_SIDE // (columns * width))
-    framed = np.pad(_enlarged(pixels, factor), ((0, 0), (0, 0), (0, 2), (0, 2)), constant_values=200)
+    framed = np.pad(_resized(pixels, width * factor // shrink), ((0, 0), (0, 0), (0, 2), (0, 2)), constant_values=200)
     rows = framed.reshape(count // columns, columns, channels, *framed.shape[2:])
     sheet = rows.transpose(0, 3, 1, 4, 2).reshape(count // columns * framed.shape[2], -1, channels)
     return Image.fromarray(sheet.squeeze(2) if channels == 1 else sheet)
 
 
-def _enlarged(pixels: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
-    """Return images `factor` times as large, interpolated: an 8-pixel digit is easier to read than its blocks."""
+def _resized(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Return images `side` pixels wide, interpolated: an 8-pixel digit is easier to read than its blocks."""
     count, channels, height, width = pixels.shape
-    planes = [Image.fromarray(plane) for plane in pixels.reshape(-1, height, width)]
-    large = [np.asarray(plane.resize((width * factor, height * factor), Image.Resampling.BICUBIC)) for plane in planes]
-    return np.stack(large).reshape(count, channels, height * factor, width * factor)
+    height = height * side // width
+    planes = [Image.fromarray(plane) for plane in pixels.reshape(-1, *pixels.shape[2:])]
+    resized = [np.asarray(plane.resize((side, height), Image.Resampling.BICUBIC)) for plane in planes]
+    return np.stack(resized).reshape(count, channels, height, side)
 
 
 def side_by_side(panels: dict[str, NDArray[np.uint8]]) -> Image.Image:

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from gan_core.config import FEWEST_SCORED, ComputeConfig
 from gan_core.generation.generate import generate
-from gan_core.generation.generator_file import load_generator
+from gan_core.generation.generator_file import LoadedGenerator, load_generator
 from gan_core.generation.latents import z_bank
 from gan_core.metrics.efficientnet import SIDE
-from gan_core.metrics.features import Features, extract
+from gan_core.metrics.features import Features, extract, joined
 from gan_core.metrics.neighbours import (
     COPY_NEIGHBOURS,
     COPY_RATIO,
@@ -39,18 +39,19 @@ from mlops.scoring.samples import described, sampled
 
 RESIZED = {
     "classifier": "as they are",
-    "efficientnet-lite0": f"to {SIDE} pixels, bilinear",
+    "efficientnet-lite0": f"to {SIDE} pixels, bilinear, larger ones as they are",
     "inception-v3": "to 299 pixels as TensorFlow 1, bilinear",
 }
+AT_ONCE = 256
+"""Images, at least, in memory at once, 50 MB at 256 pixels in colour, while their features are extracted."""
 LIBRARIES = ("torch", "torch-fidelity", "numpy", "scipy")
 
 
 class Bank(NamedTuple):
-    """One bank of z: number, every metric, images (N, C, H, W) uint8, features, the training images nearest to them."""
+    """One bank of z: number, every metric, features of its images, the training images nearest to them."""
 
     number: int
     metrics: dict[str, float]
-    pixels: Tensor
     features: Features
     neighbours: Neighbours
 
@@ -79,6 +80,8 @@ class Scorer:
         splits = min(config.isc_splits, self.count // 2)  # of one image each, IS would be 1 whatever the images are
         self.settings = Settings(splits, config.kid_subsets, subset)
         self.few = self.count < 2 * self.extractor.dimension
+        batch = self.description["batch_size"]
+        self.at_once = batch * -(-AT_ONCE // batch)  # whole batches: their number of images decides on bits
         self._check_count()
 
     def _check_count(self) -> None:
@@ -104,9 +107,10 @@ class Scorer:
         """Return the FID of as many images of a trivial generator, and of uniform noise."""
         shape = (self.count, self.summary.channels, self.summary.size, self.summary.size)
         train = torch.from_numpy(load_images(self.prepared, "train"))
-        trivial = superimposed(train, self.count, stream(self.config.seed, "trivial images"))
-        noise = uniform_noise(shape, stream(self.config.seed, "noise images"))
-        return References(*(fid(self.features(pixels).features, self.reference) for pixels in (trivial, noise)))
+        trivial = superimposed(train, self.count, stream(self.config.seed, "trivial images"), self.at_once)
+        noise = uniform_noise(shape, stream(self.config.seed, "noise images"), self.at_once)
+        both = (joined(map(self.features, parts)).features for parts in (trivial, noise))
+        return References(*(fid(features, self.reference) for features in both))
 
     def skill(self) -> Skill | None:
         """Return how well the extractor names the classes of the test images; None if it does not name these."""
@@ -139,10 +143,16 @@ class Scorer:
         labels = self.scored_labels if classes else None
         for bank in self.own_banks():
             z = z_bank(config, seed=self.config.seed, count=self.count, first=bank * self.count)
-            pixels = generate(network, z, labels)
-            features = self.features(pixels)
+            inputs = [values.split(self.at_once) for values in (z, labels) if values is not None]
+            features = joined(self.features(generate(network, *part)) for part in zip(*inputs, strict=True))
             measured, neighbours = scores(features, self.reference, self.settings)
-            yield Bank(bank, measured | self.label_accuracy(features, labels), pixels, features, neighbours)
+            yield Bank(bank, measured | self.label_accuracy(features, labels), features, neighbours)
+
+    def images(self, generator: LoadedGenerator, chosen: Tensor) -> Tensor:
+        """Return the images (n, C, H, W) uint8 of a generator whose numbers in the first bank are `chosen` (n,)."""
+        z = z_bank(generator.config, seed=self.config.seed, count=self.count)[chosen]
+        labels = self.scored_labels[chosen] if generator.classes and self.scored_labels is not None else None
+        return generate(generator.network.to(self.device), z, labels)
 
     def parzen(self, generator: Path) -> ParzenScore:
         """Return the log-likelihood of all test images by the 2014 paper's protocol, on the z of the first banks.
@@ -162,7 +172,7 @@ class Scorer:
                 f"warning: {len(validation)} validation images choose the width of the Parzen window; the 2014 paper "
                 f"had {VALIDATION:,}"
             )
-        test = torch.tensor(load_images(self.prepared, "test"), device=self.device)
+        test = torch.from_numpy(load_images(self.prepared, "test")).to(self.device)
         return parzen(samples=samples, validation=validation, test=test)
 
     def features(self, pixels: Tensor) -> Features:

@@ -90,7 +90,7 @@ def test_distances_order_real_blurred_and_noisy_images_and_duplicates() -> None:
     noisy = [(real + deviation * grain).round().clamp(0, 255) for deviation in (10, 30)]
     blurred = [gaussian_blur(real, [13, 13], [deviation]) for deviation in (1, 2)]
     repeated = [real[torch.arange(100) % different] for different in (50, 10)]
-    noise = uniform_noise(tuple(real.shape), stream(0, "noise"))
+    noise = torch.cat([*uniform_noise(tuple(real.shape), stream(0, "noise"), 100)])
     best, worst = features(real), features(noise)
     for worse in ([features(pixels) for pixels in pair] for pair in (noisy, blurred, repeated)):
         for measure in (fid, mind):

@@ -13,7 +13,17 @@ from gan_core.networks.build import build_discriminator, build_generator, initia
 from gan_core.networks.layers import Maxout, frozen_statistics
 from gan_core.networks.mlp import MlpGenerator
 from gan_core.runtime.randomness import stream
-from tests.gan_core.examples import CLASSES, DCGAN, MLP, NETWORKS, R3GAN, families, same_bits, snapshot
+from tests.gan_core.examples import (
+    CLASSES,
+    DCGAN,
+    MLP,
+    NETWORKS,
+    R3GAN,
+    conditional,
+    families,
+    same_bits,
+    snapshot,
+)
 
 POWERS_OF_TWO = ["r3gan", "sngan"]
 
@@ -249,12 +259,16 @@ projected = pytest.mark.parametrize("network", [replace(MLP, conditional=True), 
 
 
 @pytest.mark.parametrize(("size", "channels"), [(8, 1), (15, 3), (28, 1), (64, 3)])
-@projected
+@conditional
 def test_conditional_pairs_read_each_images_own_label(network: NetworkConfig, size: int, channels: int) -> None:
     built: dict[str, Any] = {"size": size, "channels": channels, "classes": CLASSES, "seed": 0}
+    if size.bit_count() > 1 and network.family in POWERS_OF_TWO:
+        return
     generator, discriminator = build_generator(network, **built).eval(), build_discriminator(network, **built).eval()
-    z = draw_z(network, 6, stream(0, "z"))
+    z, rng = draw_z(network, 6, stream(0, "z")), stream(0, "moved")
     with torch.no_grad():
+        for parameter in generator.parameters():  # gains of a class start as those of all others
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=rng))
         fake = generator(z, LABELS)
         logits = discriminator(fake, None, LABELS)
         for label in range(CLASSES):
