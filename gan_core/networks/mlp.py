@@ -47,7 +47,9 @@ class MlpGenerator(nn.Module):
         """
         # Part by part, because torch converts all that it sums at once; sorted, because images may be mapped from disk.
         parts = sample(len(images), MEAN_OF, rng).sort().values.to(images.device).split(_rows_at_once(images))
-        sums = torch.stack([images[part].sum(dim=0, dtype=torch.int64) for part in parts]).sum(dim=0)
+        sums = torch.zeros(images.shape[1:], dtype=torch.int64, device=images.device)
+        for part in parts:
+            sums += images[part].sum(dim=0, dtype=torch.int64)
         means = sums.double() / (255 * min(len(images), MEAN_OF))
         bias = means.clamp(1 / 510, 1 - 1 / 510).logit().flatten()
         outputs = self.layers[-1]

@@ -65,8 +65,10 @@ def test_a_classifier_is_trained_and_tested_batch_by_batch(mapped: torch.Tensor)
     classifier = Classifier(size=SIDE, channels=3, classes=2)
     classifier.hidden = nn.Sequential(nn.AvgPool2d(SIDE), nn.Flatten(), nn.Linear(3, 64))  # in no time
     labels = torch.arange(COUNT) % 2
+    config = replace(EXTRACTOR, epochs=1, batch_size=20)
+    list(train_classifier(config, classifier, mapped[:20], labels[:20]))  # loads what torch loads when it is first used
     with bounded():
-        list(train_classifier(replace(EXTRACTOR, epochs=1, batch_size=20), classifier, mapped, labels))
+        list(train_classifier(config, classifier, mapped, labels))
         accuracy(classifier, mapped, labels, 20)
 
 
