@@ -26,7 +26,7 @@ FILES = {
 }
 TRACKED = FILES | {"mlflow", "requests", "sqlalchemy"}
 ROOMS: dict[str, set[str]] = {
-    "gan_core/config.py": set(),
+    "gan_core/config": set(),
     "gan_core/doctor.py": {"gan_core.config"},
     "gan_core/runtime": {"gan_core.config", *CORE},
     "gan_core/networks": {"gan_core.config", "gan_core.runtime", *CORE},

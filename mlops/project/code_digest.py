@@ -14,7 +14,7 @@ from mlops.project.result_files import save_json
 ROOT = Path(__file__).resolve().parents[2]
 """The folder of this code, which may be a copy of the project."""
 IGNORED = (
-    "gan_core/config.py",
+    "gan_core/config/",
     "mlops/project/",
     "mlops/safety/",
     "mlops/tracking/",

@@ -68,8 +68,11 @@ def distance(tensors: dict[str, Tensor], expected: dict[str, Tensor], least: flo
 
 @cases
 def test_gradients_losses_and_statistics_are_those_of_the_whole_batch(ranks: list[Cases], number: int) -> None:
-    """A bias whose parts of order 1/2 cancel to 0.003 keeps their error of 1e-7, so small tensors count as 0.01."""
-    assert distance(ranks[0][number]["gradients"], gradients(CASES[number]), least=0.01) < 1e-5
+    """A bias whose parts of order 1/2 cancel to 0.003 keeps their error of 1e-7, so small tensors count as 0.01.
+
+    SNGAN's residual blocks round to 1.1e-5, the other families to 1e-6; a rank's rows left out are 0.1 and more.
+    """
+    assert distance(ranks[0][number]["gradients"], gradients(CASES[number]), least=0.01) < 2e-5
 
 
 def test_finite_differences_are_those_of_the_whole_batch_up_to_their_rounding(ranks: list[Cases]) -> None:

@@ -106,7 +106,7 @@ CHANGES: dict[str, set[str]] = {
     "gan_core/metrics/intervals.py": {"evaluate", "register"},
     "gan_core/metrics/classifier.py": {"extractor", "diagnose", "evaluate"},
     "gan_core/doctor.py": {"diagnose"},
-    "gan_core/config.py": set(),
+    "gan_core/config/training.py": set(),
     "mlops/images/archives.py": {"fetch"},
     "mlops/images/decoding.py": {"prepare"},
     "mlops/runs/run.py": TRAINING,

@@ -128,7 +128,7 @@ def test_the_images_that_are_trained_on_are_those_of_the_folder(
 def test_conditional_networks_need_labels(root: Path, prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     without = replace(load_summary(prepared), classes=None)
     monkeypatch.setattr("mlops.runs.run.load_summary", lambda _: without)
-    made: tuple[Any, ...] = "train", prepared, ComputeConfig("cpu", 1), ExecutionConfig("fp32", 1, 1)
+    device, execution = ComputeConfig("cpu", 1), ExecutionConfig("fp32", 1, 1)
     with pytest.raises(UserError, match=r"network\.conditional .* no labels"):
-        TrainingRun(*made, replace(NETWORK, conditional=True), NONE)
-    TrainingRun(*made, NETWORK, NONE)
+        TrainingRun("train", prepared, device, execution, replace(NETWORK, conditional=True), NONE)
+    TrainingRun("train", prepared, device, execution, NETWORK, NONE)
