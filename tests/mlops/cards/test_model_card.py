@@ -20,6 +20,7 @@ TRAINING: dict[str, Any] = {
     "device": "x86_64 CPU, 1 thread(s)",
     "parameters": {
         "network": {"family": "mlp", "z_dim": 32},
+        "augmentation": {"kind": "none"},
         "train": {"seed": 7, "steps": 12000, "loss": "relativistic", "report_every": 20},
     },
 }

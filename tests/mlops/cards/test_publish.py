@@ -27,7 +27,11 @@ TRAINING = {
     "key": "f1ab63798643a2e2",
     "data_md5": "d" * 32,
     "device": "CPU",
-    "parameters": {"network": {"family": "mlp"}, "train": {"seed": 0, "steps": 60, "loss": "minimax"}},
+    "parameters": {
+        "network": {"family": "mlp"},
+        "augmentation": {"kind": "none"},
+        "train": {"seed": 0, "steps": 60, "loss": "minimax"},
+    },
 }
 Publish = Callable[..., tuple[str, str]]
 
