@@ -18,7 +18,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from benchmarks.harness.training_data import PARAMS, real_images, ring
-from gan_core.config import TrainConfig
+from gan_core.config import Schedule, TrainConfig
 from gan_core.doctor import HEALTHY, Diagnosis, Doctor, non_finite
 from gan_core.runtime.randomness import stream
 from gan_core.runtime.sampling import sample
@@ -107,8 +107,9 @@ def few_images(config: TrainConfig, images: Tensor) -> tuple[TrainState, Tensor]
 
 def certain_discriminator(config: TrainConfig, images: Tensor) -> tuple[TrainState, Tensor]:
     """Combine the minimax loss with a discriminator that was trained to certainty and keeps its lead."""
+    slow = Schedule(1e-4, 0.0, "linear", None)
     config = replace(
-        config, loss="minimax", r1_gamma=0.0, r2_gamma=0.0, discriminator_steps=5, generator_learning_rate=1e-4
+        config, loss="minimax", r1_gamma=0.0, r2_gamma=0.0, discriminator_steps=5, generator_learning_rate=slow
     )
     state = initial_state(config, PARAMS.network, images)
     batches = Batches(state, images)
@@ -119,7 +120,8 @@ def certain_discriminator(config: TrainConfig, images: Tensor) -> tuple[TrainSta
 
 def wild_learning_rate(config: TrainConfig, images: Tensor) -> tuple[TrainState, Tensor]:
     """Make both learning rates a thousand times too large."""
-    config = replace(config, generator_learning_rate=1.0, discriminator_learning_rate=1.0)
+    wild = Schedule(1.0, 0.0, "linear", None)
+    config = replace(config, generator_learning_rate=wild, discriminator_learning_rate=wild)
     return initial_state(config, PARAMS.network, images), images
 
 

@@ -158,9 +158,8 @@ def test_dvc_shows_metrics_plots_and_experiments(finished: Project, experiment: 
     assert "http" not in page.read_text()
     pictures = [page.parent / source for source in re.findall('<img src="([^"]+)"', page.read_text())]
     shown = {path.name.removeprefix("workspace_reports_").replace("_", "/", 1) for path in pictures if path.is_file()}
-    assert shown == {f"evaluation/{name}.png" for name in ("comparison", "neighbours", "interpolation")} | {
-        "diagnosis/instruments.png"
-    }
+    names = ("comparison", "neighbours", "interpolation", "truncation")
+    assert shown == {f"evaluation/{name}.png" for name in names} | {"diagnosis/instruments.png"}
 
 
 def test_a_local_remote_gives_a_clone_everything_but_mlflow(

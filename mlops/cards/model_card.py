@@ -41,11 +41,12 @@ class Facts:
     compared: bool
 
 
-def card(facts: Facts, address: Callable[[str], str], part: Part = "version") -> str:
+def card(facts: Facts, address: Callable[[str], str], part: Part = "version", *, whole: bool = False) -> str:
     """Return the card of a version as markdown; its first line can stand alone in a list of versions.
 
     `address` returns the address of one of `PICTURES` or `MORE_PICTURES`. Data, training, passport and most pictures
-    are on the version's own page alone; a run's page has no commands either, whose lines are wider than its column.
+    are on the version's own page alone; a run's page has no commands either, whose lines are wider than its column. A
+    page has room for `PICTURES`; the card as a file is `whole`.
     """
     text = render(
         "model_card.md.jinja",
@@ -56,7 +57,8 @@ def card(facts: Facts, address: Callable[[str], str], part: Part = "version") ->
         score_rows=_scores(facts.evaluation),
         training_rows=_trained_on(facts),
         passport_rows=_passport(facts.evaluation),
-        pictures=PICTURES | MORE_PICTURES if part == "version" else {COMPARISON: PICTURES[COMPARISON]},
+        pictures=PICTURES if part == "version" else {COMPARISON: PICTURES[COMPARISON]},
+        more_pictures=MORE_PICTURES if whole else {},
         part=part,
         address=address,
         page=lambda name: _page(facts, name),
@@ -111,8 +113,17 @@ def _trained_on(facts: Facts) -> list[list[str]]:
     data = f"{plain(summary.name)}: {counts} images, {classes}, md5 {plain(training['data_md5'])}"
     rows = [["", ""], ["data", data]]
     for section in ("network", "augmentation", "train"):
+        if training["parameters"][section] == {"kind": "none"}:
+            continue
         values = training["parameters"][section].items()
-        rows.append([section, written({name: value for name, value in values if not name.endswith("_every")})])
+        rows.append(
+            [
+                section,
+                written(
+                    {name: value for name, value in values if not (name.endswith("_every") or value in (None, False))}
+                ),
+            ]
+        )
     last = {"device": str(training["device"]), "key": training["key"]}
     last |= {"commit": facts.commit or "not under git", "run": facts.run_id}
     return rows + [[name, plain(value)] for name, value in last.items()]
@@ -127,6 +138,9 @@ def written(value: Any) -> str:
     """Return nested values as words: {"a": 1, "b": {"c": 2}} gives a 1, b (c 2)."""
     if not isinstance(value, dict):
         return plain(str(value))
+    if value.keys() == {"start", "end", "shape", "images"}:
+        of = "" if value["images"] is None else f" over {value['images']:,} images"
+        return plain(f"{value['start']} to {value['end']}, {value['shape']}{of}")
     parts = []
     for name, inner in value.items():
         text = written(inner)

@@ -137,7 +137,7 @@ def _write_page(writer: RunWriter, model: ScoredModel, comparison: Comparison, n
 def _write_cards(writer: RunWriter, facts: Facts, folder: Path) -> None:
     for picture in PICTURES:
         writer.write_file(_narrow(folder / picture), f"card/{picture}")
-    writer.write_file(card(facts, lambda picture: picture).encode(), "card/card.md")
+    writer.write_file(card(facts, lambda picture: picture, whole=True).encode(), "card/card.md")
 
     def address(picture: str) -> str:
         """MLflow's pages drop images whose address is data, and take what the tracking server itself has."""

@@ -116,7 +116,7 @@ def test_every_score_is_the_mean_of_its_banks_with_their_interval(score: Callabl
     scores, passport = score("one", banks=5)
     banks = read_evaluation("it", root / "one").banks
     assert list(banks.bank) == [0, 1, 2, 3, 4]
-    for metric in LOWER_IS_BETTER:
+    for metric in LOWER_IS_BETTER.keys() - {"label_accuracy"}:  # this generator takes no labels
         measured = interval(list(banks[metric]))
         ends = [scores[f"{metric}_digits"][end] for end in ("mean", "low", "high")]
         within = np.clip([measured.mean, measured.low, measured.high], *RANGE.get(metric, (0, 1)))

@@ -120,8 +120,9 @@ def test_the_card_says(expected: str, facts: Facts) -> None:
 
 
 def test_the_pictures_are_where_the_caller_says(facts: Facts) -> None:
-    addresses = re.findall(r"!\[[^]]+\]\(([^)]+)\)", card(facts, lambda name: f"there/{name}"))
-    assert addresses == [f"there/{name}" for name in [*PICTURES, *MORE_PICTURES]]
+    for whole, names in ((False, [*PICTURES]), (True, [*PICTURES, *MORE_PICTURES])):
+        text = card(facts, lambda name: f"there/{name}", whole=whole)
+        assert re.findall(r"!\[[^]]+\]\(([^)]+)\)", text) == [f"there/{name}" for name in names]
 
 
 def test_few_images_are_marked_before_all_else(facts: Facts) -> None:
