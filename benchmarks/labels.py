@@ -12,11 +12,10 @@ from torch import Tensor
 
 from benchmarks.harness.game import TRAIN
 from benchmarks.harness.tables import Table
-from benchmarks.harness.training_data import labelled_mnist
-from gan_core.config import DcganConfig, ExtractorConfig
+from benchmarks.harness.training_data import digit_classifier, labelled_mnist
+from gan_core.config import DcganConfig
 from gan_core.generation.generate import generate
 from gan_core.generation.latents import z_bank
-from gan_core.metrics.classifier import Classifier, train_classifier
 from gan_core.metrics.features import Extractor, Features, classifier_extractor, extract
 from gan_core.metrics.scores import Reference, fid
 from gan_core.runtime.device import Arithmetic, has_bf16
@@ -28,7 +27,6 @@ from mlops.project.progress import Line, progress
 
 CPU = torch.device("cpu")
 NETWORK = DcganConfig("dcgan", 64, "normal", 32, 32, conditional=False)
-CLASSIFIER = ExtractorConfig("classifier", 128, 3, 1e-3, 0, None, "0" * 64)
 PAIRS = {"unconditional": None, "conditional": "own", "conditional, labels in a random order": "shuffled"}
 """The labels on which each pair is trained."""
 
@@ -37,7 +35,7 @@ def table(path: str | None = None, steps: str = "3000", seeds: str = "1") -> Tab
     """Train the pairs and score them and as many real test images."""
     torch.set_num_threads(1)
     (images, labels), (test, asked) = labelled_mnist(path, size=28)
-    extractor = trained_extractor(images, labels)
+    extractor = classifier_extractor(digit_classifier(images, labels), channels=1, sha256="0" * 64)
     reference = Reference(features(extractor, images).features, torch.empty(0), None, 0)
     real = features(extractor, test)
     rows = [("real test images", f"{fid(real.features, reference):.2f}", accuracy(real, asked))]
@@ -71,14 +69,6 @@ def trained_images(
         line.update(done + report.step)
     z = z_bank(network, seed=seed, count=len(asked))
     return generate(state.ema_generator, z, None if labels is None else asked)
-
-
-def trained_extractor(images: Tensor, labels: Tensor) -> Extractor:
-    """Return the features of a classifier of the training images."""
-    classifier = Classifier(size=28, channels=1, classes=10)
-    for _ in train_classifier(CLASSIFIER, classifier, images, labels):
-        pass
-    return classifier_extractor(classifier.requires_grad_(False), channels=1, sha256="0" * 64)
 
 
 def features(extractor: Extractor, pixels: Tensor) -> Features:

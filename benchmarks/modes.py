@@ -12,12 +12,12 @@ from torch import Generator, Tensor
 
 from benchmarks.harness.game import TRAIN
 from benchmarks.harness.tables import Table
-from benchmarks.harness.training_data import ROOT, labelled_mnist
+from benchmarks.harness.training_data import ROOT, digit_classifier, labelled_mnist
 from experiments.densities.config import load_density_params
-from gan_core.config import DcganConfig, ExtractorConfig, Schedule, TrainConfig
+from gan_core.config import DcganConfig, Schedule, TrainConfig
 from gan_core.generation.generate import generate
 from gan_core.generation.latents import z_bank
-from gan_core.metrics.classifier import Classifier, train_classifier
+from gan_core.metrics.classifier import Classifier
 from gan_core.runtime.device import Arithmetic, has_bf16
 from gan_core.runtime.pixels import to_unit_range
 from gan_core.runtime.randomness import stream
@@ -31,7 +31,6 @@ from mlops.project.progress import Line, progress
 SIZE = 14
 STACKED, COUNTED = 100_000, 26_000
 """Images to train on, and generated ones whose modes are counted, as in the literature."""
-CLASSIFIER = ExtractorConfig("classifier", 128, 3, 1e-3, 0, None, "0" * 64)
 NETWORK = DcganConfig("dcgan", 64, "normal", 32, 32, conditional=False)
 RATE = Schedule(1e-3, 0.0, "linear", None)
 STACKED_TRAIN = replace(
@@ -57,7 +56,7 @@ def table(path: str | None = None, steps: str = "3000", seeds: str = "1") -> Tab
             counted = [points(name, way, seed) for seed in range(int(seeds))]
             rows.append((f"{name} of {len(density.means)}", way, *_side_by_side(counted)))
     (digits, labels), _ = labelled_mnist(path, size=SIZE)
-    classifier = classifier_of(digits, labels)
+    classifier = digit_classifier(digits, labels)
     images = stacked(digits, STACKED, stream(0, "stacked"))
     rows.append(("StackedMNIST of 1,000", "real images", *modes(classifier, images[:COUNTED])))
     with progress("StackedMNIST: steps", len(WAYS) * int(seeds) * int(steps)) as line:
@@ -97,14 +96,6 @@ def points(name: str, way: str, seed: int) -> tuple[str, str]:
         pass
     covered = coverage(density, generated_points(state.ema_generator, game.network, 100_000, seed))
     return f"{covered.covered}", f"{covered.high_quality_share:.1%}"
-
-
-def classifier_of(digits: Tensor, labels: Tensor) -> Classifier:
-    """Return a classifier of digits (N, 1, H, W)."""
-    classifier = Classifier(size=SIZE, channels=1, classes=10)
-    for _ in train_classifier(CLASSIFIER, classifier, digits, labels):
-        pass
-    return classifier.requires_grad_(False)
 
 
 def stacked(digits: Tensor, count: int, rng: Generator) -> Tensor:

@@ -15,6 +15,7 @@ from gan_core.generation.generator_file import LoadedGenerator, load_generator
 from gan_core.generation.labels import class_rows
 from gan_core.metrics.neighbours import closeness
 from gan_core.runtime.distributed import all_gather, rank
+from gan_core.runtime.randomness import stream
 from mlops.figures.animations import animation
 from mlops.figures.grids import grid, png_bytes, side_by_side, stacked
 from mlops.project.params import EvaluateConfig
@@ -122,7 +123,7 @@ def _draw_beside_real(evaluation: Path, scorer: Scorer, first: Bank, generator: 
     shown = torch.arange(count)
     real = sampled(prepared, "test", count, seed=scorer.config.seed, purpose="shown test images")
     if generator.classes and scorer.scored_labels is not None:
-        rows = class_rows(scorer.scored_labels, COLUMNS)
+        rows = class_rows(scorer.scored_labels, COLUMNS, stream(scorer.config.seed, "shown by class"))
         shown, real = (rows, scorer.scored[rows]) if len(rows) else (shown, real)
     panels = {"generated": scorer.images(generator, shown).numpy(), "real": load_images(prepared, "test")[real.numpy()]}
     (evaluation / COMPARISON).write_bytes(png_bytes(side_by_side(panels)))

@@ -69,7 +69,7 @@ def train_tiny(root: Path, prepared: Path, committed: Params) -> Callable[..., P
     from stages.train import train
 
     tiny = replace(committed.train, steps=24, batch_size=8, report_every=4, sample_every=12, checkpoint_every=6)
-    network = MlpConfig("mlp", 4, "normal", 8, 8, 2, 0.2, False)
+    network = MlpConfig("mlp", 4, "normal", 8, 8, False, 2, 0.2)
 
     def run(
         name: str,
@@ -103,7 +103,7 @@ def registered(tmp_path_factory: pytest.TempPathFactory, tracking_uri: str) -> d
     from mlops.tracking.versions import CHAMPION, WEIGHTS_TAG, add_version
 
     folder = tmp_path_factory.mktemp("registered")
-    network = MlpConfig("mlp", 4, "normal", 32, 8, 2, 0.0, False)
+    network = MlpConfig("mlp", 4, "normal", 32, 8, False, 2, 0.0)
     names = {"normal": "fresh-normal", "uniform": "fresh-uniform", "conditional": "fresh-conditional"}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)

@@ -6,12 +6,10 @@ from typing import Literal
 from gan_core.config.ranges import require, require_not_negative, require_positive
 
 FEWEST_SCORED = 4
-
 """Images, at least, of each set that is scored: precision and recall need a third nearest other image of each."""
 
 
 LARGEST_MANIFOLD = 50_000
-
 """Images, at most, from which precision and recall are measured: the number of Kynkäänniemi et al. 2019."""
 
 

@@ -6,77 +6,66 @@ from typing import Literal
 from gan_core.config.ranges import require, require_positive, require_shares
 
 SMALLEST_SIZE, LARGEST_SIZE = 8, 256
-
 """Sides of images, in pixels, that the networks support."""
 
 
 @dataclass(frozen=True)
-class MlpConfig:
-    """The pair of Goodfellow et al. 2014: two rectifier layers and a sigmoid against maxout layers with dropout."""
+class _PairConfig:
+    """What every family has; `conditional` networks take labels."""
 
-    family: Literal["mlp"]
+    family: str
     z_dim: int
     z_distribution: Literal["normal", "uniform"]
     generator_width: int
     discriminator_width: int
-    maxout_pieces: int
-    dropout: float
     conditional: bool
 
     def __post_init__(self) -> None:
-        require_positive(self, "z_dim", "generator_width", "discriminator_width", "maxout_pieces")
+        require_positive(self, "z_dim", "generator_width", "discriminator_width")
+
+
+@dataclass(frozen=True)
+class MlpConfig(_PairConfig):
+    """The pair of Goodfellow et al. 2014: two rectifier layers and a sigmoid against maxout layers with dropout."""
+
+    family: Literal["mlp"]
+    maxout_pieces: int
+    dropout: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_positive(self, "maxout_pieces")
         require_shares(self, "dropout")
 
 
 @dataclass(frozen=True)
-class DcganConfig:
+class DcganConfig(_PairConfig):
     """The convolutional pair of Radford et al. 2015; widths are channels at full resolution."""
 
     family: Literal["dcgan"]
-    z_dim: int
-    z_distribution: Literal["normal", "uniform"]
-    generator_width: int
-    discriminator_width: int
-    conditional: bool
-
-    def __post_init__(self) -> None:
-        require_positive(self, "z_dim", "generator_width", "discriminator_width")
 
 
 @dataclass(frozen=True)
-class R3ganConfig:
+class R3ganConfig(_PairConfig):
     """The residual pair of Huang et al. 2024: widths are channels at 4 to 32 pixels, `blocks` those of each level."""
 
     family: Literal["r3gan"]
-    z_dim: int
-    z_distribution: Literal["normal", "uniform"]
-    generator_width: int
-    discriminator_width: int
     blocks: int
-    conditional: bool
 
     def __post_init__(self) -> None:
-        require_positive(self, "z_dim", "generator_width", "discriminator_width", "blocks")
+        super().__post_init__()
+        require_positive(self, "blocks")
 
 
 @dataclass(frozen=True)
-class SnganConfig:
+class SnganConfig(_PairConfig):
     """The residual pair of Miyato et al. 2018: widths are channels at 4 to 32 pixels."""
 
     family: Literal["sngan"]
-    z_dim: int
-    z_distribution: Literal["normal", "uniform"]
-    generator_width: int
-    discriminator_width: int
-    conditional: bool
-
-    def __post_init__(self) -> None:
-        require_positive(self, "z_dim", "generator_width", "discriminator_width")
 
 
 NetworkConfig = MlpConfig | DcganConfig | R3ganConfig | SnganConfig
-
-"""The generator and the discriminator: one class per family, told apart by `family`; `conditional` ones take labels."""
+"""The generator and the discriminator: one class per family, told apart by `family`."""
 
 
 def check_size(network: NetworkConfig, size: int) -> None:

@@ -29,7 +29,6 @@ class Schedule:
 
 
 Scheduled = float | Schedule
-
 """A constant, or a number that changes through training."""
 
 

@@ -73,7 +73,6 @@ class AdaConfig:
 
 
 AugmentationConfig = NoAugmentation | DiffAugmentConfig | AdaConfig
-
 """How images are transformed before a discriminator in training sees them, told apart by `kind`."""
 
 

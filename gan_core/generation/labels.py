@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from gan_core.config import NetworkConfig
 from gan_core.generation.latents import z_bank
@@ -54,7 +54,8 @@ def grid_bank(
     return z.repeat(shown, 1), torch.arange(shown).repeat_interleave(len(z))
 
 
-def class_rows(labels: Tensor, columns: int) -> Tensor:
-    """Return the places of the first `columns` images of each class that has as many, class by class, (N,)."""
-    places = [torch.nonzero(labels == label).flatten()[:columns] for label in labels.unique()]
+def class_rows(labels: Tensor, columns: int, rng: Generator) -> Tensor:
+    """Return the places of `columns` images, drawn without replacement, of each class that has as many, (N,)."""
+    order = torch.randperm(len(labels), generator=rng)
+    places = [order[labels[order] == label][:columns] for label in labels.unique()]
     return torch.cat([row for row in places if len(row) == columns] or [labels[:0]])

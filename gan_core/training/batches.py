@@ -1,7 +1,7 @@
 """What the steps of a training draw, each by name: real images, labels, latents, augmentation, masks, for penalties."""
 
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
+from functools import cached_property, partial
 
 import torch
 from torch import Generator, Tensor
@@ -87,7 +87,7 @@ class Batches:
 
         Each has labels, if the networks are conditional, and the draws of its augmentation.
         """
-        real, labels = self._real("adaptation real", step)
+        real, labels = Batches._real(self, "adaptation real", step)  # of few steps, so nothing is gathered ahead
         sources = {
             "real": (real, labels),
             "unseen": self._unseen("adaptation unseen", step),
@@ -162,19 +162,15 @@ class StreamedBatches(Batches):
     copies them without waiting.
     """
 
-    def __init__(
-        self,
-        state: TrainState,
-        images: Tensor,
-        labels: Tensor | None = None,
-        unseen: Tensor | None = None,
-        unseen_labels: Tensor | None = None,
-    ) -> None:
-        super().__init__(state, images, labels, unseen, unseen_labels)
+    @cached_property
+    def _thread(self) -> ThreadPoolExecutor:
         # A thread starts on the first GPU, which a rank of another GPU must leave alone.
         to_own_gpu = partial(torch.cuda.set_device, torch.cuda.current_device()) if self.device.type == "cuda" else None
-        self._thread = ThreadPoolExecutor(1, initializer=to_own_gpu)
-        self._ahead: dict[tuple[str, tuple[int, ...]], Future[tuple[Tensor, Tensor | None]]] = {}
+        return ThreadPoolExecutor(1, initializer=to_own_gpu)
+
+    @cached_property
+    def _ahead(self) -> dict[tuple[str, tuple[int, ...]], Future[tuple[Tensor, Tensor | None]]]:
+        return {}
 
     def _real(self, purpose: str, *counters: int) -> tuple[Tensor, Tensor | None]:
         """Return what was gathered ahead, and start to gather the next step's."""

@@ -33,17 +33,9 @@ class Execution:
         free, _ = torch.cuda.mem_get_info(self.device)
         return images.to(self.device) if images.nbytes <= min(RESIDENT_AT_MOST, free // 2) else images
 
-    def batches(
-        self,
-        state: TrainState,
-        images: Tensor,
-        labels: Tensor | None = None,
-        unseen: Tensor | None = None,
-        unseen_labels: Tensor | None = None,
-    ) -> Batches:
-        """Return the batches of a training from images that were placed, as are unseen ones; labels are on the CPU."""
-        kind = Batches if images.device.type == self.device.type else StreamedBatches
-        return kind(state, images, labels, unseen, unseen_labels)
+    def batches_of(self, images: Tensor) -> type[Batches]:
+        """Return the class of the batches of a training from images that were placed."""
+        return Batches if images.device.type == self.device.type else StreamedBatches
 
     def step(self, report: Callable[[str], object]) -> Step:
         """Return the function that computes a step.

@@ -82,7 +82,8 @@ class TrainingRun:
     def batches(self, state: TrainState) -> Batches:
         """Return what the steps of a state draw."""
         labels, unseen_labels = self.labels or (None, None)
-        return self.execution.batches(state, self.images, labels, self.unseen, unseen_labels)
+        kind = self.execution.batches_of(self.images)
+        return kind(state, self.images, labels, self.unseen, unseen_labels)
 
     def instruments(self, state: TrainState) -> Instruments:
         """Return the instruments that read a state."""

@@ -205,7 +205,7 @@ def test_too_few_images_for_what_follows_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "network", [MlpConfig("mlp", 4, "normal", 8, 8, 2, 0.2, False), DcganConfig("dcgan", 4, "normal", 4, 4, False)]
+    "network", [MlpConfig("mlp", 4, "normal", 8, 8, False, 2, 0.2), DcganConfig("dcgan", 4, "normal", 4, 4, False)]
 )
 def test_the_fewest_images_run_through_to_their_scores(
     tmp_path: Path, committed: Params, tracking_uri: str, monkeypatch: pytest.MonkeyPatch, network: NetworkConfig

@@ -16,7 +16,7 @@ from stages.replicate import replicate
 
 CPU = ComputeConfig("cpu", 1)
 PLAIN = ExecutionConfig("auto", 1, 1)
-NETWORK = MlpConfig("mlp", 4, "normal", 8, 8, 2, 0.2, False)
+NETWORK = MlpConfig("mlp", 4, "normal", 8, 8, False, 2, 0.2)
 Retrain = Callable[..., dict[str, bytes]]
 
 

@@ -3,6 +3,7 @@ import torch
 
 from gan_core.generation.labels import class_rows, grid_bank, in_turn, label_named
 from gan_core.generation.latents import z_bank
+from gan_core.runtime.randomness import stream
 from tests.gan_core.examples import CONDITIONAL, MLP
 
 
@@ -47,5 +48,7 @@ def test_a_grid_without_classes_is_the_first_of_a_bank() -> None:
 
 def test_classes_with_whole_rows_are_shown_row_by_row() -> None:
     labels = torch.tensor([2, 0, 2, 1, 0, 2, 0])
-    assert class_rows(labels, 2).tolist() == [1, 4, 0, 2]
-    assert class_rows(labels, 4).tolist() == []
+    chosen = torch.stack([class_rows(labels, 2, stream(0, "rows", draw)) for draw in range(60)])
+    assert (labels[chosen] == torch.tensor([0, 0, 2, 2])).all()
+    assert {tuple(row.unique().tolist()) for row in chosen[:, :2]} == {(1, 4), (1, 6), (4, 6)}  # never one twice
+    assert class_rows(labels, 4, stream(0, "rows")).tolist() == []

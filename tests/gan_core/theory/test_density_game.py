@@ -14,7 +14,7 @@ from gan_core.theory.density_game import Snapshot, gradients_as_confidence_grows
 from gan_core.theory.point_networks import build_players
 from tests.gan_core.examples import TRAIN
 
-NETWORK = MlpConfig("mlp", 1, "normal", 16, 16, 1, 0.0, False)
+NETWORK = MlpConfig("mlp", 1, "normal", 16, 16, False, 1, 0.0)
 DATA = GaussianMixture((1.0,), ((0.0,),), (1.0,), half_width=8.0)
 
 

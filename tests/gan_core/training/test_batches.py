@@ -85,6 +85,17 @@ def test_augmentation_and_mirrors_have_names_of_their_own() -> None:
     assert torch.equal(drawn[1], torch.rand(TRAIN.batch_size, 7, generator=name))
 
 
+def test_streamed_images_adapt_as_those_at_hand_and_nothing_is_kept_for_later() -> None:
+    state = fresh(TRAIN, MLP, augmentation=ADAPTIVE)
+    at_hand = Batches(state, IMAGES, unseen=IMAGES.flip(0))
+    streamed = StreamedBatches(state, IMAGES, unseen=IMAGES.flip(0))
+    for step in (4, 8, 12):
+        for one, other in zip(at_hand.adaptation(step), streamed.adaptation(step), strict=True):
+            assert torch.equal(one[0], other[0])
+            assert torch.equal(one[2], other[2])
+    assert streamed._ahead == {}
+
+
 def test_every_other_real_image_is_mirrored() -> None:
     config = replace(TRAIN, batch_size=10_000, mirror=True)
     sides = torch.tensor([[0, 255]], dtype=torch.uint8).expand(40, 1, 1, 2)

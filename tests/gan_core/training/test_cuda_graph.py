@@ -228,7 +228,7 @@ def test_a_batch_that_is_too_large_has_a_largest_part_that_fits() -> None:
     config = replace(TRAIN, batch_size=2**15, discriminator_steps=1, r1_gamma=0.0, r2_gamma=0.0)
     how = execution_of(ComputeConfig("cuda", 1), ExecutionConfig("fp32", 1, 1), network)
     state = initial_state(config, network, images, how.arithmetic, how.device)
-    placed = how.batches(state, how.placed(images))
+    placed = how.batches_of(how.placed(images))(state, how.placed(images))
     torch.cuda.set_per_process_memory_fraction(0.3)
     with pytest.raises(torch.OutOfMemoryError):
         trained(state, how.step(print), placed)

@@ -38,7 +38,7 @@ def test_the_log_says_where_and_how() -> None:
 def test_on_the_cpu_nothing_is_copied() -> None:
     how = execution_of(ONE_CPU, ExecutionConfig("auto", 1, 1), MLP)
     assert how.placed(IMAGES) is IMAGES
-    assert type(how.batches(fresh(TRAIN, MLP), IMAGES)) is Batches
+    assert how.batches_of(IMAGES) is Batches
     assert how.step(print) is train_step
 
 
@@ -48,7 +48,7 @@ def test_what_does_not_fit_on_a_gpu_is_streamed(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (2 * IMAGES.nbytes - 2, 10**12))
     assert how.placed(IMAGES) is IMAGES
-    assert type(how.batches(fresh(TRAIN, MLP), how.placed(IMAGES))) is StreamedBatches
+    assert how.batches_of(how.placed(IMAGES)) is StreamedBatches
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (10**12, 10**12))
     monkeypatch.setattr(gan_core.training.execution, "RESIDENT_AT_MOST", IMAGES.nbytes - 1)
     assert how.placed(IMAGES) is IMAGES

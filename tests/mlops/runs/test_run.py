@@ -20,7 +20,7 @@ from mlops.project.prepared_data import load_summary
 from mlops.runs.run import TrainingRun, _remedy
 from mlops.runs.workspace import Workspace
 
-NETWORK = MlpConfig("mlp", 4, "normal", 8, 8, 2, 0.0, False)
+NETWORK = MlpConfig("mlp", 4, "normal", 8, 8, False, 2, 0.0)
 
 
 @pytest.fixture

@@ -52,7 +52,7 @@ def orders(prepared: Path, committed: Params, tmp_path_factory: pytest.TempPathF
         "sorted": lambda labels: labels.argsort(kind="stable"),
         "shuffled": lambda labels: rng.permutation(len(labels)),
     }
-    network = MlpConfig("mlp", 4, "normal", 8, 8, 2, 0.0, False)
+    network = MlpConfig("mlp", 4, "normal", 8, 8, False, 2, 0.0)
     for name, order in by_order.items():
         folder = place / name
         images = reordered(prepared, folder / "prepared", order)

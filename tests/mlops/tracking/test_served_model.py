@@ -18,7 +18,7 @@ from gan_core.generation.latents import z_bank
 from gan_core.networks.build import build_generator
 from mlops.tracking.served_model import MOST_IMAGES, ServedGenerator
 
-NETWORK = MlpConfig("mlp", 4, "normal", 16, 8, 2, 0.0, False)
+NETWORK = MlpConfig("mlp", 4, "normal", 16, 8, False, 2, 0.0)
 
 
 @pytest.fixture(params=[1, 3])
