@@ -97,8 +97,8 @@ FAILURES = (
         "logits of real images outside the training set lie {overfitting:.2f} of the way from those of training images "
         "to those of generated ones; D(x) is {real_prob:.2f} for training images, {unseen_prob:.2f} for the others "
         "and {fake_prob:.2f} for generated ones",
-        "add training images, train for fewer steps, raise r1_gamma and r2_gamma or dropout, or narrow the "
-        "discriminator",
+        "add training images, use an augmentation (as the preset small-data), train for fewer steps, raise r1_gamma "
+        "and r2_gamma or dropout, or narrow the discriminator",
     ),
 )
 """In the order in which they explain each other: the first that holds is the verdict."""

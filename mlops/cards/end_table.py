@@ -42,6 +42,8 @@ def print_end(
     decided += [("bounds", f"{within} those of params.yaml"), ("doctor", doctor["verdict"])]
     if not place["within_bounds"]:
         decided.append(("try", f"{doctor['remedy'] or LONGER}; or, if the pictures suffice, promote it by hand"))
+    elif doctor["remedy"]:
+        decided.append(("try", doctor["remedy"]))
     commands = _next(place, number)
     then = [("look at", str(evaluation / COMPARISON)), *zip(["then", *[""] * len(commands)], commands, strict=False)]
     extractor = candidate.passport["extractor"]["name"]
