@@ -39,7 +39,7 @@ from mlops.promotion.decision import Judgement, judge
 from mlops.promotion.gate import bounds
 from mlops.promotion.history import ModelId, Standing, replay, standing
 from mlops.promotion.ledger import LEDGER, locked_ledger
-from mlops.promotion.naming import model_name
+from mlops.promotion.naming import data_name, model_name
 from mlops.provenance.record import write_lineage
 from mlops.safety.new_outputs import Output
 from mlops.scoring.comparison import shown_interval
@@ -82,7 +82,7 @@ def register(
     register = replace(register, model_name=model_name(register, data))
     facts, candidate = load_json(training / TRAINING), read_evaluation("the candidate", evaluation)
     doctor = load_json(diagnosis / DIAGNOSIS)
-    writer = open_run(facts, prepared, candidate.passport_sha256)
+    writer = open_run(facts, prepared, candidate.passport_sha256, data=data_name(data))
     writer.write_params(_by_section(data, prepare, extractor, evaluate))
     _fill(writer, training, candidate, evaluation)
     writer.write_diagnosis(doctor, diagnosis / INSTRUMENTS)

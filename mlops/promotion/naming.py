@@ -25,11 +25,12 @@ def model_name(register: RegisterConfig, data: DataConfig) -> str:
     """
     if register.model_name != AUTO:
         return register.model_name
-    named = f"gan-{_slug(data)}"
+    named = f"gan-{data_name(data)}"
     return BEFORE if _reigns_from_before(named, data) else named
 
 
-def _slug(data: DataConfig) -> str:
+def data_name(data: DataConfig) -> str:
+    """Return the name of published data, or of a folder or archive in small letters, digits and `-`."""
     if data.name != "folder" or data.path is None:
         return data.name.replace("_", "-")
     path = Path(data.path).expanduser()

@@ -135,20 +135,29 @@ class RunWriter:
             self.client.set_terminated(self.id)
 
 
-def open_run(facts: dict[str, Any], prepared: Path, passport: str | None = None) -> RunWriter:
+def open_run(
+    facts: dict[str, Any], prepared: Path, passport: str | None = None, *, data: str | None = None
+) -> RunWriter:
     """Return the writer of a training's run: the present one, else a new one with parameters, tags and data.
 
     `facts` are key, data_md5, parameters and device, as the stage `train` reports them; `passport` is the sha256 of the
-    scores' passport once the training has ended, and None for one that begins, which resumes no finished run.
+    scores' passport once the training has ended, and None for one that begins, which resumes no finished run. Name and
+    tags of the run have `data`, by default the name of the prepared images, which is `folder` for everybody's own.
     """
     client, experiment = connect()
     run = find_run(client, experiment, facts["key"], passport)
+    prepared_name = load_summary(prepared).name
+    data = data or prepared_name
+    name = _run_name(facts, data)
     if run is None or (run.info.status == "FINISHED" and passport is None):
-        name = _run_name(facts, load_summary(prepared).name)
         run = client.create_run(experiment, run_name=name, tags={KEY_TAG: facts["key"]})
+    elif name != run.info.run_name == _run_name(facts, prepared_name):  # named when it began, and by nobody since
+        client.update_run(run.info.run_id, name=name)
+        client.set_tag(run.info.run_id, DATA_TAG, data)
+        run = client.get_run(run.info.run_id)
     writer = RunWriter(client, run)
     writer.write_params(facts["parameters"])
-    known = {DATA_TAG: load_summary(prepared).name, "data.dvc_md5": facts["data_md5"]}
+    known = {DATA_TAG: data, "data.dvc_md5": facts["data_md5"]}
     writer.write_tags(known | {"device": facts["device"]} | identity_tags())
     writer.write_dataset(prepared, facts["data_md5"])
     return writer
