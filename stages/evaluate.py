@@ -24,8 +24,8 @@ from mlops.project.progress import progress
 from mlops.project.result_files import CLASSES, COMPARISON, INTERPOLATION, NEIGHBOURS, TRUNCATION, WALK
 from mlops.safety.new_outputs import Output
 from mlops.scoring.class_table import class_table
-from mlops.scoring.comparison import shown_interval
-from mlops.scoring.evaluation import LOWER_IS_BETTER, Evaluation, summarise
+from mlops.scoring.comparison import direction, shown_interval
+from mlops.scoring.evaluation import Evaluation, summarise
 from mlops.scoring.evaluation_files import write_evaluation
 from mlops.scoring.samples import sampled
 from mlops.scoring.scorer import Bank, Scorer
@@ -156,7 +156,7 @@ def _print_table(measured: Evaluation) -> None:
         table.add_column(column, justify="left" if column == "better" else "right", no_wrap=True)
     names = measured.row_names(LONGEST_NAME)
     for metric, score in measured.scores.items():
-        better = "lower" if LOWER_IS_BETTER[metric] else "higher"
+        better = direction(metric, score)
         table.add_row(names[metric], shown_interval(score.over_banks), f"{score.real:.3g}", better)
         if score.over_seeds:
             table.add_row("  over seeds", shown_interval(score.over_seeds))

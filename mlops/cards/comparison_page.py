@@ -12,8 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from mlops.cards.scored_model import PICTURES, ScoredModel
 from mlops.cards.templates import render
 from mlops.figures.curves import BLUE, GREEN, GREY, ORANGE, png_of
-from mlops.scoring.comparison import Comparison, explanation, sentence, shown_interval
-from mlops.scoring.evaluation import LOWER_IS_BETTER
+from mlops.scoring.comparison import Comparison, direction, explanation, sentence, shown_interval
 
 COLOURS = {"better": GREEN, "worse": ORANGE, "cannot tell": BLUE}
 
@@ -24,7 +23,7 @@ def page(models: Sequence[ScoredModel], comparisons: Sequence[Comparison]) -> st
     rows = [
         {
             "name": first.public_name(metric),
-            "better": "lower" if LOWER_IS_BETTER[metric] else "higher",
+            "better": direction(metric),
             "shown": [shown_interval(model.evaluation.scores[metric].interval(noise)) for model in models],
             "verdicts": ["", *(pair.outcomes[metric].verdict for pair in comparisons)],
             "real": f"{first.scores[metric].real:.4g}",
@@ -90,8 +89,7 @@ def _panel(axes: Axes, comparisons: Sequence[Comparison], metric: str) -> None:
     limits = axes.get_xlim()
     axes.axvline(first.scores[metric].real, color=GREY, linestyle="--", linewidth=1)
     axes.set_xlim(limits)
-    better = "lower" if LOWER_IS_BETTER[metric] else "higher"
-    axes.set_title(f"{first.public_name(metric)}: {better} is better", loc="left", fontsize=10)
+    axes.set_title(f"{first.public_name(metric)}: {direction(metric)} is better", loc="left", fontsize=10)
     axes.set_yticks(range(len(evaluations)), [evaluation.name for evaluation in evaluations])
     axes.set_ylim(len(evaluations) - 0.4, -0.6)
     axes.xaxis.set_major_locator(MaxNLocator(4, prune="both"))

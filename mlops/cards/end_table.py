@@ -8,8 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from mlops.project.result_files import COMPARISON
-from mlops.scoring.comparison import shown_interval
-from mlops.scoring.evaluation import LOWER_IS_BETTER, Evaluation
+from mlops.scoring.comparison import direction, shown_interval
+from mlops.scoring.evaluation import Evaluation
 
 WIDTH = 80 - 7
 """Of its two columns in a terminal of 80, without its lines."""
@@ -60,8 +60,9 @@ def _score_rows(candidate: Evaluation) -> list[tuple[str, str]]:
     """Return names and scores, which say what is better; the first is FID."""
     texts = {}
     for metric, score in candidate.scores.items():
-        better = "lower" if LOWER_IS_BETTER[metric] else "higher"
-        texts[metric] = f"{shown_interval(score.over_banks)}, {better} is better; real {score.real:.3g}"
+        better = direction(metric, score)
+        words = "no better than" if better == "neither" else f"{better} is better;"
+        texts[metric] = f"{shown_interval(score.over_banks)}, {words} real {score.real:.3g}"
     names = candidate.row_names(WIDTH - max(map(len, texts.values())))
     return [(names[metric], text) for metric, text in texts.items()]
 

@@ -9,8 +9,8 @@ from mlops.cards.scored_model import MORE_PICTURES, PICTURES
 from mlops.cards.templates import render
 from mlops.project.prepared_data import Summary
 from mlops.project.result_files import COMPARISON
-from mlops.scoring.comparison import shown_interval
-from mlops.scoring.evaluation import LOWER_IS_BETTER, Evaluation
+from mlops.scoring.comparison import direction, shown_interval
+from mlops.scoring.evaluation import Evaluation
 
 Part = Literal["version", "model", "run"]
 """Whose page has the card."""
@@ -94,9 +94,8 @@ def _scores(evaluation: Evaluation) -> list[list[str]]:
     rows = [["score", "better", "95 % over z", *(["95 % over seeds"] if replicated else []), "real test images"]]
     for metric, score in evaluation.scores.items():
         intervals = [score.over_banks, score.over_seeds] if replicated else [score.over_banks]
-        better = "lower" if LOWER_IS_BETTER[metric] else "higher"
         shown = [shown_interval(interval) for interval in intervals]
-        rows.append([plain(evaluation.public_name(metric)), better, *shown, f"{score.real:.4g}"])
+        rows.append([plain(evaluation.public_name(metric)), direction(metric, score), *shown, f"{score.real:.4g}"])
     return rows
 
 

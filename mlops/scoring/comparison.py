@@ -6,10 +6,12 @@ from math import floor, log10
 
 from gan_core.metrics.intervals import Interval, Verdict, p_value, verdict
 from mlops.project.errors import UserError
-from mlops.scoring.evaluation import LOWER_IS_BETTER, Evaluation, Noise
+from mlops.scoring.evaluation import LOWER_IS_BETTER, Evaluation, Noise, Score
 from mlops.scoring.passport import require_same
 
 NOISE: dict[Noise, str] = {"sampling": "sampling noise", "seeds": "seed-to-seed variance"}
+TYPICAL = ("is", "precision", "density")
+"""Metrics that images may have above real ones, by repeating what is most typical of these."""
 
 
 @dataclass(frozen=True)
@@ -118,3 +120,14 @@ def explanation(comparisons: Sequence[Comparison]) -> str:
     if any(model.few_images for pair in comparisons for model in (pair.first, pair.other)):
         text += " FEW IMAGES: fewer than twice the dimension of the features, so FID is biased upwards and noisy."
     return text
+
+
+def direction(metric: str, score: Score | None = None) -> str:
+    """Return which values of a metric are better: lower, higher, or neither.
+
+    Neither, if IS, precision or density of `score` are significantly above those of real images: a few typical images,
+    over and over, have such values, as truncation does (Kynkäänniemi et al. 2019, arXiv:1904.06991, section 3).
+    """
+    if score is not None and metric in TYPICAL and score.over_banks.low > score.real:
+        return "neither"
+    return "lower" if LOWER_IS_BETTER[metric] else "higher"

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from mlops.cards.end_table import print_end
+from mlops.scoring.comparison import TYPICAL
 from mlops.scoring.evaluation import LOWER_IS_BETTER, Evaluation
 
 Rows = list[list[str]]
@@ -45,8 +46,9 @@ def test_the_table_at_the_end_decides_first(extractor: str, champion: str | None
     assert fid[0].startswith("fid")
     assert "[2." in fid[1]
     assert third == ["champion", f"version {champion}"]
-    better = {name: re.search("lower|higher", text) for name, text in rows}
+    better = {name: re.search("lower|higher|no better", text) for name, text in rows}
     wanted = {metric: "lower" if lower else "higher" for metric, lower in LOWER_IS_BETTER.items()}
+    wanted |= dict.fromkeys(TYPICAL, "no better")  # which are above those of real images here
     of_metric = {metric: better.get(f"{metric}_{extractor}", better.get(metric)) for metric in wanted}
     assert {metric: word and word[0] for metric, word in of_metric.items()} == wanted
     commands = [text.split()[:3] for _, text in rows if "-m" in text]

@@ -8,8 +8,8 @@ import pytest
 
 from gan_core.metrics.intervals import Interval, p_value
 from mlops.project.errors import UserError
-from mlops.scoring.comparison import compare, explanation, sentence, shown_interval, summary
-from mlops.scoring.evaluation import LOWER_IS_BETTER
+from mlops.scoring.comparison import compare, direction, explanation, sentence, shown_interval, summary
+from mlops.scoring.evaluation import LOWER_IS_BETTER, Score
 from mlops.scoring.passport import PassportError
 from tests.mlops.scoring.made import PASSPORT, evaluation
 
@@ -100,3 +100,12 @@ def test_few_images_are_in_the_explanation() -> None:
     first, few = evaluation(3.0), evaluation(2.0, seed=1, few_images=True)
     assert "FEW IMAGES" not in explanation([compare(first, first, "fid", "sampling", 0.05)])
     assert "FEW IMAGES" in explanation([compare(first, few, "fid", "sampling", 0.05)])
+
+
+@pytest.mark.parametrize("metric", LOWER_IS_BETTER)
+def test_more_typical_than_real_images_is_no_better(metric: str) -> None:
+    """Blobs have a precision of 0.94 where real photographs have 0.76."""
+    above, like = (Score(Interval(mean, mean - 0.01, mean + 0.01), real=0.76) for mean in (0.94, 0.765))
+    usual = "lower" if LOWER_IS_BETTER[metric] else "higher"
+    assert direction(metric) == direction(metric, like) == usual
+    assert direction(metric, above) == ("neither" if metric in ("is", "precision", "density") else usual)
