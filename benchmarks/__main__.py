@@ -13,16 +13,19 @@ from pathlib import Path
 from benchmarks.harness.machine import machine, measured
 from benchmarks.harness.rounds import in_own_process
 from benchmarks.harness.tables import page_of, section, sections, show, table_of
+from mlops.project.errors import command_line
 
 NAMES = ("startup", "overhead", "training", "precision", "modes", "labels", "scale", "prepare", "scoring")
+ON_REQUEST = ("recipes",)
+"""Take a path or hours, so that a page gets them only by their names."""
 PICTURES = Path("docs/pictures")
 
 
 def require_known(names: Iterable[str]) -> None:
     """End with an error that names all benchmarks if a name is none of them."""
     for name in names:
-        if name not in NAMES:
-            sys.exit(f"error: unknown benchmark '{name}'; the benchmarks are {', '.join(NAMES)}")
+        if name not in NAMES + ON_REQUEST:
+            sys.exit(f"error: unknown benchmark '{name}'; the benchmarks are {', '.join(NAMES + ON_REQUEST)}")
 
 
 def write(page: Path, name: str) -> None:
@@ -61,7 +64,8 @@ def main(name: str = "", *arguments: str) -> None:
             sys.exit(f"error: benchmarks failed: {', '.join(failed)}; {page} keeps their old sections")
     else:
         require_known([name])
-        show(table_of(name, *arguments))
+        with command_line():
+            show(table_of(name, *arguments))
 
 
 if __name__ == "__main__":

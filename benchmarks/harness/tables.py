@@ -2,6 +2,7 @@
 
 import importlib
 import re
+import sys
 from dataclasses import dataclass
 
 from rich import table as terminal
@@ -12,6 +13,8 @@ HEAD = """# Benchmarks
 `make bench` measures and rewrites what was measured before on the same machine; `python -m benchmarks NAME` prints one
 table. Sections of other machines stay. Times of two ways are taken in turns, and ratios are medians within a round.
 """
+WIDTH = 160
+"""Columns of a log."""
 HEADING = re.compile(r"^(## .*|### [a-z_]+: .*)$", re.MULTILINE)
 Sections = dict[tuple[str, str], str]
 """The text of the page by machine and benchmark, from the benchmark's heading on."""
@@ -40,7 +43,7 @@ def show(table: Table) -> None:
         shown.add_column(column, justify="right" if index else "left")
     for row in table.rows:
         shown.add_row(*row)
-    console = Console(highlight=False, markup=False)
+    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else WIDTH)
     console.print(shown)
     console.print(table.words)
 

@@ -37,8 +37,8 @@ def with_preset(name: str, data: str | None = None, changes: Mapping[str, Any] |
         remedy = f"choose one of presets/ ({', '.join(names)}), or give images alone: make preset DATA=/a/folder"
         raise UserError(f"there is no preset {name}; {remedy}" if name else f"no preset is named; {remedy}")
     values = defaults()
-    for patch in (_yaml().load((PRESETS / f"{name}.yaml").read_text(encoding="utf-8")), changes or {}):
-        _patch(values, patch)
+    for changed in (_yaml().load((PRESETS / f"{name}.yaml").read_text(encoding="utf-8")), changes or {}):
+        patch(values, changed)
     if data is not None:
         values["data"]["path"] = data
         if not (project_root() / data).expanduser().exists():
@@ -71,13 +71,13 @@ def _yaml() -> YAML:
     return yaml
 
 
-def _patch(values: dict[str, Any], patch: Mapping[str, Any]) -> None:
-    """Merge a patch into values; a section whose member of a union is named is replaced: another has other keys."""
-    for key, value in patch.items():
+def patch(values: dict[str, Any], changes: Mapping[str, Any]) -> None:
+    """Merge changes into values; a section whose member of a union is named is replaced: another has other keys."""
+    for key, value in changes.items():
         if isinstance(value, Mapping) and isinstance(values.get(key, {}), Mapping):
             section = values.setdefault(key, {})
             for other in section.keys() - value.keys() if TAGS.get(key) in value else ():
                 del section[other]
-            _patch(section, value)
+            patch(section, value)
         else:
             values[key] = value
