@@ -3,7 +3,8 @@
 It copies the pictures that the pipelines wrote and takes two screenshots with Debian's `chromium`: MLflow's list of
 runs, and the longest flow run in Prefect. First register two versions (change a number, `make run`, change it back,
 `make run`) and run `dvc repro experiments/densities/dvc.yaml`; what was not made stays.
-`power.png` is drawn by `python -m benchmarks.gate`, `prepare.png` and `scale.png` by the benchmarks of these names.
+`mnist.png` is `comparison.png` of the preset `mnist-dcgan`; `power.png` is drawn by `python -m benchmarks.gate`,
+`prepare.png` and `scale.png` by the benchmarks of these names.
 """
 
 import re
@@ -23,10 +24,7 @@ from tests.servers import BIN, answers, free_port, mlflow_server, running, wait_
 from tests.test_browser import SWITCHES
 
 PICTURES = ROOT / "docs" / "pictures"
-COPIED = {
-    "reports/evaluation/comparison.png": "digits.png",
-    "reports/diagnosis/instruments.png": "instruments.png",
-} | {
+COPIED = {"reports/diagnosis/instruments.png": "instruments.png"} | {
     f"experiments/densities/pictures/{name}.png": f"densities/{name}.png"
     for name in ("learning", "value", "gradients", "modes")
 }

@@ -17,7 +17,7 @@ from gan_core.runtime.device import configure_torch, pick_device
 from gan_core.runtime.tensor_files import load_tensors, save_tensors
 from mlops.project.download import download
 from mlops.project.errors import UserError
-from mlops.project.identity import dvc_md5, file_digest, project_root
+from mlops.project.identity import dvc_md5, file_digest, located, project_root
 from mlops.project.prepared_data import Split, load_images, load_labels, load_summary
 from mlops.project.progress import progress
 from mlops.project.result_files import save_json
@@ -64,7 +64,8 @@ def extractor(prepared: Path, folder: Output, *, compute: ComputeConfig, extract
         name = load_summary(prepared).name
         measured = _train(prepared, weights, compute, extractor)
     else:
-        name = _take_classifier(prepared, weights, Path(extractor.weights), extractor)
+        source = located(extractor.weights, "params.yaml: extractor.weights")
+        name = _take_classifier(prepared, weights, source, extractor)
     description = {"name": name, "kind": extractor.kind, "sha256": file_digest(weights)}
     images = {"data_md5": dvc_md5(prepared), "batch_size": extractor.batch_size}
     manifold = described(prepared, "train", LARGEST_MANIFOLD, seed=extractor.seed)
@@ -170,12 +171,11 @@ def _provide_inception(weights: Path, config: ExtractorConfig) -> None:
         target = project_root() / ".checkpoints" / "inception-v3.pth"
         download(INCEPTION_URLS, target, sha256=config.weights_sha256, remedy=remedy)
     else:
-        target = Path(config.weights)
+        target = located(config.weights, "params.yaml: extractor.weights")
     _copy_verified(target, weights, config.weights_sha256, remedy)
 
 
-def _copy_verified(source: Path, weights: Path, sha256: str, remedy: str) -> None:
-    target = project_root() / source.expanduser()
+def _copy_verified(target: Path, weights: Path, sha256: str, remedy: str) -> None:
     if not target.is_file():
         raise UserError(f"params.yaml: extractor.weights: {target} does not exist; {remedy}")
     actual = file_digest(target)

@@ -11,7 +11,7 @@ from mlops.images.layout.layout import layout
 from mlops.images.published import DIGITS, DIGITS_SHA256, PUBLISHED, Published
 from mlops.project.download import download
 from mlops.project.errors import UserError
-from mlops.project.identity import file_digest, project_root
+from mlops.project.identity import file_digest, located
 from mlops.project.params import DataConfig
 from mlops.safety.new_outputs import Output
 from mlops.safety.source_digest import KEPT, source_sha256
@@ -46,7 +46,7 @@ def fetch(raw: Output, *, data: DataConfig) -> None:
 def _local(data: DataConfig) -> Path:
     if data.path is None:
         raise UserError("params.yaml: data.path must name a folder, zip or tar of images if data.name is folder")
-    path = project_root() / Path(data.path).expanduser()
+    path = located(data.path, "params.yaml: data.path")
     if not path.exists():
         otherwise = "" if data.name == "folder" else f", or set it to null to download {data.name}"
         raise UserError(f"params.yaml: data.path: {data.path} does not exist (that is {path}); correct it{otherwise}")

@@ -21,7 +21,7 @@ from mlops.advice.findings import Findings, findings
 from mlops.advice.settings import PRESET, enough, fitting
 from mlops.images.worker_pool import cores
 from mlops.project import params
-from mlops.project.identity import project_root
+from mlops.project.identity import located, project_root
 from mlops.project.params import Params
 from mlops.project.presets import dumped, with_preset
 from mlops.safety.user_files import check_sources
@@ -117,7 +117,7 @@ def advised(data: str) -> Advice:
     """
     values = with_preset(PRESET, data)
     check_sources(values)
-    place = str((project_root() / data).expanduser())
+    place = str(located(data, "DATA"))
     with TemporaryDirectory() as folder:
         _prepare(Path(folder), dumped(with_preset(PRESET, place), PRESET), "fetch", "prepare")
         found = findings(Path(folder) / "prepared")

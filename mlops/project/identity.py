@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -34,6 +35,25 @@ def project_root() -> Path:
     DVC names the original repository in DVC_ROOT, also if an experiment runs in a temporary copy of it.
     """
     return Path(os.environ.get("DVC_ROOT", Path.cwd())).resolve()
+
+
+def located(path: str, what: str) -> Path:
+    """Return where a path of a person leads: `~` is a home folder, and a relative one starts at the project's root.
+
+    A path that no file can have here, or that may not be looked at, is a UserError, which begins with `what`; one at
+    which there is nothing is returned.
+    """
+    try:
+        if not path.strip():
+            raise ValueError("it is empty")
+        place = project_root() / Path(path).expanduser()
+        with suppress(FileNotFoundError, NotADirectoryError):
+            place.stat()
+        return place
+    except (OSError, RuntimeError, ValueError) as error:
+        shown = path if len(path) <= 80 else f"{path[:80]}... ({len(path):,} characters)"
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"{what}: {shown!r} is no path of a file here ({reason}); correct it") from None
 
 
 def file_digest(path: Path, algorithm: str = "sha256") -> str:

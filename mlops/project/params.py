@@ -8,8 +8,6 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as validated
-from ruamel.yaml import YAML  # reads 2e-4 as a number, as DVC does; PyYAML reads a word
-from ruamel.yaml.error import YAMLError
 
 from gan_core.config import (
     FEWEST_SCORED,
@@ -26,6 +24,7 @@ from gan_core.config import (
     check_size,
 )
 from mlops.project.errors import UserError
+from mlops.project.yaml_file import read_yaml
 
 PARAMS = Path("params.yaml")
 REPLACED = {
@@ -121,15 +120,10 @@ def load(path: Path = PARAMS) -> Params:
 def load_as(kind: type[Sections], path: Path) -> Sections:
     """Return the validated content of a YAML file, whose sections are the attributes of the dataclass `kind`.
 
-    It is a UserError if the file is missing or no YAML mapping; or a key is unknown, missing, of the wrong type or out
-    of range. Complaints come together, each with file and key.
+    It is a UserError if `read_yaml` refuses the file, or a key is unknown, missing, of the wrong type or out of range;
+    complaints of keys come together, each with file and key.
     """
-    try:
-        content = json.dumps(YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist; run from the project's root or restore it with git") from None
-    except (YAMLError, TypeError) as error:  # a TypeError is a date, or a key that is no word
-        raise UserError(f"{path} is not valid YAML, or holds what is no number, word or list: {error}") from None
+    content = read_yaml(path)
     try:
         return TypeAdapter(kind).validate_json(content, strict=True)
     except ValidationError as error:

@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 
 from mlops.project import params
 from mlops.project.errors import UserError
-from mlops.project.identity import project_root
+from mlops.project.identity import located
 
 PRESETS = Path("presets")
 DEFAULTS = PRESETS / "digits.yaml"
@@ -41,7 +41,7 @@ def with_preset(name: str, data: str | None = None, changes: Mapping[str, Any] |
         patch(values, changed)
     if data is not None:
         values["data"]["path"] = data
-        if not (project_root() / data).expanduser().exists():
+        if not located(data, "DATA").exists():
             raise UserError(f"there is no {data}; name a folder, zip or tar of images")
     elif values["data"]["name"] == "folder":
         raise UserError(f"the preset {name} is for your own images; name them: make preset NAME={name} DATA=/a/folder")

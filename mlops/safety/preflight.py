@@ -3,7 +3,7 @@
 from ruamel.yaml.error import YAMLError
 
 from mlops.project.errors import UserError
-from mlops.project.identity import project_root
+from mlops.project.identity import located
 from mlops.safety.pipelines import MAIN, PARAMS, load_yaml, nothing_to_do
 from mlops.safety.user_files import SOURCES, check_outputs, check_sources
 from mlops.tracking.store import check_store
@@ -32,5 +32,6 @@ def preflight() -> None:
 def _check_weights(values: dict[str, dict[str, str | None]]) -> None:
     section, key = SOURCES[1]
     path = values[section][key]
-    if path is not None and not (project_root() / path).expanduser().is_file():
-        raise UserError(f"{PARAMS}: {section}.{key}: {path} does not exist; correct it, or set it to null")
+    named = f"{PARAMS}: {section}.{key}"
+    if path is not None and not located(path, named).is_file():
+        raise UserError(f"{named}: {path} does not exist; correct it, or set it to null")

@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from mlops.images.archives import Entry, open_entries
-from mlops.project.identity import file_digest, project_root
+from mlops.project.identity import file_digest, located, project_root
 from mlops.project.result_files import load_json, save_json
 
 NOTE = Path(".checkpoints/source.json")
@@ -17,8 +17,7 @@ KEPT = "source.sha256"
 
 def recorded_sha256(path: str | None, raw: Path) -> str:
     """Return the digest of the images at `data.path`; if they are not on this machine, that of those in `raw`."""
-    source = project_root() / Path(path or "").expanduser()
-    if path is not None and source.exists():
+    if path is not None and (source := located(path, "params.yaml: data.path")).exists():
         return source_sha256(source)
     kept = raw / KEPT
     return kept.read_text(encoding="ascii") if kept.is_file() else "missing"

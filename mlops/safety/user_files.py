@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mlops.project.errors import UserError
-from mlops.project.identity import file_digest, git, project_root
+from mlops.project.identity import file_digest, git, located, project_root
 from mlops.safety.pipelines import DENSITIES, MAIN, PARAMS, cache_folder, recorded, stage_outputs
 from mlops.safety.written_files import note_written, stamps, unknown_files
 
@@ -27,7 +27,8 @@ def check_sources(values: Mapping[str, Any]) -> None:
         content = values.get(section)
         path = content.get(key) if isinstance(content, dict) else None
         if isinstance(path, str):
-            _check(f"{PARAMS}: {section}.{key}: {path}", Path(path), around=True)
+            place = located(path, f"{PARAMS}: {section}.{key}")
+            _check(f"{PARAMS}: {section}.{key}: {path}", place, around=True)
 
 
 def check_target(folder: Path) -> None:
@@ -37,7 +38,6 @@ def check_target(folder: Path) -> None:
 
 def _check(what: str, path: Path, *, around: bool) -> None:
     root = project_root()
-    path = root / path.expanduser()
     for place in (*_outputs(), *map(Path, OWN)):
         if not around and place.name == "generated":
             continue  # where people let images be generated

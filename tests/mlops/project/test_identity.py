@@ -13,6 +13,7 @@ from mlops.project.identity import (
     dvc_md5,
     git_commit,
     identity_tags,
+    located,
     project_root,
     working_tree,
 )
@@ -184,3 +185,20 @@ def test_only_what_is_known_becomes_a_tag(monkeypatch: pytest.MonkeyPatch) -> No
     tags = identity_tags()
     assert tags["dvc.experiment"] == "calm-owl"
     assert "prefect.flow_run_id" not in tags
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["", " ", "~nosuchuser/x", "x" * 300, "y/" * 2500, "a\0b"],
+    ids=["empty", "blank", "user", "name", "long", "NUL"],
+)
+def test_a_path_that_no_file_can_have_is_refused_with_its_parameter(path: str) -> None:
+    with pytest.raises(UserError, match=r"params: data\.path"):
+        located(path, "params: data.path")
+
+
+def test_a_path_starts_at_the_project_or_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert located("~/photos", "DATA") == tmp_path / "photos"
+    assert located("photos", "DATA") == project_root() / "photos"
+    assert located("/photos", "DATA") == Path("/photos")
