@@ -26,6 +26,8 @@ from mlops.project.identity import git, project_root
 from mlops.promotion.history import Action, Entry, ModelId, replay
 
 LEDGER = "ledger.jsonl"
+LONGEST_REASON = 2_000
+"""Characters; MLflow takes 5,000 in a version's description."""
 """In the project's root; it is for git, for no stage makes it anew."""
 _ENTRY = TypeAdapter(Entry)
 
@@ -55,8 +57,10 @@ class Ledger:
         """Write a decision and return its entry; once this returns it is on the disk.
 
         The reason is one sentence; `evidence` has the numbers that the decision rests on, and is None if a person
-        decided. A full disk is a UserError.
+        decided. A full disk is a UserError, and so is a reason that is longer than those who read it can take.
         """
+        if len(reason) > LONGEST_REASON:
+            raise UserError(f"a reason has at most {LONGEST_REASON:,} characters, got {len(reason):,}; shorten it")
         before = replay(self.entries, model).champion
         after = before if action == "refused" else candidate
         previous = self._digests[-1] if self._digests else None

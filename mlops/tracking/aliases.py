@@ -15,6 +15,8 @@ HEAD_TAG = "ledger.head"
 """Of the registered model: sha256 of the ledger's last line about it when MLflow was last synced."""
 SYNCED = ("role", "gate.decision", "gate.reason", "gate.p_value")
 """Tags of a version that come from the ledger alone."""
+LONGEST_TAG = 5_000
+"""Characters; MLflow's own bound is 100,000. A ledger of before may have longer reasons, which are cut here alone."""
 
 
 def sync_aliases(client: MlflowClient, name: str, ledger: Ledger) -> list[str]:
@@ -31,7 +33,8 @@ def sync_aliases(client: MlflowClient, name: str, ledger: Ledger) -> list[str]:
     present = {alias: str(number) for alias, number in models[0].aliases.items()}
     moved = _move_aliases(client, name, present, state, tags)
     for number, old in tags.items():
-        new = version_tags(old.get(WEIGHTS_TAG), old.get(PASSPORT_TAG), ledger.entries, name)
+        told = version_tags(old.get(WEIGHTS_TAG), old.get(PASSPORT_TAG), ledger.entries, name)
+        new = {tag: value[:LONGEST_TAG] for tag, value in told.items()}
         for tag in SYNCED:
             if tag in new and new[tag] != old.get(tag):
                 client.set_model_version_tag(name, number, tag, new[tag])

@@ -12,7 +12,7 @@ import pytest
 
 from mlops.project.errors import UserError
 from mlops.promotion.history import Entry
-from mlops.promotion.ledger import LEDGER, Ledger, locked_ledger
+from mlops.promotion.ledger import LEDGER, LONGEST_REASON, Ledger, locked_ledger
 from tests.decisions import who
 from tests.project import ROOT
 
@@ -240,3 +240,13 @@ def test_git_set_for_windows_gives_every_clone_the_same_bytes(written: Path, set
     shutil.copy(root / "clone" / "ledger.jsonl", written)
     assert (b"\r\n" in written.read_bytes()) == (setting == "core.autocrlf=true")
     assert entries() == before
+
+
+def test_what_its_readers_could_not_take_is_never_written(written: Path) -> None:
+    """The ledger is append-only: a reason that MLflow refuses would stop every later promotion."""
+    before = written.read_bytes()
+    with locked_ledger() as ledger, pytest.raises(UserError, match="shorten"):
+        ledger.append("promoted by hand", "gan-a", who("a"), "x" * (LONGEST_REASON + 1))
+    assert written.read_bytes() == before
+    with locked_ledger() as ledger:
+        ledger.append("promoted by hand", "gan-a", who("a"), "x" * LONGEST_REASON)

@@ -184,3 +184,15 @@ def test_the_ledger_replayed_from_empty_gives_the_aliases(client: MlflowClient, 
     roles = {key: client.get_model_version(model, str(key)).tags["role"] for key in names}
     assert [str(key) for key, role in roles.items() if role == "champion"] == [number(state.champion)]
     assert {str(key) for key, role in roles.items() if role == "former champion"} == {*map(number, state.former)}
+
+
+def test_a_ledger_of_before_with_a_reason_beyond_mlflow_s_bound_is_followed(
+    client: MlflowClient, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_version(client, model, who("a"))
+    monkeypatch.setattr("mlops.promotion.ledger.LONGEST_REASON", 10**6)
+    with locked_ledger() as ledger:
+        ledger.append("promoted by hand", model, who("a"), "x" * 100_001)
+    sync_aliases(client, model)
+    assert aliases(client, model) == {"champion": "1"}
+    assert client.get_model_version(model, "1").tags["gate.reason"] == "x" * module.LONGEST_TAG
