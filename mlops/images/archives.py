@@ -39,7 +39,7 @@ IGNORED = {
 }
 """What macOS, Windows, Linux and network drives leave in folders, in small letters; hidden files are ignored too."""
 
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
