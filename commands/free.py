@@ -59,7 +59,7 @@ def _checkpoints(folder: Path) -> Part:
 
     def delete() -> None:
         for place in trainings:
-            with suppress(UserError), Workspace(place.name) as work:  # that of a training that runs is locked
+            with suppress(UserError), Workspace(place.name, wait=0) as work:  # that of a training that runs is locked
                 work.discard()
         for place in prepared:
             with suppress(UserError), locked(place, "", ""):
