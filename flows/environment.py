@@ -2,8 +2,11 @@
 
 import getpass
 import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -36,6 +39,18 @@ def settle() -> None:
         getpass.getuser()
     except (KeyError, OSError):  # a user id without a name, as in a container: DVC asks for one
         os.environ["LOGNAME"] = str(os.getuid())
+
+
+def end_with_worker() -> None:
+    """Let the process of a deployed run end within a second after the worker that started it, as by a cancellation."""
+    if "PREFECT__FLOW_RUN_ID" in os.environ:
+        threading.Thread(target=_watch, args=(os.getppid(),), daemon=True).start()
+
+
+def _watch(worker: int) -> None:
+    while os.getppid() == worker:
+        time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _usable(proxy: str) -> bool:
