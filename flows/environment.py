@@ -20,6 +20,8 @@ GIT_PLACES = (
 """Where git finds another repository than that of the folder; a hook has them. `git rev-parse --local-env-vars`."""
 COLOURS = ("FORCE_COLOR", "CLICOLOR_FORCE", "PY_COLORS", "TTY_INTERACTIVE")
 NO_COLOURS = {"NO_COLOR": "1", "TTY_COMPATIBLE": "0"}
+ALONE = 8.0
+"""Seconds in which a run without its worker stops its stage and tells the server; the stage ends without it as well."""
 ANSWER = 5.0
 """Seconds within which Prefect's server has to answer."""
 
@@ -42,7 +44,7 @@ def settle() -> None:
 
 
 def end_with_worker() -> None:
-    """Let the process of a deployed run end within a second after the worker that started it, as by a cancellation."""
+    """Let the process of a deployed run end after the worker that started it: as by a cancellation, and then at once."""
     if "PREFECT__FLOW_RUN_ID" in os.environ:
         threading.Thread(target=_watch, args=(os.getppid(),), daemon=True).start()
 
@@ -51,6 +53,8 @@ def _watch(worker: int) -> None:
     while os.getppid() == worker:
         time.sleep(0.5)
     os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(ALONE)
+    os._exit(128 + signal.SIGTERM)
 
 
 def _usable(proxy: str) -> bool:

@@ -101,8 +101,10 @@ def _parents() -> list[psutil.Process | None]:
     if {"DVC_STAGE", "TORCHELASTIC_RUN_ID"} & os.environ.keys():
         for process in psutil.Process().parents():
             ids.append(process.pid)
-            if process.name() not in SHELLS:
-                break
+            with suppress(psutil.Error):  # it has just ended
+                if process.name() in SHELLS:
+                    continue
+            break
     os.environ[PARENTS] = ",".join(map(str, ids))
     return [_process(number) for number in ids]
 

@@ -32,6 +32,22 @@ def show() -> Iterator[Show]:
         handler.filters[:] = kept
 
 
+def test_after_a_signal_only_the_step_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    root = logging.getLogger()
+    before = [(logger, [*logger.handlers]) for logger in (root, PROGRESS)]
+    filters = {handler: [*handler.filters] for handler in root.handlers}
+    with Display() as display:
+        display.stopping()
+        for text in ("stage train failed", "stopped at step 1,340 of 6,000; make run goes on", "ConnectError"):
+            display.handle(root.makeRecord("a run", logging.WARNING, "", 0, text, (), None))
+        display.stop("stopped")
+    for logger, handlers in before:
+        logger.handlers[:] = handlers
+    for handler, kept in filters.items():
+        handler.filters[:] = kept
+    assert capsys.readouterr().out == "stopped at step 1,340 of 6,000; make run goes on\n"
+
+
 def ran(show: Show, stage: str, *lines: str, seconds: float = 2.0) -> None:
     """Log what a stage that runs prints."""
     show(stage, "started")
