@@ -44,7 +44,7 @@ def settle() -> None:
 
 
 def end_with_worker() -> None:
-    """Let the process of a deployed run end after the worker that started it: as by a cancellation, and then at once."""
+    """Let the process of a deployed run end after its worker: as by a cancellation, and if that takes long, at once."""
     if "PREFECT__FLOW_RUN_ID" in os.environ:
         threading.Thread(target=_watch, args=(os.getppid(),), daemon=True).start()
 
