@@ -56,8 +56,15 @@ class Display(logging.Handler):
         self._bars.stop()
 
     def stopping(self) -> None:
-        """Show nothing from now on; keep what a training prints about its stop."""
+        """Show nothing from now on; keep what a training prints about its stop.
+
+        Some of Prefect's loggers have handlers of their own, and complain of the server that the signal has ended.
+        """
         self._bars.stop()
+        for logger in [*logging.root.manager.loggerDict.values()]:
+            for handler in getattr(logger, "handlers", []):
+                if handler is not self:
+                    handler.addFilter(lambda _: False)
         self.addFilter(self._keep_last)
 
     def _keep_last(self, record: logging.LogRecord) -> bool:
