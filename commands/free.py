@@ -17,8 +17,8 @@ from rich.table import Table
 from mlops.images.chunk_store import WRITTEN
 from mlops.project.errors import UserError, command_line
 from mlops.project.identity import project_root
-from mlops.project.locks import locked
 from mlops.runs.workspace import CHECKPOINT, Workspace
+from mlops.safety.locks import locked
 from mlops.safety.pipelines import MAIN, PARAMS, cache_folder, load_yaml, nothing_to_do
 from mlops.safety.written_files import delete_written
 

@@ -27,10 +27,10 @@ from mlops.images.worker_pool import cores, mapped
 from mlops.project.code_digest import stage_sha256
 from mlops.project.errors import UserError
 from mlops.project.identity import project_root
-from mlops.project.locks import ORPHANED, locked
 from mlops.project.params import DataConfig, PrepareConfig
 from mlops.project.prepared_data import MANIFEST, UNLABELLED, Summary, images_path, labels_path, save_summary
 from mlops.project.progress import progress
+from mlops.safety.locks import ORPHANED, locked
 from mlops.safety.new_outputs import Output
 from mlops.safety.written_files import delete_written
 

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from typing import Any, Self
 
 from mlops.project.identity import project_root
-from mlops.project.locks import ORPHANED, locked
 from mlops.project.result_files import HISTORY, SAMPLES
+from mlops.safety.locks import ORPHANED, locked
 from mlops.safety.written_files import delete_written
 
 CHECKPOINT = "state.safetensors"

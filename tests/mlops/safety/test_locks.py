@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from mlops.project.errors import UserError
-from mlops.project.locks import locked
+from mlops.safety.locks import locked
 
 
 def test_who_holds_a_lock_is_named_after_the_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
