@@ -74,6 +74,13 @@ def processes(what: str, root: Path) -> list[psutil.Process]:
     return matching
 
 
+def alive(process: psutil.Process) -> bool:
+    """Return whether a process runs; one that ended and that nobody waits for does not."""
+    with suppress(psutil.NoSuchProcess):
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    return False
+
+
 @contextmanager
 def counted_trainers(root: Path, outcome: Outcome) -> Iterator[None]:
     """Count, while the block lasts, the processes that have a history open: those that train now."""
@@ -106,8 +113,9 @@ def kill(outcome: Outcome, root: Path, rng: random.Random, runs: Callable[[], bo
                 victim.kill()
                 outcome.killed = True
                 began = time.monotonic()
-                psutil.wait_procs(below, timeout=3 * LONGEST_ORPHAN)
-                outcome.orphan = time.monotonic() - began if below else 0.0
+                while any(map(alive, below)) and outcome.orphan < 3 * LONGEST_ORPHAN:
+                    outcome.orphan = time.monotonic() - began
+                    time.sleep(0.05)
                 return
         time.sleep(0.05)
 
