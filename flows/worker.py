@@ -20,11 +20,14 @@ RESTARTED = ["gan-training"]
 """Flows whose crashed runs start again; each goes on from a checkpoint."""
 SILENCE = timedelta(seconds=100)
 """Without a heartbeat, of which each run sends one every 30 seconds (prefect.toml), until a run counts as crashed."""
+QUIET = timedelta(seconds=20)
+"""Between a crash and the next start: a worker reports a crash twice, the second time seconds later."""
+BEGINS = ("Scheduled", "AwaitingRetry", "Pending", "Running")
 HEARTBEAT, ENDS = "prefect.flow-run.heartbeat", ("Completed", "Failed", "Crashed", "Cancelled", "Paused")
 
 
 def automations() -> "list[AutomationCore]":
-    """Return two: a run without heartbeats becomes Crashed, and a crashed one is scheduled again."""
+    """Return two: a run without heartbeats becomes Crashed, and one that stays so is scheduled again."""
     # Prefect reads PREFECT_API_URL when it is imported.
     from prefect.client.schemas.objects import StateType
     from prefect.events.actions import ChangeFlowRunState
@@ -45,9 +48,11 @@ def automations() -> "list[AutomationCore]":
         match=any_run,
         match_related=ResourceSpecification({"prefect.resource.role": "flow", "prefect.resource.name": RESTARTED}),
         for_each={"prefect.resource.id"},
-        expect={"prefect.flow-run.Crashed"},
-        posture=Posture.Reactive,
+        after={"prefect.flow-run.Crashed"},
+        expect={f"prefect.flow-run.{name}" for name in (*BEGINS, "Completed", "Failed", "Cancelled")},
+        posture=Posture.Proactive,
         threshold=1,
+        within=QUIET,
     )
     message = f"no heartbeat for {SILENCE.seconds} seconds: its process or its machine is gone"
     crash = ChangeFlowRunState(name=None, state=StateType.CRASHED, message=message, force=False)
