@@ -20,9 +20,10 @@ LAST_LINE = 2.0
 
 
 GUARD = """
-import os, signal, sys
+import contextlib, os, signal, sys
 for number in sys.stdin.read().split():
-    os.kill(int(number), signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(int(number), signal.SIGKILL)
 """
 """What ends the processes that are written to it as soon as its pipe is closed."""
 
