@@ -17,8 +17,8 @@ from rich.table import Table
 from mlops.images.chunk_store import WRITTEN
 from mlops.project.errors import UserError, command_line
 from mlops.project.identity import project_root
-from mlops.project.locks import locked
 from mlops.runs.workspace import CHECKPOINT, Workspace
+from mlops.safety.locks import locked
 from mlops.safety.pipelines import MAIN, PARAMS, cache_folder, load_yaml, nothing_to_do
 from mlops.safety.written_files import delete_written
 
@@ -59,7 +59,7 @@ def _checkpoints(folder: Path) -> Part:
 
     def delete() -> None:
         for place in trainings:
-            with suppress(UserError), Workspace(place.name) as work:  # that of a training that runs is locked
+            with suppress(UserError), Workspace(place.name, wait=0) as work:  # that of a training that runs is locked
                 work.discard()
         for place in prepared:
             with suppress(UserError), locked(place, "", ""):

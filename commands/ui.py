@@ -12,7 +12,7 @@ import psutil  # type: ignore[import-untyped]  # has no stubs among the locked p
 
 from commands.local_servers import HOST, Server, check, mlflow_server, prefect_server, running, wait_for
 from mlops.project.errors import UserError, command_line
-from mlops.project.locks import locked
+from mlops.safety.locks import locked
 from mlops.tracking.store import REGISTRY, TRACKING, check_store
 
 PREFECT_PORT = 4200

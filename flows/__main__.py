@@ -2,39 +2,104 @@
 
 import os
 import signal
+import subprocess
 import sys
+import threading
+import time
+from contextlib import suppress
+
+from prefect import State
 
 from flows.display import Display
 from flows.environment import check_pipeline, check_server
 from flows.stage import RUNNING, end_group
 from flows.training import gan_training
 
+LAST_LINE = 2.0
+"""Seconds in which the flow reads what a stage has printed at its end."""
+
+
+GUARD = """
+import contextlib, os, signal, sys
+for number in sys.stdin.read().split():
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(int(number), signal.SIGKILL)
+"""
+"""What ends the processes that are written to it as soon as its pipe is closed."""
+
+
+class _Signal(BaseException):
+    """A signal that ends this process."""
+
 
 def main() -> None:
-    """Run the flow, and show it."""
+    """Run the flow, and show it; Ctrl-C, SIGTERM and SIGHUP end it with what it has started."""
     with Display() as display:
+        try:
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    signal.signal(number, _raise)
+            check_server()
+            check_pipeline()
+            display.wait("Prefect starts")
+            states: list[State] = []
+            # Not in this thread, so that the flow goes on reading what a stage prints after a signal.
+            flow = threading.Thread(target=lambda: states.append(gan_training(return_state=True)), daemon=True)
+            flow.start()
+            _wait(flow)
+        except _Signal as received:
+            _stop(display, int(str(received)))
+    if not states:
+        sys.exit(1)  # the thread has printed why
+    if not states[0].is_completed():
+        sys.exit(f"error: {states[0].message}")
 
-        def stop(*_: object) -> None:
-            """End what runs and then this process at once.
 
-            Prefect would try for a minute to report the end to its temporary server, which the same Ctrl-C has ended.
-            """
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            display.stop("stopped; `make run` goes on from the last checkpoint")
-            for process in RUNNING:
-                end_group(process)
-            if servers := sys.modules.get("prefect.server.api.server"):
-                for server in [*servers.SubprocessASGIServer._instances.values()]:
-                    server.stop()
-            os._exit(130)
+def _wait(flow: threading.Thread) -> None:
+    """Wait for the flow; if this process is killed meanwhile, another one ends the temporary server."""
+    guard = None
+    while flow.is_alive():
+        flow.join(0.5)
+        if guard is None and (servers := _temporary_servers()):
+            command = [sys.executable, "-c", GUARD]
+            guard = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, start_new_session=True)
+            assert guard.stdin is not None
+            guard.stdin.write(" ".join(map(str, servers)))
+            guard.stdin.flush()
+    if guard is not None:
+        guard.kill()
+        guard.wait()
 
-        signal.signal(signal.SIGINT, stop)
-        check_server()
-        check_pipeline()
-        display.wait("Prefect starts")
-        state = gan_training(return_state=True)
-    if not state.is_completed():
-        sys.exit(f"error: {state.message}")
+
+def _temporary_servers() -> list[int]:
+    """Return the ids of the servers that Prefect has started for this process and that run."""
+    kind = getattr(sys.modules.get("prefect.server.api.server"), "SubprocessASGIServer", None)  # perhaps half imported
+    started = [server.server_process for server in [*kind._instances.values()]] if kind else []
+    return [process.pid for process in started if process is not None and process.poll() is None]
+
+
+def _raise(number: int, _: object) -> None:
+    for other in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(other, signal.SIG_IGN)
+    raise _Signal(number)
+
+
+def _stop(display: Display, number: int) -> None:
+    """End what runs and then this process at once.
+
+    Prefect would try for a minute to report the end to its temporary server, which the same Ctrl-C has ended.
+    """
+    display.stopping()
+    for process in [*RUNNING]:
+        end_group(process)
+    end = time.monotonic() + LAST_LINE
+    while RUNNING and time.monotonic() < end:
+        time.sleep(0.02)
+    display.stop("stopped; make run goes on from the last checkpoint")
+    for server in _temporary_servers():
+        with suppress(ProcessLookupError):
+            os.kill(server, signal.SIGKILL)
+    os._exit(128 + number)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
-from flows.failure import ENDED, MARKS, StageFailedError
+from flows.failure import ENDED, MARKS, STOPPED, StageFailedError
 from flows.output import PROGRESS, duration
 
 REPEATED = ("Finished in state ", "Task run failed with state: ")
@@ -38,6 +38,7 @@ class Display(logging.Handler):
             disable=not self._terminal or self._console.is_dumb_terminal,
         )
         self._task = self._bars.add_task("", total=None, counted="", left="", note="")
+        self._last = ""
         self._unchanged, self._held, self._seconds = list[str](), list[str](), dict[str, float]()
 
     def __enter__(self) -> "Display":
@@ -54,11 +55,26 @@ class Display(logging.Handler):
         """Leave the terminal as it was."""
         self._bars.stop()
 
-    def stop(self, reason: str) -> None:
-        """Leave the terminal as it was and show nothing after this."""
+    def stopping(self) -> None:
+        """Show nothing from now on; keep what a training prints about its stop.
+
+        Some of Prefect's loggers have handlers of their own, and complain of the server that the signal has ended.
+        """
         self._bars.stop()
-        self._print(reason)
-        self.addFilter(lambda _: False)
+        for logger in [*logging.root.manager.loggerDict.values()]:
+            for handler in getattr(logger, "handlers", []):
+                if handler is not self:
+                    handler.addFilter(lambda _: False)
+        self.addFilter(self._keep_last)
+
+    def _keep_last(self, record: logging.LogRecord) -> bool:
+        if STOPPED.match(record.getMessage()):
+            self._last = record.getMessage()
+        return False
+
+    def stop(self, otherwise: str) -> None:
+        """Show the line that was kept, or this one if there is none."""
+        self._print(self._last or otherwise)
 
     def wait(self, reason: str) -> None:
         """Show a bar whose end is unknown."""

@@ -2,8 +2,11 @@
 
 import getpass
 import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,6 +20,8 @@ GIT_PLACES = (
 """Where git finds another repository than that of the folder; a hook has them. `git rev-parse --local-env-vars`."""
 COLOURS = ("FORCE_COLOR", "CLICOLOR_FORCE", "PY_COLORS", "TTY_INTERACTIVE")
 NO_COLOURS = {"NO_COLOR": "1", "TTY_COMPATIBLE": "0"}
+ALONE = 8.0
+"""Seconds in which a run without its worker stops its stage and tells the server; the stage ends without it as well."""
 ANSWER = 5.0
 """Seconds within which Prefect's server has to answer."""
 
@@ -36,6 +41,20 @@ def settle() -> None:
         getpass.getuser()
     except (KeyError, OSError):  # a user id without a name, as in a container: DVC asks for one
         os.environ["LOGNAME"] = str(os.getuid())
+
+
+def end_with_worker() -> None:
+    """Let the process of a deployed run end after its worker: as by a cancellation, and if that takes long, at once."""
+    if "PREFECT__FLOW_RUN_ID" in os.environ:
+        threading.Thread(target=_watch, args=(os.getppid(),), daemon=True).start()
+
+
+def _watch(worker: int) -> None:
+    while os.getppid() == worker:
+        time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(ALONE)
+    os._exit(128 + signal.SIGTERM)
 
 
 def _usable(proxy: str) -> bool:

@@ -9,9 +9,11 @@ CONTROL = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|
 FAILED = re.compile(r"ERROR: failed to reproduce '.+?': ")
 """How DVC's line begins about a stage that failed, or that DVC refused to run or to take the outputs of."""
 ENDED = re.compile(FAILED.pattern + "failed to run: .*, exited with ")
+STOPPED = re.compile(r"stopped at step [\d,]+ of ")
+"""How a training begins its line that a signal has ended it, after a checkpoint."""
 CHATTER = "Having any troubles? Hit us up at "
-MARKS = re.compile(r"error: |ERROR: |'.+' is invalid\.$")
-"""How errors begin that trying again does not mend: of a stage, of DVC, of DVC about a file that it reads."""
+MARKS = re.compile(rf"error: |ERROR: |'.+' is invalid\.$|{STOPPED.pattern}")
+"""How lines begin after which trying again mends nothing: of a stage, of DVC, of DVC about a file that it reads."""
 LOCK = Path(".dvc", "tmp", "lock")
 NO_GIT = "type `git init` and commit all files, or do without git: `dvc config --local core.no_scm true`"
 """What helps a project that is in no repository, such as one that was downloaded as a zip."""
@@ -41,8 +43,8 @@ def stage_error(name: str, status: int, lines: Sequence[str]) -> StageFailedErro
 
 
 def _died(status: int, lines: Sequence[str]) -> bool:
-    """Return whether no `error:` was printed and DVC did not refuse, so that trying again may help."""
-    if any(line.startswith("error: ") for line in lines):
+    """Return whether no `error:` was printed, nobody stopped it and DVC did not refuse: trying again may help."""
+    if any(line.startswith("error: ") or (status > 0 and STOPPED.match(line)) for line in lines):
         return False
     return status < 0 or any(map(ENDED.match, lines)) or not any(map(MARKS.match, lines))
 

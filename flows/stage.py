@@ -70,14 +70,15 @@ def run(command: Sequence[str], name: str) -> list[str]:
         start_new_session=True,
     )
     RUNNING.append(process)
-    try:
-        assert process.stdout is not None
-        with process.stdout as output:
+    assert process.stdout is not None
+    with process.stdout as output:
+        try:
             lines = log_output(output, name)
-        process.wait()
-    finally:
-        end_group(process)
-        RUNNING.remove(process)
+            process.wait()
+        finally:
+            end_group(process)
+            log_output(output, name)  # of a cancelled task: at which step its training stopped
+            RUNNING.remove(process)
     seconds = time.monotonic() - started
     kind, how = ("failed", "failed after") if process.returncode else ("ended", "done in")
     extra = {"stage": name, "kind": kind, "seconds": seconds}
@@ -88,8 +89,9 @@ def run(command: Sequence[str], name: str) -> list[str]:
 
 
 def _variables() -> dict[str, str]:
-    """Return the variables from which a stage tags its MLflow run, shows its progress and fits its tables."""
+    """Return variables: a stage tags its MLflow run, shows progress, fits its tables and ends with this process."""
     return {
+        "EQUILIBRIUM_PARENTS": str(os.getpid()),
         "EQUILIBRIUM_FLOW_RUN_ID": flow_run.id or "",
         "EQUILIBRIUM_FLOW_RUN_NAME": flow_run.name or "",
         "EQUILIBRIUM_PROGRESS": "json",

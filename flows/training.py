@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from prefect import State, flow
 from prefect.artifacts import create_markdown_artifact
+from prefect.runtime import flow_run
 from prefect.states import Failed
 
 from flows.environment import completed
@@ -21,6 +22,10 @@ from flows.stage import stage_task
 ROOT = Path(__file__).resolve().parent.parent
 RETRIES = {"train": 2, "replicate": 2}
 """How often a stage that died is started again; it resumes from its last checkpoint."""
+
+
+MOST_STARTS = 10
+"""Of one run, so that one that crashes each time, as for want of memory, comes to an end."""
 
 
 def _run_name() -> str:
@@ -37,6 +42,8 @@ def _run_name() -> str:
 @flow(name="gan-training", flow_run_name=_run_name, log_prints=True)
 def gan_training() -> State[None] | None:
     """Bring data, extractor, training, evaluation and registration up to date; only what changed runs again."""
+    if (flow_run.run_count or 1) > MOST_STARTS:
+        return Failed(message=f"crashed {MOST_STARTS} times; read the log of this run and the output of its worker")
     os.chdir(ROOT)
     pipeline = yaml.safe_load(Path("dvc.yaml").read_text())
     *stages, last = pipeline["stages"]

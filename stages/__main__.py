@@ -47,8 +47,10 @@ def main(name: str = "", *paths: str) -> None:
     function = stage_function(name)
     if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun started this process
         from mlops.runs.worker import run_rank
+        from mlops.safety.slots import shared
 
-        run_rank(partial(run, function, paths), values)
+        with shared():
+            run_rank(partial(run, function, paths), values)
         return
     expected = len(inspect.signature(function).parameters) - len(sections(function))
     if len(paths) != expected:
@@ -56,12 +58,19 @@ def main(name: str = "", *paths: str) -> None:
     first = len(paths) - count_outputs(function)
     with new_outputs([Path(path) for path in paths[first:]]) as written:
         paths = (*paths[:first], *map(str, written))
-        if "execution" in sections(function) and values.execution.processes > 1:
+        if "execution" not in sections(function):
+            run(function, paths, values)
+            return
+        from mlops.runs.placement import slots_of
+        from mlops.safety.slots import occupied
+
+        with occupied(name, slots_of(values)):
+            if values.execution.processes == 1:
+                run(function, paths, values)
+                return
             from mlops.runs.launcher import launch
 
             launch(name, paths, values)
-        else:
-            run(function, paths, values)
 
 
 def run(function: Callable[..., None], paths: tuple[str, ...], values: "Params") -> None:
@@ -71,4 +80,8 @@ def run(function: Callable[..., None], paths: tuple[str, ...], values: "Params")
 
 if __name__ == "__main__":
     with command_line():
+        if sys.argv[1:2] != ["code"]:  # which ends in half a second
+            from mlops.safety.ending import end_in_time
+
+            end_in_time()
         main(*sys.argv[1:])

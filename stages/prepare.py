@@ -27,10 +27,10 @@ from mlops.images.worker_pool import cores, mapped
 from mlops.project.code_digest import stage_sha256
 from mlops.project.errors import UserError
 from mlops.project.identity import project_root
-from mlops.project.locks import locked
 from mlops.project.params import DataConfig, PrepareConfig
 from mlops.project.prepared_data import MANIFEST, UNLABELLED, Summary, images_path, labels_path, save_summary
 from mlops.project.progress import progress
+from mlops.safety.locks import ORPHANED, locked
 from mlops.safety.new_outputs import Output
 from mlops.safety.written_files import delete_written
 
@@ -75,7 +75,7 @@ def prepare(
     recipe = Recipe(prepare.image_size, prepare.channels, prepare.fit, prepare.seed, *shares, originals.official_train)
     place = project_root() / ".checkpoints" / f"prepare-{_key(raw, data.name, recipe)}"
     work, remedy = "prepares the same data with the same parameters", "what it has decoded is kept"
-    with locked(place, work, remedy):
+    with locked(place, work, remedy, ORPHANED):
         _delete_others(place)
         frame, classes = manifest(_decode(originals, recipe, place), originals.classes)
         _check_labels(network, classes, originals.unlabelled)

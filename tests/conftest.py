@@ -1,3 +1,4 @@
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +16,9 @@ pytest_plugins = ["tests.fixtures"]
 
 # `make test` starts a pytest in the background, where shells ignore interrupts; what tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Trainings of different tests wait for no slot.
+os.environ["EQUILIBRIUM_SLOTS"] = "100"
 
 # Examples repeat from run to run, and a slow shared machine fails nothing: tests count steps, never seconds.
 settings.register_profile("equilibrium", derandomize=True, deadline=None, max_examples=50)

@@ -27,11 +27,14 @@ It is long enough to be killed, and its checkpoints lie between its reports.
 DENSITY_PARAMS = Path("experiments/densities/params.yaml")
 FOREIGN = ("PREFECT_", "MLFLOW_", "DVC_", "EQUILIBRIUM_")
 
+SLOTS = {"EQUILIBRIUM_SLOTS": "100"}
+"""Trainings of different tests wait for no slot."""
+
 
 def environment(**more: str) -> dict[str, str]:
     """Return the environment of a fresh shell with the virtual environment activated."""
     own = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
-    return own | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "DO_NOT_TRACK": "1"} | more
+    return own | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "DO_NOT_TRACK": "1", **SLOTS} | more
 
 
 def tiny_densities(values: dict[str, Any]) -> dict[str, Any]:

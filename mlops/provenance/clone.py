@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 from mlops.project.errors import UserError
 from mlops.project.identity import git, own_repository
 from mlops.provenance.record import LOCK, PARAMS
+from mlops.safety.ending import PARENTS
 from mlops.safety.user_files import SOURCES, check_target
 
 FOREIGN = ("MLFLOW_", "EQUILIBRIUM_", "PREFECT_", "DVC_ROOT", "DVC_STAGE", "DVC_EXP_")
@@ -79,6 +80,7 @@ def run_stage(name: str, place: Path) -> None:
     The stage ends with this process, whatever ends it.
     """
     variables = {name: value for name, value in own_repository().items() if not name.startswith(FOREIGN)}
+    variables[PARENTS] = str(os.getpid())
     variables["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # DVC's shell must find this Python
     command = [sys.executable, "-m", "dvc", "repro", name]
     process = subprocess.Popen(command, cwd=place, env=variables, start_new_session=True)

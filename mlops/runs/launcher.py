@@ -17,8 +17,9 @@ from gan_core.runtime.tensor_files import load_tensors
 from mlops.project.errors import UserError
 from mlops.project.identity import project_root
 from mlops.project.params import Params
-from mlops.runs.worker import GRACE, LOST, MEETING
+from mlops.runs.worker import LOST, MEETING
 from mlops.runs.workspace import CHECKPOINT
+from mlops.safety.ending import GRACE, SIGNALS
 
 ENDED = (128 + signal.SIGTERM, -signal.SIGTERM)
 """Exit status of ranks that the launcher ends, because another one has failed."""
@@ -73,10 +74,15 @@ def _config(count: int, folder: str) -> LaunchConfig:
 
 
 def _end(failures: dict[int, ProcessFailure], count: int) -> NoReturn:
-    """End as the rank did that failed first: not one that lost another, and not one that the launcher ended."""
+    """End as the rank did that failed first: not one that lost another, and not one that the launcher ended.
+
+    A signal to rank 0 alone stops the training as one to this process does.
+    """
     rank, failure = min(failures.items(), key=lambda item: (item[1].exitcode == LOST, item[1].exitcode in ENDED))
     if failure.exitcode == LOST:
         sys.exit(failure.message)
+    if rank == 0 and failure.exitcode in [128 + number for number in SIGNALS]:
+        sys.exit(failure.exitcode)
     if Path(failure.error_file).is_file():
         raise UserError(failure.message)
     if failure.exitcode > 0 and failure.exitcode not in ENDED:

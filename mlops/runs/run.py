@@ -1,5 +1,6 @@
 """A training on prepared data: what the stages `train` and `replicate` share."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -22,6 +23,10 @@ from mlops.project.errors import UserError
 from mlops.project.identity import dvc_md5
 from mlops.project.prepared_data import UNLABELLED, load_images, load_labels, load_summary
 from mlops.runs.workspace import Workspace, training_key
+from mlops.safety.ending import asked_to_stop, deferred, stop
+
+SAVED_EVERY = 600.0
+"""Seconds between two checkpoints, at most; `train.checkpoint_every` bounds the steps between them."""
 
 
 class TrainingRun:
@@ -120,16 +125,26 @@ class TrainingRun:
     def steps(self, state: TrainState, work: Workspace | None = None) -> Iterator[Report]:
         """Advance a state, in place, to the end; yield one report a step.
 
-        A checkpoint is saved in `work`, if given, every `checkpoint_every` steps and after the last. If a batch does
-        not fit into the device's memory, the UserError names a size that does.
+        A checkpoint is saved in `work`, if given, every `checkpoint_every` steps and `SAVED_EVERY` seconds, and after
+        the last step. At a signal that asks this process to end, it saves one after the present step and raises
+        Stopped; ranks without `work` get no further, as every step needs all. If a batch does not fit into the device's
+        memory, the UserError names a size that does.
         """
         config, batches = state.config, self.batches(state)
         try:
             step = self.execution.step(lambda how: print(f"steps are computed {how}"))
-            for report in train(state, batches, step):
-                yield report
-                if work and (report.step % config.checkpoint_every == 0 or report.step == config.steps):
-                    save_checkpoint(work.checkpoint, state)
+            saved = time.monotonic()
+            with deferred():
+                for report in train(state, batches, step):
+                    yield report
+                    last = report.step == config.steps
+                    stopping = work is not None and asked_to_stop() and not last
+                    late = time.monotonic() - saved > SAVED_EVERY
+                    if work and (late or stopping or last or report.step % config.checkpoint_every == 0):
+                        save_checkpoint(work.checkpoint, state)
+                        saved = time.monotonic()
+                    if stopping:
+                        stop(report.step, config.steps, f" of seed {config.seed}" if self.stage == "replicate" else "")
         except torch.OutOfMemoryError:
             too_large = True
         else:

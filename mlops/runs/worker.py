@@ -2,10 +2,7 @@
 
 import json
 import os
-import select
-import signal
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -23,14 +20,11 @@ MEETING = "EQUILIBRIUM_MEETING"
 """Environment variable: where ranks of one machine meet; without it torchrun's own settings hold."""
 LOST = 75
 """Exit status of a rank that ends because another is gone: EX_TEMPFAIL, `try again`, of sysexits.h."""
-GRACE = 10
-"""Seconds that a rank has to end after a signal, also if it waits for one that is gone."""
 
 
 def run_rank(stage: Callable[[Params], None], values: Params) -> None:
     """Run a stage as one of several ranks, of which rank 0 alone prints; an error ends the process."""
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    _end_in_time(rank)
     try:
         values = _with_processes(values, world)
         with ExitStack() as quiet:
@@ -76,28 +70,4 @@ def _exit(status: int) -> NoReturn:
     """End now: closing a group that other ranks have left would wait for them."""
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(status)
-
-
-def _end_in_time(rank: int) -> None:
-    """Make this process end soon after its launcher, or after a signal.
-
-    Python calls no signal handler while torch waits for another rank, so a thread watches for both. Ranks that have no
-    run of MLflow to close end at once.
-    """
-    if rank:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-    signals, write = os.pipe()
-    os.set_blocking(write, False)
-    signal.set_wakeup_fd(write)
-    threading.Thread(target=_watch, args=(os.getppid(), signals), daemon=True).start()
-
-
-def _watch(launcher: int, signals: int) -> None:
-    while not select.select([signals], [], [], 1.0)[0]:
-        if os.getppid() != launcher:
-            os.kill(os.getpid(), signal.SIGTERM)
-    status = 128 + os.read(signals, 1)[0]
-    time.sleep(GRACE)
     os._exit(status)

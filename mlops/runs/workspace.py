@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from typing import Any, Self
 
 from mlops.project.identity import project_root
-from mlops.project.locks import locked
 from mlops.project.result_files import HISTORY, SAMPLES
+from mlops.safety.locks import ORPHANED, locked
 from mlops.safety.written_files import delete_written
 
 CHECKPOINT = "state.safetensors"
@@ -27,17 +27,18 @@ def training_key(parameters: dict[str, Any], data_md5: str, made_by: dict[str, s
 class Workspace:
     """`.checkpoints/KEY/`, locked by one process at a time, as long as it runs."""
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: str, *, wait: float = ORPHANED) -> None:
+        self._wait = wait
         self.folder = project_root() / ".checkpoints" / key
         self.checkpoint = self.folder / CHECKPOINT
         self.history = self.folder / HISTORY
         self.samples = self.folder / SAMPLES
 
     def __enter__(self) -> Self:
-        self.samples.mkdir(parents=True, exist_ok=True)
         work = "trains with the same parameters and data"
-        self._lock = locked(self.folder, work, "training goes on from its last checkpoint")
+        self._lock = locked(self.folder, work, "training goes on from its last checkpoint", self._wait)
         self._lock.__enter__()
+        self.samples.mkdir(parents=True, exist_ok=True)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -141,15 +141,16 @@ def open_run(
     """Return the writer of a training's run: the present one, else a new one with parameters, tags and data.
 
     `facts` are key, data_md5, parameters and device, as the stage `train` reports them; `passport` is the sha256 of the
-    scores' passport once the training has ended, and None for one that begins, which resumes no finished run. Name and
-    tags of the run have `data`, by default the name of the prepared images, which is `folder` for everybody's own.
+    scores' passport once the training has ended, and None for one that begins. It goes on in a run that was stopped or
+    that has no scores: if DVC died before it recorded a finished training, the same one is trained again. Name and tags
+    of the run have `data`, by default the name of the prepared images, which is `folder` for everybody's own.
     """
     client, experiment = connect()
     run = find_run(client, experiment, facts["key"], passport)
     prepared_name = load_summary(prepared).name
     data = data or prepared_name
     name = _run_name(facts, data)
-    if run is None or (run.info.status == "FINISHED" and passport is None):
+    if run is None or (run.info.status == "FINISHED" and passport is None and "passport" in run.data.tags):
         run = client.create_run(experiment, run_name=name, tags={KEY_TAG: facts["key"]})
     elif name != run.info.run_name == _run_name(facts, prepared_name):  # named when it began, and by nobody since
         client.update_run(run.info.run_id, name=name)

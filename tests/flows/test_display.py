@@ -1,22 +1,33 @@
 import logging
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from flows.display import Display
 from flows.failure import StageFailedError
-from flows.output import PROGRESS
 
 Show = Callable[..., None]
 WORKED = "Running stage '{}':", "> python -m stages {} a b"
 
 
 @pytest.fixture
-def show() -> Iterator[Show]:
+def _restored() -> Iterator[None]:
+    """Give all loggers the handlers back that they had, and those their filters."""
+    loggers = [logging.getLogger(), *(logging.getLogger(name) for name in logging.root.manager.loggerDict)]
+    before = [(logger, [*logger.handlers]) for logger in loggers]
+    filters = {handler: [*handler.filters] for _, handlers in before for handler in handlers}
+    yield
+    for logger, handlers in before:
+        logger.handlers[:] = handlers
+    for handler, kept in filters.items():
+        handler.filters[:] = kept
+
+
+@pytest.fixture
+def show(_restored: None) -> Iterator[Show]:
     """Return a function that logs a record of a stage, which a display shows; stdout is no terminal."""
     root = logging.getLogger()
-    before = [(logger, [*logger.handlers]) for logger in (root, PROGRESS)]
-    filters = {handler: [*handler.filters] for handler in root.handlers}
 
     def log(stage: str, kind: str, text: str = "", **more: object) -> None:
         record = root.makeRecord(
@@ -26,10 +37,19 @@ def show() -> Iterator[Show]:
 
     with Display() as display:
         yield log
-    for logger, handlers in before:
-        logger.handlers[:] = handlers
-    for handler, kept in filters.items():
-        handler.filters[:] = kept
+
+
+@pytest.mark.usefixtures("_restored")
+def test_after_a_signal_only_the_step_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    root, own = logging.getLogger(), logging.getLogger("has a handler of its own")
+    own.addHandler(logging.StreamHandler(sys.stdout))
+    with Display() as display:
+        display.stopping()
+        for text in ("stage train failed", "stopped at step 1,340 of 6,000; make run goes on", "ConnectError"):
+            display.handle(root.makeRecord("a run", logging.WARNING, "", 0, text, (), None))
+            own.warning(text)
+        display.stop("stopped")
+    assert capsys.readouterr().out == "stopped at step 1,340 of 6,000; make run goes on\n"
 
 
 def ran(show: Show, stage: str, *lines: str, seconds: float = 2.0) -> None:

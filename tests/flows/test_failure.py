@@ -8,6 +8,7 @@ ENDED = "ERROR: failed to reproduce 'train': failed to run: python -m stages tra
 STARTED = ["Running stage 'train':", "> python -m stages train a b"]
 TRACEBACK = ["Traceback (most recent call last):", '  File "a.py"', "ValueError: 3"]
 NO_DISK = "ERROR: unexpected error - [Errno 28] No space left on device"
+STOPPED = "stopped at step 1,340 of 6,000; make run goes on"
 BUSY = ["ERROR: failed to reproduce 'train': '/a' is busy, it is being blocked by:", "  (PID 7): dvc repro", "If there"]
 
 
@@ -31,6 +32,7 @@ BUSY = ["ERROR: failed to reproduce 'train': '/a' is busy, it is being blocked b
             [NO_DISK, "Having any troubles? Hit us up at https://dvc.org/support"],
             NO_DISK.removeprefix("ERROR: ") + "; ",
         ),
+        ([*STARTED, STOPPED, ENDED], STOPPED),
         ([ENDED], "it printed nothing"),
         ([], "it printed nothing"),
     ],
@@ -62,6 +64,8 @@ def test_who_holds_the_lock_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
         (255, [NO_DISK], StageFailedError),
         (255, ["'./dvc.lock' is invalid.", "While parsing"], StageFailedError),
         (-15, ["error: no data"], StageFailedError),
+        (255, [*STARTED, STOPPED, ENDED.replace("with 1", "with 143")], StageFailedError),
+        (-9, [*STARTED, STOPPED], StageDiedError),  # DVC was killed, and the training ended after it
     ],
 )
 def test_only_what_was_killed_or_crashed_may_be_tried_again(

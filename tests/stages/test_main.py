@@ -48,6 +48,12 @@ def test_a_stage_without_its_paths_is_refused(paths: tuple[str, ...], tmp_path: 
     assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
 
 
+def test_stages_that_train_or_score_occupy_a_slot() -> None:
+    functions = {name: stages.__main__.stage_function(name) for name in stages.__main__.STAGES}
+    occupying = {name for name, function in functions.items() if "execution" in stages.__main__.sections(function)}
+    assert occupying == {"train", "replicate", "evaluate"}
+
+
 def test_digests_of_code_need_no_parameters(tmp_path: Path) -> None:
     assert typed("code", "digests", folder=tmp_path).returncode == 0
     assert {path.stem for path in (tmp_path / "digests").iterdir()} == set(stages.__main__.STAGES)

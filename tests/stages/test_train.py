@@ -20,8 +20,10 @@ from PIL import Image
 import gan_core.training.loop
 import mlops.runs.run
 from gan_core.generation.generator_file import load_generator
+from gan_core.runtime.tensor_files import load_tensors
 from mlops.project.errors import UserError
 from mlops.project.result_files import grids
+from mlops.runs.workspace import Workspace
 from mlops.tracking.runs import connect, find_run
 from tests.gan_core.examples import ADAPTIVE
 
@@ -84,6 +86,43 @@ def test_a_conditional_training_goes_on_and_says_its_classes(
         assert picture.width == picture.height
 
 
+@pytest.mark.parametrize("step", [1, 6, 13])
+def test_a_signal_saves_the_present_step_and_the_run_goes_on(
+    step: int, train_tiny: Train, root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = train_tiny("whole", seed=40 + step)
+    stops_at = iter([False] * (step - 1) + [True])
+    with monkeypatch.context() as patch:
+        patch.setattr(mlops.runs.run, "asked_to_stop", lambda: next(stops_at))
+        with pytest.raises(SystemExit) as stopped:
+            train_tiny("stopped", seed=40 + step)
+    assert stopped.value.code == 143
+    assert f"stopped at step {step} of 24; " in capsys.readouterr().out
+    assert load_tensors(next((root / ".checkpoints").rglob("state.safetensors")))[1]["step"] == step
+    client, experiment = connect()
+    query = f"params.`train.seed` = '{40 + step}'"
+    assert {run.info.status for run in client.search_runs([experiment], query)} == {"KILLED"}
+    assert contents(train_tiny("resumed", seed=40 + step)) == contents(whole)
+    assert f"going on from step {step} of 24" in capsys.readouterr().out
+    assert [run.info.status for run in client.search_runs([experiment], query)] == ["FINISHED"]
+
+
+def test_a_signal_after_the_last_step_ends_nothing(train_tiny: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    stops_at = iter([False] * 23 + [True])
+    monkeypatch.setattr(mlops.runs.run, "asked_to_stop", lambda: next(stops_at))
+    assert (train_tiny("whole") / "generator.safetensors").exists()
+
+
+def test_a_checkpoint_is_saved_after_a_while_too(
+    train_tiny: Train, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mlops.runs.run, "SAVED_EVERY", -1.0)
+    with killed_after(15, monkeypatch):
+        train_tiny("stopped")
+    # no multiple of `checkpoint_every`
+    assert load_tensors(next((root / ".checkpoints").rglob("state.safetensors")))[1]["step"] == 15
+
+
 def test_a_resumed_training_says_where_it_goes_on(
     train_tiny: Train, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -140,6 +179,7 @@ def test_a_second_trainer_is_told_who_holds_the_checkpoint(
         file.write("4711")
         file.flush()
         fcntl.flock(file, fcntl.LOCK_EX)
+        monkeypatch.setattr(Workspace.__init__, "__kwdefaults__", {"wait": 0.5})
         with pytest.raises(UserError, match="`kill 4711`"):
             train_tiny("second")
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -114,6 +115,11 @@ def test_who_is_told_to_end_ends_all_ranks(start: Start, root: Path, told: signa
     # A process closes its output a moment before it is gone.
     wait_for(lambda: not any(map(lives, played)), f"ranks {played} live on")
     assert not any(line.startswith(("error", "Traceback")) for line in lines)
+    if told != signal.SIGKILL:
+        (step,) = (
+            re.findall(r"^stopped at step ([\d,]+) of 10,000,000; ", line) for line in lines if "stopped" in line
+        )
+        assert int(step[0].replace(",", "")) == load_tensors(checkpoint(root))[1]["step"]
     if told != signal.SIGKILL:  # ranks without a launcher have 10 seconds, too few on a busy machine to close the run
         client, experiment = connect()
         (run,) = client.search_runs([experiment], f"params.`train.seed` = '{20 + told}'")
