@@ -81,6 +81,8 @@ class Display(logging.Handler):
                 self._print(text)
             case "unchanged":
                 self._unchanged.append(stage)
+                if stage == LAST:
+                    self._tell_unchanged(LAST)
             case "line":
                 self._line(stage, text)
             case "ended" if stage not in self._unchanged:
