@@ -16,9 +16,9 @@ from prefect.states import Failed
 
 from flows.environment import completed
 from flows.experiment.form import NONE, PARAMS, Overrides, Preset
-from flows.experiment.record import experiment_name, push, save
+from flows.experiment.record import experiment_name, pull, push, save
 from flows.experiment.status import outdated, unchanged
-from flows.experiment.workspace import one_at_a_time, uncommitted, workspace
+from flows.experiment.workspace import given_remote, one_at_a_time, uncommitted, workspace
 from flows.failure import StageDiedError, StageFailedError
 from flows.markdown import embedded
 from flows.output import log_output
@@ -32,7 +32,7 @@ RETRIES = {"train": 2, "replicate": 2}
 def _run_name() -> str:
     """Return what is trained: the name of an experiment if parameters are given, else from `params.yaml`."""
     asked = flow_run.parameters
-    if not _is_plain(**asked):
+    if given_remote() or not _is_plain(**asked):
         return experiment_name(flow_run.id or "", **asked)
     try:
         values = yaml.safe_load((ROOT / "params.yaml").read_text())
@@ -68,7 +68,7 @@ def gan_training(
     """
     os.chdir(ROOT)
     try:
-        if _is_plain(preset, data, overrides, commit):
+        if _is_plain(preset, data, overrides, commit) and not given_remote():
             with one_at_a_time(ROOT):
                 reproduce()
         else:
@@ -91,6 +91,7 @@ def _experiment(name: str, commit: str, *asked: Any) -> None:
             log.warning(f"not in this run, which starts from commit {work.commit[:7]}: changes of {', '.join(changed)}")
         try:
             with work.entered(name):
+                pull(work)
                 reproduce()
                 save(work, name)
                 push(work, name)
@@ -110,7 +111,7 @@ def reproduce() -> None:
         todo = outdated()
         for name in stages:
             entry = pipeline["stages"][name]
-            if name in todo or made & {*entry["deps"]}:
+            if name in todo or made & {*entry["deps"]} or (name == stages[-1] and _is_remote()):
                 if name == "train":
                     advise()
                 stage_task(name, retries=RETRIES.get(name, 0))(return_state=True).result()
@@ -122,6 +123,12 @@ def reproduce() -> None:
             create_markdown_artifact(key="gan-doctor", markdown=f"**{error}**", description="training failed")
         raise
     publish(pipeline["vars"][0]["paths"])
+
+
+def _is_remote() -> bool:
+    """Return whether runs are in an MLflow that the stage `code` does not ask whether it lacks what DVC has."""
+    address = os.environ.get("MLFLOW_REGISTRY_URI") or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:"
+    return not address.startswith("sqlite:")
 
 
 def advise() -> None:

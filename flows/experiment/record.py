@@ -1,6 +1,8 @@
 """What a run in a workspace leaves: an experiment of DVC in the project's git, and on the remotes that are set."""
 
+import os
 import re
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -9,10 +11,11 @@ from typing import Any
 from prefect import get_run_logger
 
 from flows.experiment.form import NONE, PARAMS
-from flows.experiment.workspace import Workspace, output
+from flows.experiment.workspace import REMOTE, Workspace, given_remote, output
 from flows.failure import StageFailedError
 
 DVC = (sys.executable, "-m", "dvc")
+LEDGER = "ledger.jsonl"
 LONGEST = 60
 """Letters of a name, without the id behind it."""
 
@@ -35,35 +38,50 @@ def _changes(overrides: Mapping[str, Any]) -> Iterator[str]:
         yield from (f"{key}-{value}" for key, value in inner.items() if not isinstance(value, Mapping))
 
 
+def pull(workspace: Workspace) -> None:
+    """Bring what the commit's lock names from the remote that a worker was given, as far as it is there."""
+    if not given_remote():
+        return
+    if not os.environ.get("MLFLOW_TRACKING_URI"):
+        raise StageFailedError("MLFLOW_TRACKING_URI is not set, so the run would be lost with this worker's folder")
+    try:
+        output([*DVC, "pull", "--quiet", "--allow-missing"], workspace.folder)
+    except StageFailedError as error:
+        raise StageFailedError(
+            f"DVC's remote {given_remote()} cannot be read ({error}); correct {REMOTE} or the credentials of the worker"
+        ) from None
+
+
 def save(workspace: Workspace, name: str) -> None:
     """Keep parameters and results as an experiment of the commit, for `dvc exp show`, `apply` and `remove`."""
-    output([*DVC, "exp", "save", "--force", "--name", name], workspace.folder)
-    (ref,) = _refs(workspace, name)
+    decisions, options = workspace.home / ".checkpoints" / LEDGER, ["--force", "--name", name]
+    if given_remote() and decisions.exists():  # else they would be lost with the worker's folder
+        shutil.copy(decisions, workspace.folder / LEDGER)
+        options += ["--include-untracked", LEDGER]
+    output([*DVC, "exp", "save", *options], workspace.folder)
+    ref = output(["git", "for-each-ref", "--format=%(refname)", f"refs/exps/*/*/{name}"], workspace.folder).strip()
     output(["git", "push", "--quiet", "--force", "origin", f"{ref}:{ref}"], workspace.folder)
     get_run_logger().info(f"experiment {name}: `dvc exp show` lists it, `dvc exp apply {name}` makes it the project's")
 
 
 def push(workspace: Workspace, name: str) -> None:
-    """Push results and experiment, if DVC has a default remote; what fails stays here, and a warning has the remedy."""
-    if not output([*DVC, "remote", "default"], workspace.folder).strip().partition("(")[0].strip():
+    """Push results and experiment, if DVC has a default remote.
+
+    What fails stays here, and a warning has the remedy; a worker that has no project of its own fails.
+    """
+    if not output([*DVC, "config", "core.remote"], workspace.folder, check=False).strip():
         return
     origin = _origin(workspace)
-    command = ["exp", "push", origin, name] if origin else ["push"]
     try:
-        output([*DVC, *command], workspace.folder)
+        output([*DVC, *(["exp", "push", origin, name] if origin else ["push"])], workspace.folder)
     except StageFailedError as error:
         again = f"dvc exp push origin {name}" if origin else "dvc push"
-        get_run_logger().warning(f"results are in this project alone, for pushing failed: {error}; then `{again}`")
-
-
-def _refs(workspace: Workspace, name: str) -> list[str]:
-    """Return where git keeps an experiment: one place, for the workspace has no other of the name."""
-    return output(["git", "for-each-ref", "--format=%(refname)", f"refs/exps/*/*/{name}"], workspace.folder).split()
+        message = f"the results could not be pushed: {error}; mend that, then `{again}`"
+        if given_remote():
+            raise StageFailedError(message) from None
+        get_run_logger().warning(message)
 
 
 def _origin(workspace: Workspace) -> str:
     """Return the address that the project was cloned from; empty if it was not."""
-    try:
-        return output(["git", "remote", "get-url", "origin"], workspace.home).strip()
-    except StageFailedError:
-        return ""
+    return output(["git", "remote", "get-url", "origin"], workspace.home, check=False).strip()

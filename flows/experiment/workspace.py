@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from configparser import ConfigParser
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from flows.failure import StageFailedError, own_error
 
 FOLDER = ".workspaces"
 """In the project's folder: a workspace for each run that works or has failed; `make free` deletes the latter."""
+REMOTE, GIVEN = "EQUILIBRIUM_DVC_REMOTE", "given"
+"""Environment variable with the address of a remote, and its name in DVC's settings."""
 LOCK = "lock"
 """Beside a clone, locked by its run as long as this lasts."""
 
@@ -80,11 +82,10 @@ def workspace(home: Path, name: str, commit: str) -> Iterator[Workspace]:
         fcntl.flock(lock, fcntl.LOCK_EX)
         top, prefix = (output(["git", "rev-parse", f"--show-{part}"], home).strip() for part in ("toplevel", "prefix"))
         try:
-            sha = output(["git", "rev-parse", "--verify", "--quiet", f"{commit or 'HEAD'}^{{commit}}"], home).strip()
+            sha = _found(home, commit or "HEAD")
         except StageFailedError:
-            what = f"commit {commit} is not in {home}; `git fetch` it" if commit else f"{home} has no commit; make one"
             shutil.rmtree(place)
-            raise StageFailedError(what) from None
+            raise
         clone = place / "clone"
         if not (clone / prefix / "dvc.yaml").exists():
             shutil.rmtree(clone, ignore_errors=True)
@@ -92,6 +93,23 @@ def workspace(home: Path, name: str, commit: str) -> Iterator[Workspace]:
             output(["git", "checkout", "--quiet", "--detach", sha], clone)
             _share(home, clone / prefix)
         yield Workspace(home, place, clone / prefix, sha)
+
+
+def _found(home: Path, commit: str) -> str:
+    """Return the whole hash of a commit, which is fetched from where the project was cloned from if it is not there."""
+    if commit.startswith("-"):
+        raise StageFailedError(f"commit: {commit} is an option of git, not a commit; name a hash, branch or tag")
+    search = ["git", "rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}"]
+    with suppress(StageFailedError):
+        return output(search, home).strip()
+    try:
+        output(["git", "fetch", "--quiet", "origin", commit], home)
+        return output(["git", "rev-parse", "--verify", "--quiet", "FETCH_HEAD^{commit}"], home).strip()
+    except StageFailedError as error:
+        raise StageFailedError(
+            f"commit {commit} is neither in {home} nor where that was cloned from ({error}); push it from where it was "
+            "made, or name another one"
+        ) from None
 
 
 @contextmanager
@@ -118,6 +136,8 @@ def _share(home: Path, project: Path) -> None:
         url = settings.get(section, "url", fallback="")
         if url and not re.match(r"[\w+]+://|/|~", url):
             settings.set(section, "url", os.path.normpath(home / ".dvc" / url))
+    if url := given_remote():
+        settings.read_dict({"core": {"remote": GIVEN}, f"'remote \"{GIVEN}\"'": {"url": url}})
     if not settings.has_section("cache"):
         settings.add_section("cache")
     cache = output([sys.executable, "-m", "dvc", "cache", "dir"], home).strip()
@@ -126,14 +146,19 @@ def _share(home: Path, project: Path) -> None:
         settings.write(file)
 
 
+def given_remote() -> str:
+    """Return the address of the remote of DVC by which a worker without a project of its own shares results."""
+    return os.environ.get(REMOTE, "")
+
+
 def uncommitted(home: Path) -> list[str]:
     """Return the tracked files that a clone has otherwise, but for those that running the pipeline changes."""
     lines = output(["git", "status", "--porcelain", "--untracked-files=no", "--", "."], home).splitlines()
     return [line[3:] for line in lines if Path(line[3:]).name not in ("dvc.lock", "ledger.jsonl")]
 
 
-def output(command: list[str], folder: Path, text: str | None = None, **variables: str) -> str:
-    """Return what a command prints in a folder; a StageFailedError has its error."""
+def output(command: list[str], folder: Path, text: str | None = None, *, check: bool = True, **variables: str) -> str:
+    """Return what a command prints in a folder; if it fails, a StageFailedError has its error, unless not `check`."""
     ended = subprocess.run(
         command,
         cwd=folder,
@@ -144,7 +169,7 @@ def output(command: list[str], folder: Path, text: str | None = None, **variable
         env=of_children() | variables,
         check=False,
     )
-    if ended.returncode:
+    if ended.returncode and check:
         lines = [line for line in (ended.stdout + ended.stderr).splitlines() if line]
         raise StageFailedError(own_error(lines).removeprefix("fatal: "))
     return ended.stdout
