@@ -6,6 +6,7 @@ import sys
 
 from flows.display import Display
 from flows.environment import check_pipeline, check_server
+from flows.experiment.status import CHECKED
 from flows.stage import RUNNING, end_group
 from flows.training import gan_training
 
@@ -30,7 +31,7 @@ def main() -> None:
 
         signal.signal(signal.SIGINT, stop)
         check_server()
-        check_pipeline()
+        CHECKED.append(check_pipeline())
         display.wait("Prefect starts")
         state = gan_training(return_state=True)
     if not state.is_completed():

@@ -15,7 +15,7 @@ from flows.output import PROGRESS, duration
 REPEATED = ("Finished in state ", "Task run failed with state: ")
 """How Prefect begins what the error says that ends this process."""
 FIRST, LAST = "code", "register"
-"""The stages that run each time; the table of the last one is to be the end."""
+"""The stage that runs each time, and the one whose table is to be the end."""
 
 
 class Display(logging.Handler):

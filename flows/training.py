@@ -17,7 +17,7 @@ from prefect.states import Failed
 from flows.environment import completed
 from flows.experiment.form import NONE, PARAMS, Overrides, Preset
 from flows.experiment.record import experiment_name, pull, push, save
-from flows.experiment.status import outdated, unchanged
+from flows.experiment.status import CHECKED, outdated, unchanged
 from flows.experiment.workspace import given_remote, one_at_a_time, uncommitted, workspace
 from flows.failure import StageDiedError, StageFailedError
 from flows.markdown import embedded
@@ -107,8 +107,12 @@ def reproduce() -> None:
     first, *stages = pipeline["stages"]
     made, name = set[str](), first
     try:
-        stage_task(first)(return_state=True).result()
-        todo = outdated()
+        if CHECKED:
+            todo = CHECKED.pop()
+            unchanged(first)
+        else:
+            stage_task(first)(return_state=True).result()
+            todo = outdated()
         for name in stages:
             entry = pipeline["stages"][name]
             if name in todo or made & {*entry["deps"]} or (name == stages[-1] and _is_remote()):

@@ -58,7 +58,7 @@ def save(workspace: Workspace, name: str) -> None:
     if given_remote() and decisions.exists():  # else they would be lost with the worker's folder
         shutil.copy(decisions, workspace.folder / LEDGER)
         options += ["--include-untracked", LEDGER]
-    output([*DVC, "exp", "save", *options], workspace.folder)
+    output([*DVC, "exp", "save", *options, "dvc.yaml"], workspace.folder)
     ref = output(["git", "for-each-ref", "--format=%(refname)", f"refs/exps/*/*/{name}"], workspace.folder).strip()
     output(["git", "push", "--quiet", "--force", "origin", f"{ref}:{ref}"], workspace.folder)
     get_run_logger().info(f"experiment {name}: `dvc exp show` lists it, `dvc exp apply {name}` makes it the project's")

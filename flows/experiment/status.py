@@ -10,6 +10,9 @@ from prefect.states import Completed
 
 from flows.experiment.workspace import output
 
+CHECKED: list[set[str]] = []
+"""What DVC has answered in this process before its flow began, for one use."""
+
 
 def outdated() -> set[str]:
     """Return the stages whose parameters, inputs or outputs are not those of `dvc.lock`.
