@@ -126,7 +126,8 @@ def reproduce() -> None:
         if name == "train" and not isinstance(error, StageDiedError):
             create_markdown_artifact(key="gan-doctor", markdown=f"**{error}**", description="training failed")
         raise
-    publish(pipeline["vars"][0]["paths"])
+    if made:  # else all of it is in an earlier run
+        publish(pipeline["vars"][0]["paths"])
 
 
 def _is_remote() -> bool:
