@@ -21,6 +21,8 @@ Schema = dict[str, Any]
 NUMBERS = ("integer", "number")
 FAR = 10**9
 """Beyond every range that has an end."""
+FIRST = ("train", "network", "augmentation")
+"""Sections that most runs differ in; the page shows them before the others."""
 TINY = 1e-9
 """A number above an end that a range leaves out."""
 
@@ -39,7 +41,8 @@ def form() -> dict[str, Schema]:
         "overrides": {
             "type": "object",
             "properties": {
-                name: _section(name, place, titles.get(name, ""), keys[name]) for place, name in enumerate(keys)
+                name: _section(name, place, titles.get(name, ""), keys[name])
+                for place, name in enumerate([*FIRST, *(name for name in keys if name not in FIRST)])
             },
             "additionalProperties": False,
         },

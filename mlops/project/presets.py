@@ -49,7 +49,10 @@ def with_preset(name: str, data: str | None = None, changes: Mapping[str, Any] |
         if not located(data, "DATA").exists():
             raise UserError(f"there is no {data}; name a folder, zip or tar of images")
     elif values["data"]["name"] == "folder":
-        raise UserError(f"the preset {name} is for your own images; name them: make preset NAME={name} DATA=/a/folder")
+        raise UserError(
+            f"the preset {name} is for your own images; name them: make preset NAME={name} DATA=/a/folder, or as "
+            "`data` of a run"
+        )
     return values
 
 

@@ -28,7 +28,7 @@ def test_the_committed_form_is_of_the_present_parameters(monkeypatch: pytest.Mon
 
 def test_every_parameter_is_in_the_form(sections: dict[str, Any]) -> None:
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
-    assert list(values) == list(sections)
+    assert values.keys() == sections.keys()
     assert all(values[name].keys() <= sections[name].keys() for name in values)
 
 
