@@ -22,6 +22,12 @@ def asked(preset: str, data: str, overrides: Mapping[str, Any]) -> str:
         data: the name of published data, or the path of a person's own, relative to the project's root; empty: those
             of the preset.
         overrides: values by section and key, or by `section.key`; a section that is null is as the preset has it.
+
+    Returns:
+        The text.
+
+    Raises:
+        UserError: as above.
     """
     source = {"name": data, "path": None} if data in PUBLISHED else {"path": data} if data else {}
     if preset == PARAMS.name:
