@@ -1,14 +1,15 @@
 """The docs' pictures, from what this project has made: `make pictures`.
 
-It copies the pictures that the pipelines wrote and takes two screenshots with Debian's `chromium`: MLflow's list of
-runs, and the longest flow run in Prefect. First register two versions (change a number, `make run`, change it back,
-`make run`) and run `dvc repro experiments/densities/dvc.yaml`; what was not made stays.
+It copies the pictures that the pipelines wrote and takes three screenshots with Debian's `chromium`: MLflow's list of
+runs, the longest flow run in Prefect, and the form of one. First register two versions (change a number, `make run`,
+change it back, `make run`) and run `dvc repro experiments/densities/dvc.yaml`; what was not made stays.
 `mnist.png` is `comparison.png` of the preset `mnist-dcgan`; `power.png` is drawn by `python -m benchmarks.gate`,
 `prepare.png` and `scale.png` by the benchmarks of these names.
 """
 
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ import httpx
 from playwright.sync_api import Page, sync_playwright
 
 from commands import local_servers
-from tests.project import ROOT, Project
+from tests.project import ROOT, Project, environment
 from tests.servers import BIN, answers, free_port, mlflow_server, running, wait_for
 from tests.test_browser import SWITCHES
 
@@ -64,6 +65,24 @@ def prefect_run(page: Page, address: str) -> None:
     longest = max(runs, key=lambda run: float(run["total_run_time"]))
     page.goto(f"{address}/runs/flow-run/{longest['id']}")
     page.get_by_text(re.compile(r"\d+ Task runs")).wait_for()
+
+
+def prefect_form(page: Page, address: str) -> None:
+    """Open the form of a run, with one section open.
+
+    Args:
+        page: empty.
+        address: of Prefect's server, which the deployment is made at.
+    """
+    command = [str(BIN / "prefect"), "--no-prompt", "deploy", "--name", "gan-training/local"]
+    variables = environment(PREFECT_API_URL=f"{address}/api")
+    pool = [str(BIN / "prefect"), "--no-prompt", "work-pool", "create", "local", "--type", "process", "--overwrite"]
+    for arguments in (pool, command):
+        subprocess.run(arguments, cwd=ROOT, env=variables, check=True, stdout=subprocess.DEVNULL)
+    deployment = httpx.get(f"{address}/api/deployments/name/gan-training/local").raise_for_status().json()
+    page.goto(f"{address}/deployments/deployment/{deployment['id']}/run")
+    page.get_by_text("change", exact=True).first.click()
+    page.get_by_role("spinbutton").nth(1).fill("500")
 
 
 @contextmanager
@@ -116,6 +135,7 @@ def main() -> None:
             screenshot("mlflow-runs.png", 480, mlflow_runs, address)
         with prefect_server(project, Path(logs) / "prefect.log") as address:
             screenshot("prefect-run.png", 580, prefect_run, address)
+            screenshot("prefect-form.png", 900, prefect_form, address)
 
 
 if __name__ == "__main__":

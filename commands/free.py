@@ -2,11 +2,12 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -24,6 +25,8 @@ from mlops.safety.written_files import delete_written
 
 UNUSED = ("gc", "--workspace", "--all-commits", "--all-experiments", "--force")
 """What DVC deletes with this is named by no commit, no experiment, and not by `dvc.lock` as it is."""
+WORKSPACES = ".workspaces"
+"""Where flows work with parameters of their own; a run that succeeds deletes its workspace."""
 KEY = re.compile(r"[0-9a-f]{16}")
 OTHERS = {
     ".prefect": "past flow runs",
@@ -48,7 +51,29 @@ def parts() -> list[Part]:
     """Return what takes disk in the project."""
     root = project_root()
     rest = [Part(name, size_of([root / name]), 0, what, lambda: None) for name, what in OTHERS.items()]
-    return [_checkpoints(root / ".checkpoints"), _cache(root), _mlflow(root / ".mlflow"), *rest]
+    ended, working = workspaces(root)
+    what = f"of {len(ended)} runs that ended without success" if ended else "of runs that work now"
+    left = Part(WORKSPACES, size_of([root / WORKSPACES]), size_of(ended), what, lambda: _delete(ended))
+    cache = _cache(root)
+    if working:  # what they make is in no commit yet
+        cache = replace(cache, needless=0, what=f"in use by the run in {working[0]}")
+    return [_checkpoints(root / ".checkpoints"), left, cache, _mlflow(root / ".mlflow"), *rest]
+
+
+def workspaces(root: Path) -> tuple[list[Path], list[Path]]:
+    """Return the workspaces of flow runs, those whose run has ended and those that one works in."""
+    places = [lock.parent for lock in sorted((root / WORKSPACES).glob("*/lock"))]
+    ended = []
+    for place in places:
+        with suppress(UserError), locked(place, "", ""):
+            ended.append(place)
+    return ended, [place for place in places if place not in ended]
+
+
+def _delete(places: list[Path]) -> None:
+    for place in places:
+        with suppress(UserError), locked(place, "", ""):
+            shutil.rmtree(place)
 
 
 def _checkpoints(folder: Path) -> Part:

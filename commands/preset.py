@@ -30,7 +30,7 @@ def apply_preset(name: str, data: str | None = None, changes: Mapping[str, Any] 
     """
     values = with_preset(name, data, changes)
     check_sources(values)
-    text = dumped(values, name)
+    text = dumped(values, f"{params.PARAMS} with the preset {name}")
     back = _back_at_defaults(_flat(defaults()), _flat(values))
     params.PARAMS.write_text(text, encoding="utf-8")
     print(f"params.yaml now has the preset {name}: see `git diff params.yaml`; `make run` or `dvc repro` runs it")

@@ -12,6 +12,7 @@ from prefect import State
 
 from flows.display import Display
 from flows.environment import check_pipeline, check_server
+from flows.experiment.status import CHECKED
 from flows.stage import RUNNING, end_group
 from flows.training import gan_training
 
@@ -40,7 +41,7 @@ def main() -> None:
                 if signal.getsignal(number) is not signal.SIG_IGN:
                     signal.signal(number, _raise)
             check_server()
-            check_pipeline()
+            CHECKED.append(check_pipeline())
             display.wait("Prefect starts")
             states: list[State] = []
             # Not in this thread, so that the flow goes on reading what a stage prints after a signal.

@@ -15,7 +15,7 @@ from flows.output import PROGRESS, duration
 REPEATED = ("Finished in state ", "Task run failed with state: ")
 """How Prefect begins what the error says that ends this process."""
 FIRST, LAST = "code", "register"
-"""The stages that run each time; the table of the last one is to be the end."""
+"""The stage that runs each time, and the one whose table is to be the end."""
 
 
 class Display(logging.Handler):
@@ -97,6 +97,8 @@ class Display(logging.Handler):
                 self._print(text)
             case "unchanged":
                 self._unchanged.append(stage)
+                if stage == LAST:
+                    self._tell_unchanged(LAST)
             case "line":
                 self._line(stage, text)
             case "ended" if stage not in self._unchanged:

@@ -1,6 +1,7 @@
 """What of the environment would stop a flow: put right, or an error before any work."""
 
 import getpass
+import json
 import os
 import signal
 import subprocess
@@ -22,6 +23,11 @@ COLOURS = ("FORCE_COLOR", "CLICOLOR_FORCE", "PY_COLORS", "TTY_INTERACTIVE")
 NO_COLOURS = {"NO_COLOR": "1", "TTY_COMPATIBLE": "0"}
 ALONE = 8.0
 """Seconds in which a run without its worker stops its stage and tells the server; the stage ends without it as well."""
+CHECK = """
+from dvc.cli import main
+raise SystemExit(main(["repro", "--single-item", "code"]) or main(["status", "--json", "dvc.yaml"]))
+"""
+"""Two commands of DVC in one process, for it takes half a second to start."""
 ANSWER = 5.0
 """Seconds within which Prefect's server has to answer."""
 
@@ -84,11 +90,16 @@ def completed(*command: str, **variables: str) -> "subprocess.CompletedProcess[s
     )
 
 
-def check_pipeline() -> None:
-    """End this process with an error if DVC refuses the project, or its stage `code`, which checks before any work."""
-    ended = completed(sys.executable, "-m", "dvc", "repro", "--single-item", "code")
+def check_pipeline() -> set[str]:
+    """Return the stages that are not up to date, as DVC finds once its stage `code` has checked what can be.
+
+    If DVC refuses the project, or the stage, this process ends with an error before any work.
+    """
+    ended = completed(sys.executable, "-c", CHECK)
+    lines = [line for line in ended.stdout.splitlines() if line]
     if ended.returncode:
-        sys.exit(f"error: {own_error([line for line in ended.stdout.splitlines() if line])}")
+        sys.exit(f"error: {own_error(lines)}")
+    return {*json.loads(lines[-1])}
 
 
 def check_server() -> None:

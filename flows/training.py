@@ -4,16 +4,21 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
-from prefect import State, flow
+from prefect import State, flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 from prefect.states import Failed
 
 from flows.environment import completed
+from flows.experiment.form import NONE, PARAMS, Overrides, Preset
+from flows.experiment.record import experiment_name, pull, push, save
+from flows.experiment.status import CHECKED, outdated, unchanged
+from flows.experiment.workspace import given_remote, one_at_a_time, uncommitted, workspace
 from flows.failure import StageDiedError, StageFailedError
 from flows.markdown import embedded
 from flows.output import log_output
@@ -29,38 +34,112 @@ MOST_STARTS = 10
 
 
 def _run_name() -> str:
-    """Return what is trained, from `params.yaml`; a file that is not valid is refused by the first stage."""
+    """Return what is trained: the name of an experiment if parameters are given, else from `params.yaml`."""
+    asked = flow_run.parameters
+    if given_remote() or not _is_plain(**asked):
+        return experiment_name(flow_run.id or "", **asked)
     try:
         values = yaml.safe_load((ROOT / "params.yaml").read_text())
         data, network, train = values["data"], values["network"], values["train"]
         name = Path(data["path"] or "").name if data["name"] == "folder" else data["name"]
         return f"{name} {network['family']} {train['loss']} {train['steps']:,} steps, seed {train['seed']}"
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):  # the first stage refuses what is not valid
         return "gan-training"
 
 
+def _is_plain(preset: str = PARAMS, data: str = "", overrides: Mapping[str, Any] = NONE, commit: str = "") -> bool:
+    """Return whether nothing is asked for: the page sends each section, null if it stays as it is."""
+    return preset == PARAMS and not data and not commit and all(content in (None, {}) for content in overrides.values())
+
+
 @flow(name="gan-training", flow_run_name=_run_name, log_prints=True)
-def gan_training() -> State[None] | None:
-    """Bring data, extractor, training, evaluation and registration up to date; only what changed runs again."""
+def gan_training(
+    preset: Preset = PARAMS, data: str = "", overrides: Overrides = NONE, commit: str = ""
+) -> State[None] | None:
+    """Bring data, extractor, training, evaluation and registration up to date; only what changed runs again.
+
+    Without parameters it works in the project's folder, on `params.yaml` as it is. With any it works in a workspace of
+    its own and leaves the folder as it is; what it makes is an experiment of DVC with the name of the flow run.
+
+    Args:
+        preset: what the values start from, params.yaml of the commit or a file of presets/.
+        data: digits, mnist, fashion_mnist or cifar10, or the path of a folder, zip or tar; empty, the preset's.
+        overrides: single values on top of these; what is left out or empty stays as it is.
+        commit: of code and params.yaml; empty, the last one.
+
+    Returns:
+        None, or why it failed.
+    """
     if (flow_run.run_count or 1) > MOST_STARTS:
         return Failed(message=f"crashed {MOST_STARTS} times; read the log of this run and the output of its worker")
     os.chdir(ROOT)
-    pipeline = yaml.safe_load(Path("dvc.yaml").read_text())
-    *stages, last = pipeline["stages"]
-    name = ""
     try:
-        for name in stages:
-            stage_task(name, retries=RETRIES.get(name, 0))(return_state=True).result()
-            if name == "prepare":
-                advise()
-        # Always: MLflow may lack what DVC has as up to date; registering a second time changes nothing.
-        stage_task(last, force=True)(return_state=True).result()
+        if _is_plain(preset, data, overrides, commit) and not given_remote():
+            with one_at_a_time(ROOT):
+                reproduce()
+        else:
+            _experiment(flow_run.name or "", commit, preset, data, overrides)
     except StageFailedError as error:  # the state says all; an exception would add a traceback of the flow's own code
+        return Failed(message=str(error))
+    return None
+
+
+def _experiment(name: str, commit: str, *asked: Any) -> None:
+    """Run the pipeline in a workspace and keep it as an experiment; a workspace in which something failed stays."""
+    log = get_run_logger()
+    with workspace(ROOT, name, commit) as work:
+        try:
+            work.write_parameters(*asked)
+        except StageFailedError:
+            work.remove()
+            raise
+        if not commit and (changed := uncommitted(ROOT)):
+            log.warning(f"not in this run, which starts from commit {work.commit[:7]}: changes of {', '.join(changed)}")
+        try:
+            with work.entered(name):
+                pull(work)
+                reproduce()
+                save(work, name)
+                push(work, name)
+        except StageFailedError as error:
+            kept = f"its workspace stays: {work.folder}; `rm -r {work.place}` or `make free` deletes it"
+            raise type(error)(f"{error}; {kept}") from None
+        work.remove()
+
+
+def reproduce() -> None:
+    """Run what is not up to date of the pipeline in the working directory, and leave its results in Prefect's UI."""
+    pipeline = yaml.safe_load(Path("dvc.yaml").read_text())
+    first, *stages = pipeline["stages"]
+    made, name = set[str](), first
+    try:
+        if CHECKED:
+            todo = CHECKED.pop()
+            unchanged(first)
+        else:
+            stage_task(first)(return_state=True).result()
+            todo = outdated()
+        for name in stages:
+            entry = pipeline["stages"][name]
+            if name in todo or made & {*entry["deps"]} or (name == stages[-1] and _is_remote()):
+                if name == "train":
+                    advise()
+                stage_task(name, retries=RETRIES.get(name, 0))(return_state=True).result()
+                made |= {out if isinstance(out, str) else next(iter(out)) for out in entry["outs"]}
+            else:
+                unchanged(name)
+    except StageFailedError as error:
         if name == "train" and not isinstance(error, StageDiedError):
             create_markdown_artifact(key="gan-doctor", markdown=f"**{error}**", description="training failed")
-        return Failed(message=str(error))
-    publish(pipeline["vars"][0]["paths"])
-    return None
+        raise
+    if made:  # else all of it is in an earlier run
+        publish(pipeline["vars"][0]["paths"])
+
+
+def _is_remote() -> bool:
+    """Return whether runs are in an MLflow that the stage `code` does not ask whether it lacks what DVC has."""
+    address = os.environ.get("MLFLOW_REGISTRY_URI") or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:"
+    return not address.startswith("sqlite:")
 
 
 def advise() -> None:

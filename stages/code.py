@@ -5,11 +5,14 @@ from pathlib import Path
 from mlops.project.code_digest import write_digests
 from mlops.safety.pipelines import MAIN, PARAMS, load_yaml, stage_outputs
 from mlops.safety.preflight import preflight
+from mlops.safety.registration import drop_if_lost
 from mlops.safety.written_files import note_written
 
 
 def code(digests: Path) -> None:
     """Check what can be checked before work starts; write for each stage the digests of all files that it imports.
+
+    If MLflow or the ledger lacks what `register` noted, the note goes, and the stage runs again.
 
     They are the one code dependency that `dvc.yaml` gives a stage. Those of `fetch` include one of a person's own
     images, so `dvc repro` packs them again if they change.
@@ -22,6 +25,7 @@ def code(digests: Path) -> None:
             no stage wrote, or something that a later stage needs is missing.
     """
     preflight()
+    drop_if_lost(stage_outputs(MAIN)["register"][0])
     values = load_yaml(PARAMS)
     others = {}
     if values.get("data", {}).get("name") == "folder":

@@ -119,14 +119,14 @@ def advised(data: str) -> Advice:
     check_sources(values)
     place = str(located(data, "DATA"))
     with TemporaryDirectory() as folder:
-        _prepare(Path(folder), dumped(with_preset(PRESET, place), PRESET), "fetch", "prepare")
+        _prepare(Path(folder), dumped(with_preset(PRESET, place), f"the preset {PRESET}"), "fetch", "prepare")
         found = findings(Path(folder) / "prepared")
         section, gpu = values["train"], torch.cuda.is_available()
         size, batch_size = values["prepare"]["image_size"], section["batch_size"]
         changes = fitting(found, size=size, batch_size=batch_size, cores=cores(), is_gpu=gpu)
         if changes:
             shutil.rmtree(Path(folder) / "prepared")
-            _prepare(Path(folder), dumped(with_preset(PRESET, place, changes), PRESET), "prepare")
+            _prepare(Path(folder), dumped(with_preset(PRESET, place, changes), f"the preset {PRESET}"), "prepare")
         chosen = params.load(Path(folder) / params.PARAMS)
         return Advice(found, cost(Path(folder) / "prepared", chosen), chosen, PRESET, changes, data)
 

@@ -23,7 +23,12 @@ Values = dict[str, dict[str, Any]]
 
 def defaults() -> Values:
     """Return the default values, which remember their comments."""
-    values: Values = _yaml().load(DEFAULTS.read_text(encoding="utf-8"))
+    return values_of(DEFAULTS)
+
+
+def values_of(path: Path) -> Values:
+    """Return the values of a file, which remember their comments."""
+    values: Values = _yaml().load(path.read_text(encoding="utf-8"))
     return values
 
 
@@ -44,12 +49,15 @@ def with_preset(name: str, data: str | None = None, changes: Mapping[str, Any] |
         if not located(data, "DATA").exists():
             raise UserError(f"there is no {data}; name a folder, zip or tar of images")
     elif values["data"]["name"] == "folder":
-        raise UserError(f"the preset {name} is for your own images; name them: make preset NAME={name} DATA=/a/folder")
+        raise UserError(
+            f"the preset {name} is for your own images; name them: make preset NAME={name} DATA=/a/folder, or as "
+            "`data` of a run"
+        )
     return values
 
 
-def dumped(values: Values, name: str) -> str:
-    """Return valid values as the text of `params.yaml`; if they are not valid, that is a UserError with the preset."""
+def dumped(values: Values, source: str) -> str:
+    """Return valid values as the text of `params.yaml`; if not valid, that is a UserError with their source."""
     text = StringIO()
     _yaml().dump(values, text)
     # An empty line before each section, none within: ruamel.yaml keeps them with the key above, which may have moved.
@@ -60,7 +68,7 @@ def dumped(values: Values, name: str) -> str:
         try:
             params.load(candidate)
         except UserError as error:
-            raise UserError(str(error).replace(str(candidate), f"{params.PARAMS} with the preset {name}")) from None
+            raise UserError(str(error).replace(str(candidate), source)) from None
     return lines
 
 

@@ -111,19 +111,38 @@ class Ledger:
 def locked_ledger() -> Iterator[Ledger]:
     """Lock the project's ledger, made if there was none: other processes wait until the block ends.
 
+    A run in a workspace of its own decides in the copy of the ledger that git ignores, for it leaves the files of the
+    project as they are; the next call in the project's folder takes these decisions over.
+
     A line that is damaged, or does not follow from the one before, is a UserError.
     """
-    path, copy = project_root() / LEDGER, project_root() / ".checkpoints" / LEDGER
-    with path.open("a+b", buffering=0) as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        _end_lines_as_written(file)
-        _restore_lost(path, file, copy)
+    root = project_root()
+    tracked, kept = root / LEDGER, root / ".checkpoints" / LEDGER
+    kept.parent.mkdir(exist_ok=True)
+    path = tracked if root == Path.cwd().resolve() else kept
+    with kept.with_suffix(".lock").open("w") as lock, path.open("a+b", buffering=0) as file:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if path == tracked:
+            _end_lines_as_written(file)
+            _restore_lost(path, file, kept)
+        else:
+            _follow(file, tracked)
         ledger = Ledger(path, file)  # before the copy is written: a damaged file must not replace it
         try:
             yield ledger
         finally:
-            copy.parent.mkdir(exist_ok=True)
-            shutil.copyfile(path, copy)
+            if path == tracked:
+                shutil.copyfile(path, kept)
+
+
+def _follow(file: FileIO, tracked: Path) -> None:
+    """Write the project's ledger in place of a copy that does not go on from it."""
+    file.seek(0)
+    lines = tracked.read_bytes().replace(b"\r\n", b"\n") if tracked.exists() else b""
+    if not file.readall().startswith(lines):
+        file.truncate(0)
+        file.write(lines)
+        os.fsync(file.fileno())
 
 
 def _end_lines_as_written(file: FileIO) -> None:

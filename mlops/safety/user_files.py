@@ -12,7 +12,7 @@ from mlops.safety.written_files import note_written, stamps, unknown_files
 
 SOURCES = (("data", "path"), ("extractor", "weights"))
 """Sections and keys of `params.yaml` that name files of a person; a relative path starts at the project's root."""
-OWN = (".checkpoints", ".mlflow", ".prefect", "generated", ".dvc", ".git", ".venv")
+OWN = (".checkpoints", ".mlflow", ".prefect", ".workspaces", "generated", ".dvc", ".git", ".venv")
 """Folders of the project, beside outputs, in which commands write and delete."""
 SHOWN = 3
 """Files that an error names."""

@@ -52,7 +52,7 @@ def check_store() -> None:
             check_home()
         if address.startswith("http"):
             _check_server(address, title, remedy)
-        elif path := _sqlite_file(address):
+        elif path := sqlite_file(address):
             _check_database(path, title, remedy)
         elif "://" in address and not address.startswith("sqlite"):
             _check_database_server(address, title, remedy)
@@ -62,7 +62,7 @@ def check_store() -> None:
 
 def is_own(address: str) -> bool:
     """Return whether an address is that of the project's own store, however it is written."""
-    path = _sqlite_file(address)
+    path = sqlite_file(address)
     return path is not None and path.resolve() == home() / "mlflow.db"
 
 
@@ -135,7 +135,7 @@ def _check_database_server(address: str, title: str, remedy: str) -> None:
         raise UserError(f"{title} cannot be used ({error}); start it, install its driver, {remedy}") from None
 
 
-def _sqlite_file(uri: str) -> Path | None:
+def sqlite_file(uri: str) -> Path | None:
     """Return the file of an address of SQLite; None for one in memory or another kind of database."""
     path = uri.removeprefix("sqlite:///").partition("?")[0]
     return None if path in ("", ":memory:", uri) or path.startswith("file:") else Path(path)

@@ -250,3 +250,31 @@ def test_what_its_readers_could_not_take_is_never_written(written: Path) -> None
     assert written.read_bytes() == before
     with locked_ledger() as ledger:
         ledger.append("promoted by hand", "gan-a", who("a"), "x" * LONGEST_REASON)
+
+
+def test_a_run_in_another_folder_decides_in_the_copy_and_the_project_takes_it_over(
+    written: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, workspace = written.read_bytes(), tmp_path / "workspace"
+    workspace.mkdir()
+    with monkeypatch.context() as patch:
+        patch.setenv("DVC_ROOT", str(root))
+        patch.chdir(workspace)
+        with locked_ledger() as ledger:
+            assert [entry.candidate for entry in ledger.entries] == [who(name) for name in "abc"]
+            ledger.append("promoted", "gan-a", who("d"), "from a workspace")
+        assert list(workspace.iterdir()) == []
+    assert written.read_bytes() == before
+    with locked_ledger() as ledger:
+        assert [entry.candidate for entry in ledger.entries] == [who(name) for name in "abcd"]
+
+
+def test_a_run_in_another_folder_follows_the_project_also_if_its_ledger_was_replaced(
+    written: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / ".checkpoints" / LEDGER).write_text("of another branch\n" * 99)
+    (tmp_path / "workspace").mkdir()
+    monkeypatch.setenv("DVC_ROOT", str(root))
+    monkeypatch.chdir(tmp_path / "workspace")
+    with locked_ledger() as ledger:
+        assert [entry.candidate for entry in ledger.entries] == [who(name) for name in "abc"]

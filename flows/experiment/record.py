@@ -1,0 +1,87 @@
+"""What a run in a workspace leaves: an experiment of DVC in the project's git, and on the remotes that are set."""
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from prefect import get_run_logger
+
+from flows.experiment.form import NONE, PARAMS
+from flows.experiment.workspace import REMOTE, Workspace, given_remote, output
+from flows.failure import StageFailedError
+
+DVC = (sys.executable, "-m", "dvc")
+LEDGER = "ledger.jsonl"
+LONGEST = 60
+"""Letters of a name, without the id behind it."""
+
+
+def experiment_name(
+    run_id: str, preset: str = "", data: str = "", overrides: Mapping[str, Any] = NONE, **_: str
+) -> str:
+    """Return a name for run and experiment, as git takes it: what is asked for, and the start of the run's id."""
+    asked = [*_changes(overrides)]
+    words = [] if preset in ("", PARAMS) else [preset]
+    words += [Path(data).name] if data else []
+    letters = re.sub("[^A-Za-z0-9]+", "-", "-".join([*words, *asked])).strip("-")[:LONGEST].strip("-")
+    return f"{letters or 'run'}-{run_id[:6]}"
+
+
+def _changes(overrides: Mapping[str, Any]) -> Iterator[str]:
+    """Yield each value that is asked for behind the last part of its key."""
+    for name, content in overrides.items():
+        inner = content or {} if "." not in name else {name.partition(".")[2]: content}
+        yield from (f"{key}-{value}" for key, value in inner.items() if not isinstance(value, Mapping))
+
+
+def pull(workspace: Workspace) -> None:
+    """Bring what the commit's lock names from the remote that a worker was given, as far as it is there."""
+    if not given_remote():
+        return
+    if not os.environ.get("MLFLOW_TRACKING_URI"):
+        raise StageFailedError("MLFLOW_TRACKING_URI is not set, so the run would be lost with this worker's folder")
+    try:
+        output([*DVC, "pull", "--quiet", "--allow-missing"], workspace.folder)
+    except StageFailedError as error:
+        raise StageFailedError(
+            f"DVC's remote {given_remote()} cannot be read ({error}); correct {REMOTE} or the credentials of the worker"
+        ) from None
+
+
+def save(workspace: Workspace, name: str) -> None:
+    """Keep parameters and results as an experiment of the commit, for `dvc exp show`, `apply` and `remove`."""
+    decisions, options = workspace.home / ".checkpoints" / LEDGER, ["--force", "--name", name]
+    if given_remote() and decisions.exists():  # else they would be lost with the worker's folder
+        shutil.copy(decisions, workspace.folder / LEDGER)
+        options += ["--include-untracked", LEDGER]
+    output([*DVC, "exp", "save", *options, "dvc.yaml"], workspace.folder)
+    ref = output(["git", "for-each-ref", "--format=%(refname)", f"refs/exps/*/*/{name}"], workspace.folder).strip()
+    output(["git", "push", "--quiet", "--force", "origin", f"{ref}:{ref}"], workspace.folder)
+    get_run_logger().info(f"experiment {name}: `dvc exp show` lists it, `dvc exp apply {name}` makes it the project's")
+
+
+def push(workspace: Workspace, name: str) -> None:
+    """Push results and experiment, if DVC has a default remote.
+
+    What fails stays here, and a warning has the remedy; a worker that has no project of its own fails.
+    """
+    if not output([*DVC, "config", "core.remote"], workspace.folder, check=False).strip():
+        return
+    origin = _origin(workspace)
+    try:
+        output([*DVC, *(["exp", "push", origin, name] if origin else ["push"])], workspace.folder)
+    except StageFailedError as error:
+        again = f"dvc exp push origin {name}" if origin else "dvc push"
+        message = f"the results could not be pushed: {error}; mend that, then `{again}`"
+        if given_remote():
+            raise StageFailedError(message) from None
+        get_run_logger().warning(message)
+
+
+def _origin(workspace: Workspace) -> str:
+    """Return the address that the project was cloned from; empty if it was not."""
+    return output(["git", "remote", "get-url", "origin"], workspace.home, check=False).strip()
