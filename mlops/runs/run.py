@@ -21,6 +21,7 @@ from mlops.project.code_digest import stage_sha256
 from mlops.project.errors import UserError
 from mlops.project.identity import dvc_md5
 from mlops.project.prepared_data import UNLABELLED, load_images, load_labels, load_summary
+from mlops.project.result_files import snapshot_path
 from mlops.runs.workspace import Workspace, training_key
 
 
@@ -120,14 +121,17 @@ class TrainingRun:
     def steps(self, state: TrainState, work: Workspace | None = None) -> Iterator[Report]:
         """Advance a state, in place, to the end; yield one report a step.
 
-        A checkpoint is saved in `work`, if given, every `checkpoint_every` steps and after the last. If a batch does
-        not fit into the device's memory, the UserError names a size that does.
+        In `work`, if given, the averaged generator is kept after each of `snapshot_steps`, and a checkpoint is saved
+        every `checkpoint_every` steps and after the last. If a batch does not fit into the device's memory, the
+        UserError names a size that does.
         """
         config, batches = state.config, self.batches(state)
         try:
             step = self.execution.step(lambda how: print(f"steps are computed {how}"))
             for report in train(state, batches, step):
                 yield report
+                if work and report.step in config.snapshot_steps:  # before the checkpoint, after which none is made
+                    self.save(snapshot_path(work.snapshots, report.step), state)
                 if work and (report.step % config.checkpoint_every == 0 or report.step == config.steps):
                     save_checkpoint(work.checkpoint, state)
         except torch.OutOfMemoryError:
