@@ -111,7 +111,7 @@ def run(folder: Path) -> None:
             yield report
 
     mlops.runs.run.train = recorded  # type: ignore[attr-defined]  # the name that the stage calls
-    stages.__main__.main("train", "prepared", str(folder / "generator.safetensors"), str(folder / "training"))
+    stages.__main__.main("train", "prepared", str(folder / "snapshots"), str(folder / "training"))
     speed = 64 * (STEPS - WARM_UP) / (times[-1] - times[WARM_UP - 1])
     (folder / "readings").write_text(f"{times[0]} {max(memory)} {speed}")
 

@@ -30,6 +30,7 @@ LIBRARIES = {
     "extractor": f"{PARAMS} {DOWNLOAD} torch torch_fidelity safetensors.torch",
     "train": f"{PARAMS} rich.progress torch safetensors.torch mlflow PIL.Image",
     "replicate": f"{PARAMS} rich.progress torch safetensors.torch",
+    "choose": f"{PARAMS} rich.progress torch torch_fidelity safetensors.torch scipy.stats pandas matplotlib.figure",
     "diagnose": f"{PARAMS} torch torch_fidelity safetensors.torch matplotlib.figure",
     "evaluate": f"{PARAMS} {DOWNLOAD} torch torch_fidelity safetensors.torch pandas scipy.stats PIL.Image",
     "register": f"{PARAMS} rich.progress mlflow scipy.stats PIL.Image",

@@ -176,7 +176,7 @@ def ours(pair: Pair, folder: Path, precision: str, generator_z: Z) -> float:
         with redirect_stdout(log), redirect_stderr(log):
             train(
                 folder / "prepared",
-                Path(name) / "generator.safetensors",
+                Path(name) / "snapshots",
                 Path(name) / "training",
                 compute=ComputeConfig("auto", os.cpu_count() or 1),
                 execution=ExecutionConfig(precision, 1, 1),  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ from mlops.project import params
 from mlops.project.errors import UserError, command_line
 from mlops.project.identity import dvc_md5, file_digest, project_root
 from mlops.project.prepared_data import MANIFEST
-from mlops.project.result_files import TRAINING, load_json
+from mlops.project.result_files import TRAINING, load_json, snapshots
 from mlops.promotion.naming import model_name
 from mlops.provenance import record
 from mlops.provenance.clone import clone, new_place, require_commit, run_stage
@@ -128,16 +128,19 @@ def compare_inputs(version: Version, place: Path) -> None:
 
 
 def compare_weights(version: Version, place: Path, environment: list[str]) -> str:
-    """Return the sha256 of the weights that a project has trained again; if it is another, that is a UserError.
+    """Return the sha256 of the weights that a project has trained again; if it has none such, that is a UserError.
 
-    The message has both sums, and as possible reasons the device and the lines on the environment.
+    They are one of the snapshots; older versions have one file. The message has the sums of the version and of the
+    last snapshot, and as possible reasons the device and the lines on the environment.
     """
-    outs = {out["path"]: out["md5"].endswith(".dir") for out in version.stages["train"]["outs"]}
-    weights, training = sorted(outs, key=lambda path: outs[path])
-    then, now = version.tags[WEIGHTS_TAG], file_digest(place / weights)
-    if then == now:
-        return now
-    device = {"device": version.tags["device"]}, {"device": load_json(place / training / TRAINING)["device"]}
+    outs = (place / out["path"] for out in version.stages["train"]["outs"])
+    weights, training = sorted(outs, key=lambda path: (path / TRAINING).exists())
+    made = [*snapshots(weights).values()] if weights.is_dir() else [weights]
+    then, sums = version.tags[WEIGHTS_TAG], [file_digest(path) for path in made]
+    if then in sums:
+        return then
+    now = sums[-1]
+    device = {"device": version.tags["device"]}, {"device": load_json(training / TRAINING)["device"]}
     reasons = [*environment, *(f"{name}: {both}" for name, both in record.differences(*device).items())]
     same = "data, parameters, code and environment are the same; another processor, or a GPU, may round differently"
     lines = [f"  {line}" for line in reasons or [same]]

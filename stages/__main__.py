@@ -19,7 +19,7 @@ from mlops.safety.new_outputs import count_outputs, new_outputs
 if TYPE_CHECKING:
     from mlops.project.params import Params
 
-STAGES = ("code", "fetch", "prepare", "extractor", "train", "replicate", "diagnose", "evaluate", "register")
+STAGES = ("code", "fetch", "prepare", "extractor", "train", "replicate", "choose", "diagnose", "evaluate", "register")
 
 
 def stage_function(name: str) -> Callable[..., None]:

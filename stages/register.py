@@ -15,6 +15,7 @@ from mlops.project.params import DataConfig, EvaluateConfig, PrepareConfig, Regi
 from mlops.project.prepared_data import load_summary
 from mlops.project.result_files import (
     BANKS,
+    CHOICE,
     CLASSES,
     COMPARISON,
     DIAGNOSIS,
@@ -42,6 +43,7 @@ from mlops.promotion.ledger import LEDGER, locked_ledger
 from mlops.promotion.naming import data_name, model_name
 from mlops.provenance.record import write_lineage
 from mlops.safety.new_outputs import Output
+from mlops.scoring.choice import load_curve
 from mlops.scoring.comparison import shown_interval
 from mlops.scoring.evaluation import Evaluation
 from mlops.scoring.evaluation_files import mlflow_metrics, read_evaluation
@@ -55,12 +57,15 @@ SECTIONS = ("data", "prepare", "extractor", "evaluate")
 """Of `params.yaml`, that a run shows beside those of its training."""
 EVALUATION_FILES = (SCORES, BANKS, PASSPORT, COMPARISON, NEIGHBOURS, INTERPOLATION)
 """Of `evaluate`, in the run: what every comparison reads, and what a person looks at."""
+STEP_TAG = "generator.step"
+"""Tag of a version: the step of its generator, and the last one of its training."""
 
 
 def register(
     prepared: Path,
     generator: Path,
     training: Path,
+    choice: Path,
     diagnosis: Path,
     evaluation: Path,
     registration: Output,
@@ -81,19 +86,22 @@ def register(
     """
     register = replace(register, model_name=model_name(register, data))
     facts, candidate = load_json(training / TRAINING), read_evaluation("the candidate", evaluation)
-    doctor = load_json(diagnosis / DIAGNOSIS)
+    doctor, chosen = load_json(diagnosis / DIAGNOSIS), load_json(choice / CHOICE)
     writer = open_run(facts, prepared, candidate.passport_sha256, data=data_name(data))
     writer.write_params(_by_section(data, prepare, extractor, evaluate))
     _fill(writer, training, candidate, evaluation)
+    writer.write_curve(f"validation_{chosen['metric']}", load_curve(choice, chosen["metric"]))
     writer.write_diagnosis(doctor, diagnosis / INSTRUMENTS)
     model_id = ModelId(file_digest(generator), candidate.passport_sha256, facts["key"])
     tags = {"data.dvc_md5": facts["data_md5"]} | write_lineage(writer, prepared) | _score_tags(candidate)
+    tags[STEP_TAG] = f"{chosen['step']} of {chosen['last']}"
     version = _version(writer, generator, register.model_name, model_id, tags)
     judgement, now = _judge(writer, model_id, candidate, register)
-    describe(writer, version, judgement, now, candidate, evaluation, load_summary(prepared), facts, doctor, register)
+    summary, trained = load_summary(prepared), facts | {"choice": chosen}
+    describe(writer, version, judgement, now, candidate, evaluation, summary, trained, doctor, register)
     place = _place(writer, version, judgement, candidate, register)
     save_json(registration, place)
-    print_end(candidate, place, *_champion(writer, register.model_name), doctor, evaluation)
+    print_end(candidate, place, *_champion(writer, register.model_name), doctor, chosen["sentence"], evaluation)
 
 
 def _by_section(*configs: Any) -> dict[str, Any]:

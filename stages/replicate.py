@@ -1,5 +1,6 @@
 """The stage `replicate`: the same training under other seeds, by which seed-to-seed variance is measured."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from mlops.safety.new_outputs import Output
 
 def replicate(
     prepared: Path,
-    replicas: Output,
+    snapshots: Output,
     *,
     compute: ComputeConfig,
     execution: ExecutionConfig,
@@ -27,14 +28,14 @@ def replicate(
     train: TrainConfig,
     replicate: ReplicateConfig,
 ) -> None:
-    """Write the averaged generators of trainings that differ from that of `train` in their seed alone.
+    """Write snapshots of trainings that differ from that of `train` in their seed alone, at the same steps.
 
     A training that was stopped is resumed from its last checkpoint, as that of `train` is.
 
     Args:
         prepared: what `prepare` wrote.
-        replicas: new; a folder with SEED.safetensors for the `replicate.seeds` seeds that follow `train.seed`, and
-            `seeds.json`, their list.
+        snapshots: new; a folder with a folder SEED, as `train` writes one, for each of the `replicate.seeds` seeds that
+            follow `train.seed`, and `seeds.json`, their list.
         compute: device and threads.
         execution: precision, processes and parts of a batch.
         network: generator and discriminator.
@@ -55,12 +56,12 @@ def replicate(
         with Workspace(run.key(config)) as work:
             state = run.state(config, work)
             _train(state, run, work)
-            finished.append((seed, state, work))
+            finished.append((seed, work))
     if rank() > 0:
         return
-    save_json(replicas / "seeds.json", {"seeds": [seed for seed, _, _ in finished]})
-    for seed, state, work in finished:
-        run.save(replicas / f"{seed}.safetensors", state)
+    save_json(snapshots / "seeds.json", {"seeds": [seed for seed, _ in finished]})
+    for seed, work in finished:
+        shutil.copytree(work.snapshots, snapshots / str(seed))
         work.discard()
 
 

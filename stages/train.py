@@ -33,7 +33,7 @@ GRID_COLUMNS, GRID_ROWS = 10, 10
 
 def train(
     prepared: Path,
-    generator: Output,
+    snapshots: Output,
     training: Output,
     *,
     compute: ComputeConfig,
@@ -47,7 +47,8 @@ def train(
 
     Args:
         prepared: what `prepare` wrote.
-        generator: new; the averaged generator, safetensors.
+        snapshots: new; a folder with `train.snapshots` averaged generators, `step_STEP.safetensors`, evenly spaced over
+            the steps, the last included.
         training: new; a folder with `history.csv` (a row every `report_every` steps; the same bytes for the same
             inputs), `samples/` (grids), `training.json` (key, parameters, data, device) and `speed.json`.
         compute: device and threads.
@@ -59,10 +60,11 @@ def train(
 
     Raises:
         UserError: a loss is not finite, the doctor stops the training, a batch does not fit into memory, the same
-            training runs already, or `training` exists.
+            training runs already, or an output exists.
     """
-    if training.exists():
-        raise UserError(f"{training} exists; remove it (`dvc repro` does so by itself)")
+    for output in (snapshots, training):
+        if output.exists():
+            raise UserError(f"{output} exists; remove it (`dvc repro` does so by itself)")
     run = TrainingRun("train", prepared, compute, execution, network, augmentation)
     if rank() > 0:
         run.train_without_recording(train)
@@ -76,8 +78,7 @@ def train(
         with LiveRun(facts, prepared) as live:
             monitor = TrainingMonitor(state, doctor, run.instruments(state), live)
             speed = _train_and_record(state, run, work, monitor)
-        generator.parent.mkdir(parents=True, exist_ok=True)
-        run.save(generator, state)
+        shutil.copytree(work.snapshots, snapshots)
         _write_folder(training, facts, speed, work)
         work.discard()
 

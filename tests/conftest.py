@@ -94,6 +94,7 @@ def pictured(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project.set(
         network={"generator_width": 8, "discriminator_width": 8},
         train={"seed": 1, "steps": 20, "report_every": 10},
+        choose={"images": 20},
         evaluate={"banks": 4, "max_images": 60},
         register={"max_fid_to_trivial": 1e9, "max_fid_ratio_to_noise": 1e9, "max_excess_near_copies": 1.0},
     )

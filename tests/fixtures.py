@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
@@ -69,6 +70,7 @@ def train_tiny(root: Path, prepared: Path, committed: Params) -> Callable[..., P
     from stages.train import train
 
     tiny = replace(committed.train, steps=24, batch_size=8, report_every=4, sample_every=12, checkpoint_every=6)
+    tiny = replace(tiny, snapshots=3)
     network = MlpConfig("mlp", 4, "normal", 8, 8, False, 2, 0.2)
 
     def run(
@@ -81,11 +83,12 @@ def train_tiny(root: Path, prepared: Path, committed: Params) -> Callable[..., P
         folder = root / name
         watch = replace(committed.doctor, **({"min_images": 0} | (doctor or {})))  # too few for a verdict otherwise
         config: TrainConfig = replace(tiny, **changes)  # type: ignore[arg-type]  # the names are the caller's
-        generator, training = folder / "generator.safetensors", folder / "training"
+        snapshots, training = folder / "snapshots", folder / "training"
         compute = ComputeConfig("cpu", 1)
         sections = {"compute": compute, "execution": committed.execution, "doctor": watch}
         sections |= {"network": replace(network, conditional=conditional), "augmentation": augmentation}
-        train(prepared, generator, training, train=config, **sections)  # type: ignore[arg-type]
+        train(prepared, snapshots, training, train=config, **sections)  # type: ignore[arg-type]
+        shutil.copyfile(max(snapshots.iterdir()), folder / "generator.safetensors")  # as the stage `choose` does
         return folder
 
     return run

@@ -15,6 +15,7 @@ TINY: dict[str, dict[str, Any]] = {
     "data": {"name": "digits", "path": None},
     "prepare": {"image_size": 8, "channels": 1},
     "extractor": {"kind": "classifier", "epochs": 2},
+    "choose": {"images": 100},
     "evaluate": {"banks": 4},
     "network": {"family": "mlp", "z_dim": 8, "generator_width": 16, "discriminator_width": 16},
     "train": {"steps": 60, "batch_size": 16, "report_every": 10, "sample_every": 30, "checkpoint_every": 20},

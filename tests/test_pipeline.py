@@ -47,13 +47,14 @@ PRESETS = {
 }
 """Of MNIST's, each with the widths of tiny networks."""
 READERS = {
-    "compute": {"extractor", "train", "replicate", "diagnose", "evaluate", "register"},
-    "data": {"fetch", "prepare", "extractor", "train", "replicate", "diagnose", "evaluate", "register"},
-    "prepare": {"prepare", "extractor", "train", "replicate", "diagnose", "evaluate", "register"},
-    "extractor": {"extractor", "diagnose", "evaluate", "register"},
-    "network": {"train", "replicate", "diagnose", "evaluate", "register"},
-    "train": {"train", "replicate", "diagnose", "evaluate", "register"},
-    "replicate": {"replicate", "evaluate", "register"},
+    "compute": {"extractor", "train", "replicate", "choose", "diagnose", "evaluate", "register"},
+    "data": {"fetch", "prepare", "extractor", "train", "replicate", "choose", "diagnose", "evaluate", "register"},
+    "prepare": {"prepare", "extractor", "train", "replicate", "choose", "diagnose", "evaluate", "register"},
+    "extractor": {"extractor", "choose", "diagnose", "evaluate", "register"},
+    "network": {"train", "replicate", "choose", "diagnose", "evaluate", "register"},
+    "train": {"train", "replicate", "choose", "diagnose", "evaluate", "register"},
+    "replicate": {"replicate", "choose", "diagnose", "evaluate", "register"},
+    "choose": {"choose", "diagnose", "evaluate", "register"},
     "doctor": {"diagnose", "register"},
     "evaluate": {"evaluate", "register"},
     "register": {"register"},
@@ -61,7 +62,7 @@ READERS = {
 """The stages that read a section of params.yaml, and those that follow."""
 CODE = {
     "gan_core/losses/penalties.py": READERS["train"],
-    "gan_core/metrics/intervals.py": READERS["evaluate"],
+    "gan_core/metrics/intervals.py": READERS["choose"],
     "mlops/project/progress.py": set[str](),
 }
 """The stages whose results a file shapes, and those that follow."""
@@ -159,7 +160,7 @@ def test_dvc_shows_metrics_plots_and_experiments(finished: Project, experiment: 
     pictures = [page.parent / source for source in re.findall('<img src="([^"]+)"', page.read_text())]
     shown = {path.name.removeprefix("workspace_reports_").replace("_", "/", 1) for path in pictures if path.is_file()}
     names = ("comparison", "neighbours", "interpolation", "truncation")
-    assert shown == {f"evaluation/{name}.png" for name in names} | {"diagnosis/instruments.png"}
+    assert shown == {f"evaluation/{name}.png" for name in names} | {"diagnosis/instruments.png", "choice/snapshots.png"}
 
 
 def test_a_local_remote_gives_a_clone_everything_but_mlflow(
@@ -199,6 +200,7 @@ def train_tiny_mnist(preset: str, place: Project) -> None:
         extractor={"epochs": 1},
         network=PRESETS[preset],
         train={"steps": 30, "report_every": 10, "sample_every": 30},
+        choose={"images": 100},
         evaluate={"max_images": 500},
     )
     place.dvc("repro")

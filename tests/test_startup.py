@@ -22,6 +22,7 @@ USES: dict[str, set[str]] = {
     "extractor": {"torch", "safetensors", "torch_fidelity"},
     "train": {"torch", "safetensors", "mlflow", "pandas", "PIL"},
     "replicate": {"torch", "safetensors"},
+    "choose": {"torch", "safetensors", "torch_fidelity", "scipy.stats", "matplotlib", "pandas"},
     "diagnose": {"torch", "safetensors", "torch_fidelity", "matplotlib"},
     "evaluate": {"torch", "safetensors", "torch_fidelity", "pandas", "scipy.stats", "PIL"},
     "register": {"mlflow", "pandas", "scipy.stats", "PIL"},
@@ -35,7 +36,7 @@ BROUGHT = {
     "scipy.stats": {"scipy.special"},
 }
 """What these libraries import themselves."""
-SLOW = {"extractor", "train", "replicate", "diagnose", "evaluate", "register"}
+SLOW = {"extractor", "train", "replicate", "choose", "diagnose", "evaluate", "register"}
 CORE = {"torch", "safetensors", "scipy.special", "scipy.stats", "torch_fidelity"}
 CORE |= BROUGHT["torch"] | BROUGHT["torch_fidelity"]
 TABLES = {"pandas", "pyarrow", "PIL"}

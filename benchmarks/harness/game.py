@@ -25,4 +25,5 @@ TRAIN = TrainConfig(
     report_every=100,
     sample_every=5000,
     checkpoint_every=5000,
+    snapshots=1,
 )

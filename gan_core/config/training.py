@@ -109,11 +109,17 @@ class TrainConfig:
     report_every: int
     sample_every: int
     checkpoint_every: int
+    snapshots: int
+
+    @property
+    def snapshot_steps(self) -> set[int]:
+        """The steps after which the averaged generator is kept: `snapshots` evenly spaced ones, the last included."""
+        return {-(-self.steps * part // self.snapshots) for part in range(1, self.snapshots + 1)}
 
     def __post_init__(self) -> None:
         require_positive(self, "steps", "batch_size", "discriminator_steps")
         require_positive(self, "generator_learning_rate", "discriminator_learning_rate")
-        require_positive(self, "report_every", "sample_every", "checkpoint_every")
+        require_positive(self, "report_every", "sample_every", "checkpoint_every", "snapshots")
         require(self.ema_warmup > 1, f"ema_warmup must be above 1, got {self.ema_warmup}")
         require_not_negative(self, "r1_gamma", "r2_gamma", "wgan_gp", "seed")
         penalised = any(value for _, value in numbers(self, "r1_gamma", "r2_gamma", "wgan_gp"))

@@ -41,7 +41,8 @@ def cost(prepared: Path, params: Params) -> Cost:
     config, state = params.train, run.initial_state(params.train)
     step, reading = _measured(run, state, config)
     seconds = config.steps * step + config.steps / config.report_every * reading
-    return Cost(step, seconds, _features(params, run), COPIES * _bytes(prepared) + _checkpoint_bytes(state))
+    disk = COPIES * _bytes(prepared) + _checkpoint_bytes(state) + _snapshot_bytes(state, params.replicate.seeds)
+    return Cost(step, seconds, _features(params, run), disk)
 
 
 def _measured(run: TrainingRun, state: TrainState, config: TrainConfig) -> tuple[float, float]:
@@ -63,12 +64,13 @@ def _measured(run: TrainingRun, state: TrainState, config: TrainConfig) -> tuple
 
 
 def _features(params: Params, run: TrainingRun) -> float:
-    """Return the seconds in which the features of all real, generated, trivial and noise images are extracted."""
+    """Return the seconds in which the features of real, generated, trivial and noise images are extracted."""
     of_folder = params.extractor.kind == "auto" and params.data.name == "folder"
     if not of_folder and params.extractor.kind != "efficientnet-lite0":
         return 0.0
     scored = min(run.summary.test, params.evaluate.max_images)
-    sets = params.evaluate.banks * (1 + params.replicate.seeds) + 2
+    sets, seeds = params.evaluate.banks * (1 + params.replicate.seeds) + 2, params.replicate.seeds
+    compared = len(params.train.snapshot_steps) * (1 + (seeds if params.choose.checkpoint == "best" else 0))
     network, batch = EfficientNetLite0().to(run.execution.device).eval(), run.images[: params.extractor.batch_size]
     pixels = batch.to(run.execution.device).expand(-1, 3, -1, -1)
     times = []
@@ -77,13 +79,19 @@ def _features(params: Params, run: TrainingRun) -> float:
             started = time.perf_counter()
             network(pixels)[0].sum().item()
             times.append((time.perf_counter() - started) / len(pixels))
-    return min(times) * (run.summary.train + run.summary.test + sets * scored)
+    return min(times) * (run.summary.train + run.summary.test + compared * params.choose.images + sets * scored)
 
 
 def _bytes(prepared: Path) -> int:
     """Return the bytes of prepared images, and of the originals beside them."""
     folders = (prepared, prepared.parent / "raw")
     return sum(path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file())
+
+
+def _snapshot_bytes(state: TrainState, seeds: int) -> int:
+    """Return the bytes of all averaged generators that are kept, as outputs and till the end beside a checkpoint."""
+    one: int = sum(tensor.nbytes for tensor in state.ema_generator.state_dict().values())
+    return (COPIES + 1) * (1 + seeds) * len(state.config.snapshot_steps) * one
 
 
 def _checkpoint_bytes(state: TrainState) -> int:

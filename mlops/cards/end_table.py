@@ -23,6 +23,7 @@ def print_end(
     champion: str,
     number: str | None,
     doctor: dict[str, Any],
+    choice: str,
     evaluation: Path,
 ) -> None:
     """Print one table, which fits 80 columns: what was decided and why, every score, and what to do and type next.
@@ -33,6 +34,7 @@ def print_end(
         champion: which version it is, in words.
         number: of the champion's version; None if there is none.
         doctor: the content of `diagnosis.json`.
+        choice: which snapshot it is and why, as a sentence.
         evaluation: the folder that `evaluate` wrote.
     """
     within = "within" if place["within_bounds"] else "outside"
@@ -40,6 +42,7 @@ def print_end(
     others += [(f"parzen_{name}", f"{value:.3f}") for name, value in (candidate.parzen or {}).items()]
     decided = [("decision", f"{place['decision']}: {place['reason']}"), first, ("champion", champion)]
     decided += [("bounds", f"{within} those of params.yaml"), ("doctor", doctor["verdict"])]
+    decided.append(("snapshot", choice))
     if not place["within_bounds"]:
         decided.append(("try", f"{doctor['remedy'] or LONGER}; or, if the pictures suffice, promote it by hand"))
     elif doctor["remedy"]:

@@ -61,7 +61,7 @@ def describe(
 
     The champion's card, in short, is the registered model's description too; so is the newest version's while there
     is no champion. A description that a person wrote stays. `folder` is what `evaluate` wrote; `training` and `doctor`
-    are the content of `training.json` and `diagnosis.json`.
+    are the content of `training.json`, with that of `choice.json` as `choice`, and of `diagnosis.json`.
     """
     client, name = writer.client, register.model_name
     record = registry.find_model(client, name, version)

@@ -51,6 +51,23 @@ def instruments_picture(rows: Rows, sentence: str) -> bytes:
     return png_of(figure)
 
 
+def snapshots_picture(rows: Rows, metric: str, step: int) -> bytes:
+    """Return how far the score of each snapshot is above that of the last, as the bytes of a PNG file.
+
+    Rows have `step`, `above_last` and its interval `low`, `high`; `step` is that of the chosen one. The same rows give
+    the same bytes.
+    """
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes = figure.subplots()
+    steps, low, high = ([row[name] for row in rows] for name in ("step", "low", "high"))
+    axes.fill_between(steps, low, high, color=BLUE, alpha=0.2, linewidth=0, label="95 % interval of the difference")
+    _curve(axes, rows, "above_last", "snapshots", BLUE)
+    axes.axvline(step, color=ORANGE, linewidth=1, label="the generator")
+    _finish(axes, f"{metric} on validation images, less that of the last snapshot", 0.0, "the last")
+    axes.set_xlabel("step")
+    return png_of(figure)
+
+
 def _players(rows: Rows, gradients: Axes, generator: Axes, losses: Axes, update: Axes) -> None:
     _curve(gradients, rows, "d_grad_norm", "discriminator", BLUE)
     _curve(gradients, rows, "g_grad_norm", "generator", ORANGE)

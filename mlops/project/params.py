@@ -66,6 +66,14 @@ class ReplicateConfig:
 
 
 @dataclass(frozen=True)
+class ChooseConfig:
+    """Which snapshot of a training becomes the generator, and of how many images the snapshots are scored."""
+
+    checkpoint: Literal["last", "best"]
+    images: Annotated[int, Field(ge=FEWEST_SCORED, le=LARGEST_MANIFOLD)]
+
+
+@dataclass(frozen=True)
 class EvaluateConfig:
     """How quality is measured."""
 
@@ -105,6 +113,7 @@ class Params:
     augmentation: Annotated[AugmentationConfig, Field(discriminator="kind")]
     train: TrainConfig
     replicate: ReplicateConfig
+    choose: ChooseConfig
     doctor: DoctorConfig
     evaluate: EvaluateConfig
     register: RegisterConfig

@@ -7,6 +7,7 @@ from typing import Any
 
 HISTORY = "history.csv"
 SAMPLES = "samples"
+SNAPSHOTS = "snapshots"
 TRAINING = "training.json"
 SPEED = "speed.json"
 SCORES = "scores.json"
@@ -22,6 +23,9 @@ WALK = "walk.webp"
 GROWTH = "growth.webp"
 DIAGNOSIS = "diagnosis.json"
 INSTRUMENTS = "instruments.png"
+CHOICE = "choice.json"
+CURVE = "snapshots.csv"
+CURVE_PICTURE = "snapshots.png"
 
 
 def save_json(path: Path, content: dict[str, Any]) -> None:
@@ -51,3 +55,13 @@ def grid_path(samples: Path, step: int) -> Path:
 def grids(samples: Path) -> dict[int, Path]:
     """Return the sample grids of a folder by step."""
     return {int(path.stem.removeprefix("step_")): path for path in sorted(samples.glob("step_*.png"))}
+
+
+def snapshot_path(folder: Path, step: int) -> Path:
+    """Return the path of the averaged generator after a step."""
+    return folder / f"step_{step:08}.safetensors"
+
+
+def snapshots(folder: Path) -> dict[int, Path]:
+    """Return the averaged generators of a folder by step, in the order of steps."""
+    return {int(path.stem.removeprefix("step_")): path for path in sorted(folder.glob("step_*.safetensors"))}

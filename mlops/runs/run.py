@@ -22,6 +22,7 @@ from mlops.project.code_digest import stage_sha256
 from mlops.project.errors import UserError
 from mlops.project.identity import dvc_md5
 from mlops.project.prepared_data import UNLABELLED, load_images, load_labels, load_summary
+from mlops.project.result_files import snapshot_path
 from mlops.runs.workspace import Workspace, training_key
 from mlops.safety.ending import asked_to_stop, deferred, stop
 
@@ -125,10 +126,10 @@ class TrainingRun:
     def steps(self, state: TrainState, work: Workspace | None = None) -> Iterator[Report]:
         """Advance a state, in place, to the end; yield one report a step.
 
-        A checkpoint is saved in `work`, if given, every `checkpoint_every` steps and `SAVED_EVERY` seconds, and after
-        the last step. At a signal that asks this process to end, it saves one after the present step and raises
-        Stopped; ranks without `work` get no further, as every step needs all. If a batch does not fit into the device's
-        memory, the UserError names a size that does.
+        In `work`, if given, the averaged generator is kept after each of `snapshot_steps`, and a checkpoint is saved
+        every `checkpoint_every` steps and `SAVED_EVERY` seconds, and after the last step. At a signal that asks this
+        process to end, it saves one after the present step and raises Stopped; ranks without `work` get no further, as
+        every step needs all. If a batch does not fit into the device's memory, the UserError names a size that does.
         """
         config, batches = state.config, self.batches(state)
         try:
@@ -137,6 +138,8 @@ class TrainingRun:
             with deferred():
                 for report in train(state, batches, step):
                     yield report
+                    if work and report.step in config.snapshot_steps:  # before the checkpoint, after which none is made
+                        self.save(snapshot_path(work.snapshots, report.step), state)
                     last = report.step == config.steps
                     stopping = work is not None and asked_to_stop() and not last
                     late = time.monotonic() - saved > SAVED_EVERY

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any, Self
 
 from mlops.project.identity import project_root
-from mlops.project.result_files import HISTORY, SAMPLES
+from mlops.project.result_files import HISTORY, SAMPLES, SNAPSHOTS
 from mlops.safety.locks import ORPHANED, locked
 from mlops.safety.written_files import delete_written
 
@@ -33,12 +33,14 @@ class Workspace:
         self.checkpoint = self.folder / CHECKPOINT
         self.history = self.folder / HISTORY
         self.samples = self.folder / SAMPLES
+        self.snapshots = self.folder / SNAPSHOTS
 
     def __enter__(self) -> Self:
         work = "trains with the same parameters and data"
         self._lock = locked(self.folder, work, "training goes on from its last checkpoint", self._wait)
         self._lock.__enter__()
         self.samples.mkdir(parents=True, exist_ok=True)
+        self.snapshots.mkdir(exist_ok=True)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -61,4 +63,5 @@ class Workspace:
 
     def discard(self) -> None:
         """Delete what this class has written, once the training's outputs are written."""
-        delete_written(self.folder, f"{SAMPLES}/step_*.png", f".{CHECKPOINT}.*", CHECKPOINT, HISTORY, "lock")
+        pictures, generators = f"{SAMPLES}/step_*.png", f"{SNAPSHOTS}/*step_*.safetensors*"
+        delete_written(self.folder, pictures, generators, f".{CHECKPOINT}.*", CHECKPOINT, HISTORY, "lock")

@@ -61,6 +61,13 @@ class RunWriter:
         for start in range(0, len(metrics), 1000):
             self.client.log_batch(self.id, metrics=metrics[start : start + 1000])
 
+    def write_curve(self, name: str, values: dict[int, float]) -> None:
+        """Write a metric's values by step, those that MLflow lacks or has with another value."""
+        now, metric = int(time.time() * 1000), f"{CURVES}{name}"
+        known = {(point.step, point.value) for point in self.client.get_metric_history(self.id, metric)}
+        missing = [Metric(metric, value, now, step) for step, value in values.items() if (step, value) not in known]
+        self.client.log_batch(self.id, metrics=missing)
+
     def write_scores(self, scores: dict[str, float]) -> None:
         """Write final numbers, those that MLflow lacks or has with another value; at step 0 they are drawn as bars."""
         now = int(time.time() * 1000)

@@ -10,7 +10,7 @@ import pytest
 from tests.servers import Deployment, FlowRun, stage_processes, wait_for
 
 pytestmark = pytest.mark.slow
-STAGES = ["code", "fetch", "prepare", "extractor", "train", "replicate", "diagnose", "evaluate", "register"]
+STAGES = ["code", "fetch", "prepare", "extractor", "train", "replicate", "choose", "diagnose", "evaluate", "register"]
 
 
 def log(deployed: Deployment, flow_run: FlowRun) -> str:
@@ -59,7 +59,7 @@ def test_the_error_of_a_stage_is_in_the_log_and_in_the_state(deployed: Deploymen
     finally:
         stage.write_text(text)
     assert failed.returncode == 1
-    assert deployed.tasks(failed) == dict.fromkeys(STAGES[:7], "COMPLETED") | {"evaluate": "FAILED"}
+    assert deployed.tasks(failed) == dict.fromkeys(STAGES[:8], "COMPLETED") | {"evaluate": "FAILED"}
     state = deployed.state(failed)
     assert state["type"] == "FAILED"
     assert re.search(r"evaluate .*: planted$", state["message"])

@@ -63,7 +63,7 @@ def ran(show: Show, stage: str, *lines: str, seconds: float = 2.0) -> None:
 def test_a_run_with_nothing_to_do_takes_five_lines_and_the_table(
     show: Show, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    names = ("fetch", "prepare", "extractor", "train", "replicate", "diagnose", "evaluate")
+    names = ("fetch", "prepare", "extractor", "train", "replicate", "choose", "diagnose", "evaluate")
     ran(show, "code")
     for name in names:
         show(name, "started")

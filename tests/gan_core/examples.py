@@ -84,6 +84,7 @@ TRAIN = TrainConfig(
     report_every=1,
     sample_every=1,
     checkpoint_every=1,
+    snapshots=2,
 )
 
 

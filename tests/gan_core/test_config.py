@@ -23,6 +23,7 @@ POSITIVE = {
         "report_every",
         "sample_every",
         "checkpoint_every",
+        "snapshots",
     ],
     EXTRACTOR: ["epochs", "batch_size", "learning_rate"],
 }
@@ -111,3 +112,12 @@ def test_each_family_has_a_name_and_an_example_of_its_own() -> None:
 def test_checking_a_configuration_does_not_wait_for_torch() -> None:
     check = "import sys, gan_core.config; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(("steps", "snapshots"), [(24, 3), (1000, 7), (7, 10), (5, 1)])
+def test_snapshots_are_evenly_spaced_and_end_with_the_last_step(steps: int, snapshots: int) -> None:
+    kept = sorted(replace(TRAIN, steps=steps, snapshots=snapshots).snapshot_steps)
+    gaps = {after - before for before, after in zip([0, *kept], kept, strict=False)}
+    assert (len(kept), kept[-1]) == (min(steps, snapshots), steps)
+    assert max(gaps) - min(gaps) <= 1
+    assert min(gaps) >= 1

@@ -22,7 +22,7 @@ from mlops.images.layout.layout import NO_CLASS
 from mlops.images.pixels import decode, pixels
 from mlops.images.worker_pool import mapped
 from mlops.project.errors import UserError
-from mlops.project.params import DataConfig, Params, PrepareConfig
+from mlops.project.params import ChooseConfig, DataConfig, Params, PrepareConfig
 from mlops.project.prepared_data import load_images, load_labels, load_summary
 from mlops.project.progress import progress
 from mlops.safety.new_outputs import new_outputs
@@ -210,7 +210,8 @@ def test_too_few_images_for_what_follows_are_refused(tmp_path: Path) -> None:
 def test_the_fewest_images_run_through_to_their_scores(
     tmp_path: Path, committed: Params, tracking_uri: str, monkeypatch: pytest.MonkeyPatch, network: NetworkConfig
 ) -> None:
-    from stages.evaluate import evaluate  # only here, as in the next line: they import torch
+    from stages.choose import choose  # only here, as in the next lines: they import torch
+    from stages.evaluate import evaluate
     from stages.extractor import extractor
     from stages.train import train
 
@@ -226,7 +227,11 @@ def test_the_fewest_images_run_through_to_their_scores(
     generator, steps = tmp_path / "generator.safetensors", replace(committed.train, steps=4, batch_size=16)
     sections = {"compute": compute, "execution": execution, "network": network, "doctor": committed.doctor}
     sections |= {"augmentation": committed.augmentation}
-    train(prepared, generator, tmp_path / "training", train=steps, **sections)  # type: ignore[arg-type]
+    train(prepared, tmp_path / "snapshots", tmp_path / "training", train=steps, **sections)  # type: ignore[arg-type]
+    snapshots, outputs = (tmp_path / "snapshots", tmp_path / "none"), (generator, tmp_path / "replicas")
+    best = ChooseConfig("best", 10)
+    choose(prepared, tmp_path / "extractor", *snapshots, *outputs, tmp_path / "choice", compute=compute, choose=best)
+    assert generator.read_bytes() == (tmp_path / "snapshots" / "step_00000004.safetensors").read_bytes()
     inputs = (prepared, tmp_path / "extractor", generator, tmp_path / "replicas")
     few = replace(committed.evaluate, banks=2, parzen=True)
     evaluate(*inputs, tmp_path / "evaluation", compute=compute, execution=execution, evaluate=few)

@@ -18,13 +18,14 @@ from gan_core.metrics.intervals import Interval
 from mlops.cards.model_card import plain
 from mlops.project.errors import UserError
 from mlops.project.identity import file_digest
-from mlops.project.params import Params
+from mlops.project.params import ChooseConfig, Params
 from mlops.promotion.ledger import LEDGER
 from mlops.scoring.comparison import compare, shown_interval
 from mlops.scoring.evaluation_files import read_evaluation, write_evaluation
 from mlops.scoring.passport import PassportError
 from mlops.tracking.runs import connect
 from mlops.tracking.versions import champion
+from stages.choose import choose
 from stages.diagnose import diagnose
 from stages.evaluate import evaluate
 from stages.extractor import extractor
@@ -43,10 +44,12 @@ def register_tiny(root: Path, prepared: Path, committed: Params, train_tiny: Cal
 
     def run(folder: str = "trained", bounds: float = 1e9, **changes: Any) -> dict[str, Any]:
         place = root / folder if (root / folder).exists() else train_tiny(folder, **changes)
-        generator, training = place / "generator.safetensors", place / "training"
+        generator, training, choice = (place / name for name in ("generator.safetensors", "training", "choice"))
         diagnosis, evaluation = place / "diagnosis", place / "evaluation"
         if not evaluation.exists():
             inputs = prepared, root / "extractor", generator
+            chosen = place / "snapshots", root / "replicated", generator, place / "replicas", choice
+            choose(*inputs[:2], *chosen, compute=CPU, choose=ChooseConfig("last", 20))
             diagnose(
                 *inputs,
                 training,
@@ -61,7 +64,7 @@ def register_tiny(root: Path, prepared: Path, committed: Params, train_tiny: Cal
         config = replace(committed.register, model_name=name, max_fid_to_trivial=bounds, **wide)
         names = ("data", "prepare", "extractor", "evaluate")
         sections = {section: getattr(committed, section) for section in names}
-        outputs = generator, training, diagnosis, evaluation, place / "registration.json"
+        outputs = generator, training, choice, diagnosis, evaluation, place / "registration.json"
         register(prepared, *outputs, register=config, **sections)
         registered: dict[str, Any] = json.loads((place / "registration.json").read_text())
         return registered
@@ -104,6 +107,17 @@ def test_registering_twice_changes_nothing(register_tiny: Register, root: Path) 
     assert register_tiny() == first
     assert state(client, first) == before
     assert (root / LEDGER).read_bytes() == decided
+
+
+def test_the_scores_of_snapshots_are_a_curve_and_the_step_a_tag(register_tiny: Register, root: Path) -> None:
+    registered = register_tiny()
+    client, _ = connect()
+    points = client.get_metric_history(registered["run_id"], "training/validation_kid_digits")
+    rows = (root / "trained" / "choice" / "snapshots.csv").read_text().splitlines()[1:]
+    written = [(point.step, point.value) for point in points]
+    assert written == [(int(row.split(",")[0]), float(row.split(",")[1])) for row in rows]
+    assert [step for step, _ in written] == [8, 16, 24]
+    assert client.get_model_version(registered["model"], registered["version"]).tags["generator.step"] == "24 of 24"
 
 
 def test_the_run_says_what_the_doctor_says(register_tiny: Register, root: Path) -> None:

@@ -22,7 +22,9 @@ Retrain = Callable[..., dict[str, bytes]]
 
 @pytest.fixture
 def tiny(committed: Params) -> TrainConfig:
-    return replace(committed.train, steps=24, batch_size=8, report_every=4, sample_every=12, checkpoint_every=6)
+    return replace(
+        committed.train, steps=24, batch_size=8, report_every=4, sample_every=12, checkpoint_every=6, snapshots=3
+    )
 
 
 @pytest.fixture
@@ -37,7 +39,8 @@ def again(root: Path, prepared: Path, tiny: TrainConfig) -> Retrain:
             "replicate": ReplicateConfig(seeds),
         }
         replicate(prepared, root / folder, compute=CPU, execution=PLAIN, **options)  # type: ignore[arg-type]
-        return {path.name: path.read_bytes() for path in (root / folder).glob("*.safetensors")}
+        files = (root / folder).glob("*/*.safetensors")
+        return {path.relative_to(root / folder).as_posix(): path.read_bytes() for path in files}
 
     return run
 
@@ -49,10 +52,12 @@ def test_no_seeds_are_no_generators(again: Retrain, root: Path) -> None:
 
 def test_each_is_what_train_makes_of_that_seed(again: Retrain, train_tiny: Callable[..., Path], root: Path) -> None:
     found = again("three", 3, seed=25)
-    assert sorted(found) == ["26.safetensors", "27.safetensors", "28.safetensors"]
+    steps = [f"step_{step:08}.safetensors" for step in (8, 16, 24)]
+    assert sorted(found) == [f"{seed}/{step}" for seed in (26, 27, 28) for step in steps]
     assert json.loads((root / "three" / "seeds.json").read_text()) == {"seeds": [26, 27, 28]}
-    assert found["27.safetensors"] == (train_tiny("again", seed=27) / "generator.safetensors").read_bytes()
-    assert len(set(found.values())) == 3
+    folder = train_tiny("again", seed=27) / "snapshots"
+    assert [found[f"27/{step}"] for step in steps] == [(folder / step).read_bytes() for step in steps]
+    assert len(set(found.values())) == 9
 
 
 def test_a_stopped_one_goes_on_to_the_same_bytes(again: Retrain, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ import mlops.runs.run
 from gan_core.generation.generator_file import load_generator
 from gan_core.runtime.tensor_files import load_tensors
 from mlops.project.errors import UserError
-from mlops.project.result_files import grids
+from mlops.project.result_files import grids, snapshots
 from mlops.runs.workspace import Workspace
 from mlops.tracking.runs import connect, find_run
 from tests.gan_core.examples import ADAPTIVE
@@ -158,6 +158,18 @@ def test_grids_are_of_the_steps_that_were_asked_for(train_tiny: Train) -> None:
     assert list(grids(train_tiny("whole", sample_every=10) / "training" / "samples")) == [0, 10, 20, 24]
 
 
+def test_snapshots_are_the_generators_of_their_steps(train_tiny: Train) -> None:
+    whole = snapshots(train_tiny("whole") / "snapshots")
+    assert list(whole) == [8, 16, 24]
+    assert len({path.read_bytes() for path in whole.values()}) == 3
+    constant = {"generator_learning_rate": 1e-3, "discriminator_learning_rate": 1e-3}  # so a shorter one goes as far
+    longer, shorter = (
+        snapshots(train_tiny(f"{steps}", steps=steps, snapshots=count, **constant) / "snapshots")
+        for steps, count in ((24, 3), (16, 1))
+    )
+    assert longer[16].read_bytes() == shorter[16].read_bytes()
+
+
 def test_a_loss_that_is_not_finite_ends_the_training_with_its_step(train_tiny: Train) -> None:
     said = r"training stopped: divergence, seen since step \d+: .* not finite\. Try: lower both"
     with pytest.raises(UserError, match=said):
@@ -238,7 +250,7 @@ def test_who_is_told_to_end_closes_its_run(root: Path, prepared: Path) -> None:
     values["train"] |= {"steps": 10**8, "checkpoint_every": 50, "seed": 7}
     (root / "params.yaml").write_text(yaml.safe_dump(values))
     process = subprocess.Popen(
-        [sys.executable, "-m", "stages", "train", str(prepared), "generator.safetensors", "training"],
+        [sys.executable, "-m", "stages", "train", str(prepared), "snapshots", "training"],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stderr=subprocess.DEVNULL,
     )

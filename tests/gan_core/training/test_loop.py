@@ -284,13 +284,14 @@ def test_every_choice_changes_the_result() -> None:
         "ema_warmup": 3.0,
     }
     unread = {"class_balance"}  # without labels, see test_batches.py
-    assert set(asdict(config)) - set(others) - unread == {"steps", "report_every", "sample_every", "checkpoint_every"}
+    rhythm = {"report_every", "sample_every", "checkpoint_every", "snapshots"}
+    assert set(asdict(config)) - set(others) - unread == {"steps"} | rhythm
     for name, value in others.items():
         assert not same_bits(usual, everything(trained(replace(config, **{name: value}), MLP, IMAGES))), name
 
 
 def test_the_intervals_of_reports_change_no_bit() -> None:
-    rarely = replace(TRAIN, report_every=5, sample_every=5, checkpoint_every=5)
+    rarely = replace(TRAIN, report_every=5, sample_every=5, checkpoint_every=5, snapshots=1)
     assert same_bits(everything(trained(TRAIN, MLP, IMAGES)), everything(trained(rarely, MLP, IMAGES)))
 
 

@@ -8,8 +8,9 @@ import pytest
 import yaml
 from PIL import Image
 
+from gan_core.networks.build import build_generator
 from mlops.advice.cost import cost
-from mlops.project.params import Params
+from mlops.project.params import Params, ReplicateConfig
 from tests.project import Project
 
 
@@ -19,6 +20,20 @@ def test_the_time_is_that_of_all_steps_and_grows_with_them(prepared: Path, commi
         assert steps * costs.step < costs.training < 3 * steps * costs.step
     assert short.disk == long.disk > sum(path.stat().st_size for path in prepared.iterdir())
     assert list(root.iterdir()) == []
+
+
+def test_the_snapshots_of_all_seeds_take_disk_in_three_places(
+    prepared: Path, committed: Params, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlops.advice.cost._measured", lambda *_: (0.0, 0.0))
+
+    def disk(snapshots: int, seeds: int) -> int:
+        config = replace(committed.train, snapshots=snapshots)
+        return cost(prepared, replace(committed, train=config, replicate=ReplicateConfig(seeds))).disk
+
+    generator = build_generator(committed.network, size=8, channels=1, seed=0)
+    one = 3 * sum(weights.nbytes for weights in generator.parameters())
+    assert [disk(*case) - disk(1, 0) for case in ((10, 0), (1, 4), (2, 1))] == [9 * one, 4 * one, 3 * one]
 
 
 @pytest.mark.slow

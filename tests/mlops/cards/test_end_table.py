@@ -27,7 +27,9 @@ def printed(
             "within_bounds": within,
         }
         doctor = {"verdict": "healthy", "remedy": remedy}
-        print_end(every_score(extractor), place, f"version {champion}", champion, doctor, Path("evaluation"))
+        print_end(
+            every_score(extractor), place, f"version {champion}", champion, doctor, "it [is] so", Path("evaluation")
+        )
         lines = capsys.readouterr().out.splitlines()
         assert max(map(len, lines)) <= 80
         return [[cell.strip() for cell in line.strip("│").split("│")] for line in lines if line.startswith("│")]
@@ -46,6 +48,7 @@ def test_the_table_at_the_end_decides_first(extractor: str, champion: str | None
     assert fid[0].startswith("fid")
     assert "[2." in fid[1]
     assert third == ["champion", f"version {champion}"]
+    assert dict(rows)["snapshot"] == "it [is] so"
     better = {name: re.search("lower|higher|no better", text) for name, text in rows}
     wanted = {metric: "lower" if lower else "higher" for metric, lower in LOWER_IS_BETTER.items()}
     wanted |= dict.fromkeys(TYPICAL, "no better")  # which are above those of real images here

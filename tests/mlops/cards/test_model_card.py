@@ -18,6 +18,7 @@ TRAINING: dict[str, Any] = {
     "key": "f1ab63798643a2e2",
     "data_md5": "d" * 32 + ".dir",
     "device": "x86_64 CPU, 1 thread(s)",
+    "choice": {"step": 9000, "sentence": "the generator is that of step 9,000, better [than] the last"},
     "parameters": {
         "network": {"family": "mlp", "z_dim": 32},
         "augmentation": {"kind": "none"},
@@ -65,6 +66,12 @@ def test_a_weak_extractor_and_the_trivial_generator_are_on_the_card(facts: Facts
             "**WARNING, WEAK EXTRACTOR:** it names 39 % of the test images rightly, of more than one class 55 %" in text
         ) is weak
         assert "\n\n\n" not in text
+
+
+def test_the_card_has_the_step_of_the_generator_and_why(facts: Facts) -> None:
+    for part in PARTS:
+        assert f"{plain(TRAINING['choice']['sentence'])}." in card(facts, str, part)
+    assert "after 9,000 of 12,000 steps" in card(facts, str)
 
 
 def test_the_first_paragraph_is_the_decision(facts: Facts) -> None:

@@ -27,6 +27,7 @@ TRAINING = {
     "key": "f1ab63798643a2e2",
     "data_md5": "d" * 32,
     "device": "CPU",
+    "choice": {"step": 60, "sentence": "the last"},
     "parameters": {
         "network": {"family": "mlp"},
         "augmentation": {"kind": "none"},

@@ -24,7 +24,7 @@ from tests.servers import wait_for
 
 ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.slow
-PATHS = "generator.safetensors", "training"
+PATHS = "snapshots", "training"
 Start = Callable[..., subprocess.Popen[str]]
 
 
@@ -98,8 +98,8 @@ def test_a_killed_rank_ends_the_stage_and_any_number_goes_on(start: Start, root:
     mixed = history(root)
     facts = json.loads((root / "training" / "training.json").read_text())
     assert facts["parameters"]["execution"]["processes"] == 1
-    (root / PATHS[0]).unlink()
-    shutil.rmtree(root / "training")
+    for path in PATHS:
+        shutil.rmtree(root / path)
     assert ended(start(1, **lasting))[0] == 0
     assert np.allclose(mixed, history(root), rtol=1e-3, atol=1e-4)
 
@@ -136,9 +136,11 @@ def test_an_error_is_said_once(start: Start, root: Path) -> None:
 def test_scores_do_not_depend_on_the_number_of_processes(start: Start, root: Path) -> None:
     """Three ranks share five banks unevenly; retraining is shared as well."""
     assert ended(start(2, steps=20))[0] == 0
-    assert ended(start(2, stage="replicate", paths=("replicas",), steps=20))[0] == 0
+    assert ended(start(2, stage="replicate", paths=("replicated",), steps=20))[0] == 0
     assert ended(start(1, stage="extractor", paths=("extractor",)))[0] == 0
-    inputs = "extractor", PATHS[0], "replicas"
+    inputs = "extractor", "generator.safetensors", "replicas"
+    chosen = "extractor", PATHS[0], "replicated", *inputs[1:], "choice"
+    assert ended(start(1, stage="choose", paths=chosen))[0] == 0
     for processes in (1, 3):
         share = {"stage": "evaluate", "paths": (*inputs, f"scores-{processes}"), "batch_size": 48}
         assert ended(start(processes, **share))[0] == 0

@@ -84,3 +84,16 @@ def test_a_run_is_renamed_after_its_data_unless_a_person_named_it(root: Path, pr
         named = open_run(facts, prepared, "passport", data="holidays").client.get_run(begun.id)
         assert named.info.run_name == (title or f"minimax 5 s0 mlp holidays {key[:4]}")
         assert title is not None or named.data.tags["data"] == "holidays"
+
+
+def test_a_curve_is_written_once_and_a_changed_value_is_added(root: Path) -> None:
+    client, experiment = connect()
+    run = client.create_run(experiment)
+
+    def written(values: dict[int, float]) -> list[tuple[int, float]]:
+        RunWriter(client, run).write_curve("kid", values)
+        return [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, "training/kid")]
+
+    first = [(10, 0.1), (20, 1 / 3)]
+    assert written(dict(first)) == written(dict(first)) == first
+    assert set(written({10: 0.1, 20: 0.2, 30: 0.0})) == {*first, (20, 0.2), (30, 0.0)}

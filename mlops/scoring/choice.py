@@ -1,0 +1,111 @@
+"""Which snapshot of a training becomes the generator, and whether the training still improved, in words and files."""
+
+import csv
+from pathlib import Path
+from typing import Any, Literal
+
+from gan_core.metrics.kid import Kid, difference, p_value
+from mlops.project.result_files import CHOICE, CURVE, load_history, save_json
+from mlops.scoring.comparison import shown_interval
+
+Checkpoint = Literal["last", "best"]
+Trend = Literal["worse", "level", "better", "unknown"]
+"""Of the last snapshot: some other is better, or none and over the last third it has improved by no more than noise."""
+Kids = dict[int, Kid]
+"""Of snapshots by step, all of the same latents and real images."""
+ABOVE = ("above_last", "low", "high")
+"""Columns of the curve: by how much a score is above that of the last snapshot, and the 95 % interval of that."""
+RATE = 0.05
+"""How often, at most, a snapshot is called better than one that is as good: a Bonferroni bound over the snapshots."""
+
+
+def best_step(kids: Kids) -> int:
+    """Return the step of the lowest KID if it is lower than that of the last by more than noise, else the last."""
+    last, lowest = max(kids), min(kids, key=lambda step: kids[step].value)
+    return lowest if (len(kids) - 1) * p_value(kids[lowest], kids[last]) < RATE else last
+
+
+def trend(kids: Kids) -> Trend:
+    """Return how the last snapshot compares with the best one, and with the one two thirds of the way there."""
+    last = max(kids, default=0)
+    if kids and best_step(kids) != last:
+        return "worse"
+    before = _two_thirds(kids)
+    if before is None:
+        return "unknown"
+    return "better" if p_value(kids[last], kids[before]) < RATE else "level"
+
+
+def _two_thirds(kids: Kids) -> int | None:
+    return max((step for step in kids if 3 * step <= 2 * max(kids)), default=None)
+
+
+def chosen_step(kids: Kids, last: int, checkpoint: Checkpoint) -> int:
+    """Return the step of the generator; without scores that is the last."""
+    return best_step(kids) if kids and checkpoint == "best" else last
+
+
+def choice_of(kids: Kids, last: int, checkpoint: Checkpoint, *, metric: str, real: int) -> dict[str, Any]:
+    """Return the content of `choice.json`: the chosen step, why it was chosen, and the trend.
+
+    Args:
+        kids: of the snapshots; none if the images are too few.
+        last: the step of the last snapshot.
+        checkpoint: what was asked for.
+        metric: the name of the score.
+        real: validation images that they were scored against.
+
+    Returns:
+        `step`, `last`, `checkpoint`, `trend`, `metric`, `real_images` and `sentence`.
+    """
+    facts = {"step": chosen_step(kids, last, checkpoint), "last": last, "checkpoint": checkpoint, "trend": trend(kids)}
+    sentence = _sentence(kids, facts, metric) if kids else _unscored(last, real)
+    return facts | {"metric": metric, "real_images": real, "sentence": sentence}
+
+
+def _unscored(last: int, real: int) -> str:
+    return f"the generator is that of step {last:,}, the last; {real} validation images are too few to compare others"
+
+
+def _sentence(kids: Kids, facts: dict[str, Any], metric: str) -> str:
+    step, last, state = facts["step"], facts["last"], facts["trend"]
+    best = best_step(kids)
+    lower = f"its {metric} on validation images is lower by {shown_interval(difference(kids[last], kids[best]))}"
+    if step != last:
+        return f"the generator is that of step {step:,} of {last:,}, better than the last by more than noise: {lower}"
+    start = f"the generator is that of step {last:,}, the last"
+    if state == "worse":
+        remedy = "set choose.checkpoint to best, or train for fewer steps"
+        return f"{start}, but that of step {best:,} is better by more than noise: {lower}; {remedy}"
+    if facts["checkpoint"] == "best":
+        start += ", for none is better by more than noise"
+    more = {
+        "level": f"by {metric} the training no longer improves: since step {_two_thirds(kids) or 0:,} that has not "
+        "fallen by more than noise",
+        "better": f"{metric} still fell over the last third of the steps",
+        "unknown": "",
+    }[state]
+    return f"{start}; {more}" if more else start
+
+
+def curve(kids: Kids, metric: str) -> list[dict[str, float]]:
+    """Return a row for each snapshot: its step, its score under the name of the metric, and the columns `ABOVE`."""
+    above = {step: difference(each, kids[max(kids)]) for step, each in kids.items()}
+    return [
+        {"step": step, metric: kids[step].value} | dict(zip(ABOVE, (over.mean, over.low, over.high), strict=True))
+        for step, over in above.items()
+    ]
+
+
+def write_choice(folder: Path, kids: Kids, facts: dict[str, Any]) -> None:
+    """Write `choice.json`, and as `snapshots.csv` the rows of `curve`, into a new folder."""
+    save_json(folder / CHOICE, facts)
+    with (folder / CURVE).open("w", newline="") as file:
+        rows = csv.DictWriter(file, ("step", facts["metric"], *ABOVE), lineterminator="\n")
+        rows.writeheader()
+        rows.writerows(curve(kids, facts["metric"]))
+
+
+def load_curve(folder: Path, metric: str) -> dict[int, float]:
+    """Return the score of each snapshot by its step."""
+    return {int(row["step"]): row[metric] for row in load_history(folder / CURVE)}
