@@ -20,7 +20,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from benchmarks.harness.training_data import PARAMS, real_images, ring
-from gan_core.augmentation.augment import alone
+from gan_core.augmentation.augment import alone, augmented, draws_of
 from gan_core.config import AdaConfig, Schedule, TrainConfig
 from gan_core.doctor import HEALTHY, Diagnosis, Doctor, Readings, non_finite
 from gan_core.generation.generate import generate
@@ -94,6 +94,19 @@ class Marked(nn.Module):
         return images
 
 
+class Turned(nn.Module):
+    """A generator whose images are transformed as `TURNED` does, by z instead of new draws."""
+
+    def __init__(self, generator: nn.Module) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Return the images of z, turned; Phi(z) is uniform."""
+        draws = torch.special.ndtr(z[:, : draws_of(TURNED)]).clamp(max=1 - 1e-6)
+        return augmented(self.generator(z), draws, TURNED, torch.tensor(1.0))
+
+
 def healthy(config: TrainConfig, images: Tensor) -> tuple[TrainState, Tensor]:
     """Change nothing."""
     return initial_state(config, PARAMS.network, images), images
@@ -145,8 +158,10 @@ def frozen_generator(config: TrainConfig, images: Tensor) -> tuple[TrainState, T
 
 
 def turned(config: TrainConfig, images: Tensor) -> tuple[TrainState, Tensor]:
-    """Turn every image that the discriminator is shown, so that it cannot tell which way up the generator's are."""
-    return initial_state(config, PARAMS.network, images, augmentation=TURNED), images
+    """Turn every generated image, and all that the discriminator is shown, so that it cannot tell."""
+    state = initial_state(config, PARAMS.network, images)
+    generator = Turned(state.generator)
+    return state_of(config, PARAMS.network, state.discriminator, generator, augmentation=TURNED), images
 
 
 PLANTED: dict[str, tuple[Callable[[TrainConfig, Tensor], tuple[TrainState, Tensor]], int]] = {
@@ -156,7 +171,7 @@ PLANTED: dict[str, tuple[Callable[[TrainConfig, Tensor], tuple[TrainState, Tenso
     "vanished generator gradient": (certain_discriminator, 1500),
     "divergence": (wild_learning_rate, 1500),
     "stalled": (frozen_generator, 1500),
-    "leaked augmentation": (turned, 3000),
+    "leaked augmentation": (turned, 800),
 }
 """How each failure is planted, and the steps of the training."""
 
