@@ -1,6 +1,6 @@
 """How often the doctor recognises a planted failure, and warns of a healthy training. Prints one table.
 
-`python -m benchmarks.doctor [MNIST]` runs 30 trainings on digits with one of six failures planted, and 20 healthy
+`python -m benchmarks.doctor [MNIST]` runs 35 trainings on digits with one of seven failures planted, and 20 healthy
 ones: on digits with half the default steps, on the ring of `experiments/densities` and, with the default numbers, on
 MNIST, whose files are in the folder MNIST (without it, more digits). About 12 minutes on two cores.
 """
@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
 from statistics import median
 
 import torch
@@ -18,8 +20,13 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from benchmarks.harness.training_data import PARAMS, real_images, ring
-from gan_core.config import Schedule, TrainConfig
-from gan_core.doctor import HEALTHY, Diagnosis, Doctor, non_finite
+from gan_core.augmentation.augment import alone, augmented, draws_of
+from gan_core.config import AdaConfig, Schedule, TrainConfig
+from gan_core.doctor import HEALTHY, Diagnosis, Doctor, Readings, non_finite
+from gan_core.generation.generate import generate
+from gan_core.generation.latents import z_bank
+from gan_core.metrics.features import efficientnet_extractor, extract
+from gan_core.metrics.pictures import leaked_shares, spacing, spectral_distance
 from gan_core.runtime.randomness import stream
 from gan_core.runtime.sampling import sample
 from gan_core.training.batches import Batches
@@ -28,7 +35,13 @@ from gan_core.training.loop import NonFiniteLossError, train
 from gan_core.training.state import TrainState, initial_state, state_of
 from gan_core.training.steps import discriminator_step
 from mlops.project.progress import progress
+from stages.diagnose import transformed
+from stages.extractor import EFFICIENTNET
 
+CPU = torch.device("cpu")
+TURNED = AdaConfig("ada", probability=1.0, target=0.6, geometry=1.0, color=0.0, cutout=0.0)
+LOOKED_AT = 400
+"""Generated and real images that are looked at after a training with augmentation."""
 CERTAIN_AFTER = 1500
 """Steps of a discriminator alone after which it gives initial images less than 1e-5."""
 
@@ -81,6 +94,19 @@ class Marked(nn.Module):
         return images
 
 
+class Turned(nn.Module):
+    """A generator whose images are transformed as `TURNED` does, by z instead of new draws."""
+
+    def __init__(self, generator: nn.Module) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Return the images of z, turned; Phi(z) is uniform."""
+        draws = torch.special.ndtr(z[:, : draws_of(TURNED)]).clamp(max=1 - 1e-6)
+        return augmented(self.generator(z), draws, TURNED, torch.tensor(1.0))
+
+
 def healthy(config: TrainConfig, images: Tensor) -> tuple[TrainState, Tensor]:
     """Change nothing."""
     return initial_state(config, PARAMS.network, images), images
@@ -131,6 +157,13 @@ def frozen_generator(config: TrainConfig, images: Tensor) -> tuple[TrainState, T
     return initial_state(config, PARAMS.network, images), images
 
 
+def turned(config: TrainConfig, images: Tensor) -> tuple[TrainState, Tensor]:
+    """Turn every generated image, and all that the discriminator is shown, so that it cannot tell."""
+    state = initial_state(config, PARAMS.network, images)
+    generator = Turned(state.generator)
+    return state_of(config, PARAMS.network, state.discriminator, generator, augmentation=TURNED), images
+
+
 PLANTED: dict[str, tuple[Callable[[TrainConfig, Tensor], tuple[TrainState, Tensor]], int]] = {
     "mode collapse": (one_mode, 1500),
     "the discriminator has won": (marked, 1500),
@@ -138,6 +171,7 @@ PLANTED: dict[str, tuple[Callable[[TrainConfig, Tensor], tuple[TrainState, Tenso
     "vanished generator gradient": (certain_discriminator, 1500),
     "divergence": (wild_learning_rate, 1500),
     "stalled": (frozen_generator, 1500),
+    "leaked augmentation": (turned, 800),
 }
 """How each failure is planted, and the steps of the training."""
 
@@ -163,14 +197,31 @@ def run(case: Case) -> Outcome:
                 reading += time.perf_counter() - before
                 if warning is not None:
                     warnings.append(warning.verdict)
-        diagnosis = doctor.verdict()
+        diagnosis = doctor.verdict(pictures(state, images) if alone(state.augmentation) else None)
     except NonFiniteLossError as error:
         diagnosis = non_finite(error.step)
     return Outcome(case, diagnosis, warnings, reading / (time.perf_counter() - started))
 
 
+def pictures(state: TrainState, images: Tensor) -> Readings:
+    """Return what only the finished generator's pictures show, by EfficientNet's features."""
+    package, file = EFFICIENTNET
+    spec = find_spec(package)
+    assert spec is not None, "requirements.txt has it"
+    extractor = efficientnet_extractor(Path(*(spec.submodule_search_locations or ())) / file, CPU)
+    real = images[sample(len(images), LOOKED_AT, stream(state.config.seed, "looked at"))]
+    generated = generate(state.ema_generator, z_bank(state.network, seed=state.config.seed, count=len(real)))
+    traces = transformed(real, state.augmentation)
+    ours, theirs, *others = (
+        extract(extractor, part, device=CPU, batch_size=64).features for part in (generated, real, *traces.values())
+    )
+    leaked = leaked_shares(ours, theirs, dict(zip(traces, others, strict=True)))
+    distance = spectral_distance(generated, real)
+    return {"spacing": spacing(ours, theirs), "spectral_distance": distance, "leaked": max(leaked.values())}
+
+
 def cases(mnist: str | None) -> list[Case]:
-    """Return 25 trainings with a planted failure and 20 healthy ones, the longest first."""
+    """Return 35 trainings with a planted failure and 20 healthy ones, the longest first."""
     sound = [Case(HEALTHY, "digits", seed, 6000) for seed in range(6 if mnist else 12)]
     sound += [Case(HEALTHY, "mnist", seed, 2000, mnist) for seed in range(6 if mnist else 0)]
     sound += [Case(HEALTHY, "ring", seed, 3000) for seed in range(8)]

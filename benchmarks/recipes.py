@@ -13,8 +13,9 @@ from statistics import fmean
 from typing import Any
 
 import torch
+from PIL import Image
 
-from benchmarks.harness.recipe_cells import Budget, Cell, finished, measured, scored_real, shown
+from benchmarks.harness.recipe_cells import COLUMNS, Budget, Cell, finished, measured, scored_real, shown
 from benchmarks.harness.recipe_data import Data, check_labels, data_values, prepared_data, recipe
 from benchmarks.harness.rounds import in_own_process
 from benchmarks.harness.tables import Table
@@ -22,6 +23,7 @@ from gan_core.metrics.intervals import interval
 from gan_core.runtime.randomness import stream
 from gan_core.runtime.tensor_files import write_atomically
 from mlops.figures.grids import png_bytes, stacked
+from mlops.project.params import Params
 from mlops.project.prepared_data import load_images
 from mlops.project.result_files import load_json, save_json
 
@@ -37,31 +39,49 @@ def table(*arguments: str) -> Table:
     """Train and score what is missing, and return a row for each recipe."""
     asked = _arguments().parse_args(arguments)
     out, names = Path(asked.out), asked.presets.split(",")
-    values = data_values(Path(asked.path), size=asked.size, threads=asked.threads)
-    recipes = {name: recipe(name, values, out / "recipes" / f"{Path(name).stem}.yaml") for name in names}
-    data = in_own_process(prepared_data, out / "data", recipes[names[0]], asked.train_images)
-    for name, params in recipes.items():
-        check_labels(data, name, params)
+    recipes = recipes_for(Path(asked.path), names, out, size=asked.size, threads=asked.threads)
+    data = in_own_process(prepared_data, out / "data", next(iter(recipes.values())), asked.train_images)
     budget = Budget(None if asked.steps else asked.minutes * 60, asked.steps, asked.scored)
-    cells = [
-        Cell(Path(name).stem, params, seed, data, budget)
-        for seed in range(asked.seeds)
-        for name, params in recipes.items()
-    ]
-    measured_ = ByRecipe()
-    for number, cell in enumerate(cells, start=1):
-        facts = finished(cell, out) or in_own_process(measured, cell, out)
-        measured_.setdefault(cell.name, []).append(facts)
-        print(f"{number} of {len(cells)}: {_sentence(facts)}", flush=True)
-    real = _real(cells[0], out)
-    _draw(data, [cell for cell in cells if cell.seed == 0], out)
+    cells = [Cell(name, params, seed, data, budget) for seed in range(asked.seeds) for name, params in recipes.items()]
+    results, real = all_measured(cells, out), _real(cells[0], out)
+    write_atomically(out / "samples.png", png_bytes(samples(data, cells, out)))
     length = f"{asked.steps:,} steps" if asked.steps else f"{asked.minutes:g} minutes"
     words = (
         f"Each training took {length} on {asked.threads} thread(s), with images of {asked.size} pixels. FID and MIND "
         f"are of {real['scored']:,} generated against as many held-out images, intervals of 95 % over seeds, and "
         "ratios of FID, seed by seed. The row of real images is of training images, its last FID of held-out ones."
     )
-    return Table("recipes", _columns(measured_), tuple(_rows(measured_, real)), words)
+    return Table("recipes", _columns(results), tuple(_rows(results, real)), words)
+
+
+def recipes_for(path: Path | None, names: list[str], out: Path, *, size: int, threads: int) -> dict[str, Params]:
+    """Return recipes by name, on the images of a path, or on MNIST downloaded; their numbers stand in a folder."""
+    values = data_values(path, size=size, threads=threads)
+    stems = {Path(name).stem: name for name in names}
+    return {stem: recipe(name, values, out / "recipes" / f"{stem}.yaml") for stem, name in stems.items()}
+
+
+def all_measured(cells: list[Cell], out: Path) -> ByRecipe:
+    """Return what all cells measured, now or before; networks that lack their labels are refused before any work."""
+    for cell in cells:
+        check_labels(cell.data, cell.name, cell.recipe)
+    results = ByRecipe()
+    for number, cell in enumerate(cells, start=1):
+        facts = finished(cell, out) or in_own_process(measured, cell, out)
+        results.setdefault(cell.name, []).append(facts)
+        print(f"{number} of {len(cells)}: {_sentence(facts)}", flush=True)
+    return results
+
+
+def samples(data: Data, cells: list[Cell], out: Path) -> Image.Image:
+    """Return two rows of samples of each recipe under seed 0, below as many real training images."""
+    images = load_images(data.prepared, "train")
+    chosen = torch.randperm(len(images), generator=stream(0, "shown real images"))[: 2 * COLUMNS]
+    panels = {"real": images[chosen.numpy()]}
+    for cell in cells:
+        if cell.seed == 0 and (generator := out / f"{cell.stem()}.safetensors").is_file():
+            panels[cell.name] = shown(generator, 2 * COLUMNS)
+    return stacked(panels, COLUMNS)
 
 
 def _arguments() -> argparse.ArgumentParser:
@@ -148,14 +168,3 @@ def _mean(values: list[float | None], form: str = ".2f") -> str:
 def _ratio(fids: list[float | None], others: list[float | None]) -> str:
     pairs = zip(fids, others, strict=True)
     return _mean([None if one is None or other is None else one / other for one, other in pairs])
-
-
-def _draw(data: Data, cells: list[Cell], out: Path) -> None:
-    """Draw rows of samples of each recipe under seed 0, and of real training images."""
-    images = load_images(data.prepared, "train")
-    chosen = torch.randperm(len(images), generator=stream(0, "shown real images"))[:20]
-    panels = {"real": images[chosen.numpy()]}
-    for cell in cells:
-        if (generator := out / f"{cell.stem()}.safetensors").is_file():
-            panels[cell.name] = shown(generator, rows=2)[:20]
-    write_atomically(out / "samples.png", png_bytes(stacked(panels, 10)))

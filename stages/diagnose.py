@@ -77,7 +77,7 @@ def _look(
     labels = None if known is None else torch.from_numpy(known)[chosen]
     generated = generate(network.to(device), z_bank(config, seed=SEED, count=len(real)), labels)
     features, size = load_extractor(extractor, device), describe_extractor(extractor)["batch_size"]
-    traces = _transformed(real, augmentation)
+    traces = transformed(real, augmentation)
     ours, theirs, *others = (
         extract(features, part, device=device, batch_size=size).features for part in (generated, real, *traces.values())
     )
@@ -87,7 +87,7 @@ def _look(
     return readings | ({"leaked": max(telling)} if telling else {})
 
 
-def _transformed(real: Tensor, augmentation: AugmentationConfig) -> dict[str, Tensor]:
+def transformed(real: Tensor, augmentation: AugmentationConfig) -> dict[str, Tensor]:
     """Return images as each transform of an augmentation leaves them, by its name."""
     always, images = torch.tensor(1.0), dict[str, Tensor]()
     for name, transform in alone(augmentation).items():

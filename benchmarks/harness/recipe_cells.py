@@ -5,9 +5,13 @@ import json
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from benchmarks.harness.recipe_data import Data
@@ -15,7 +19,8 @@ from gan_core.config import TrainConfig
 from gan_core.doctor import Doctor, non_finite
 from gan_core.generation.generate import generate
 from gan_core.generation.generator_file import load_generator
-from gan_core.generation.labels import grid_bank
+from gan_core.generation.labels import grid_bank, in_turn
+from gan_core.generation.latents import z_bank
 from gan_core.metrics.scores import Reference, fid, mind
 from gan_core.runtime.randomness import stream
 from gan_core.runtime.sampling import sample
@@ -29,8 +34,8 @@ from mlops.project.result_files import load_json, save_json
 from mlops.runs.run import TrainingRun
 from mlops.scoring.scorer import Scorer
 
-WARM_UP, MEASURED = 3, 3
-"""Steps before seconds a step are measured, and steps, at least, that are measured."""
+WARM_UP, MEASURED = 5, 3
+"""Steps before seconds a step are measured, among them that which a GPU captures, and steps, at least, that are."""
 SHARE, LONGEST = 0.05, 20.0
 """Of the given time, and seconds, at most: how long they are measured."""
 KEPT = ("near_copies", "precision", "recall", "density", "coverage", "kid", "label_accuracy")
@@ -87,14 +92,20 @@ def measured(cell: Cell, cells: Path) -> dict[str, Any]:
         "generator_parameters": _parameters(state.generator),
         "discriminator_parameters": _parameters(state.discriminator),
         "bf16": run.execution.arithmetic.bf16,
+        "peak_gpu_memory": peak_memory(),
     }
     if facts["verdict"] != "divergence":
         generator = cells / f"{cell.stem()}.safetensors"
         run.save(generator, state)
-        write_atomically(generator.with_suffix(".png"), png_bytes(samples(generator)))
+        write_atomically(generator.with_suffix(".png"), png_bytes(_grid(generator)))
         facts |= scored(cell, generator)
     save_json(cells / f"{cell.stem()}.json", facts)
     return facts
+
+
+def peak_memory() -> float:
+    """Return the most of a GPU's memory, in GB, that this process has held; 0 without one."""
+    return torch.cuda.max_memory_allocated() / 1e9 if torch.cuda.is_available() else 0.0
 
 
 def _parameters(network: torch.nn.Module) -> int:
@@ -102,18 +113,22 @@ def _parameters(network: torch.nn.Module) -> int:
 
 
 def _steps(run: TrainingRun, config: TrainConfig, seconds: float) -> int:
-    """Return the steps that take so many seconds, by the median of some steps of a state that is thrown away."""
-    state, times, limit = run.initial_state(replace(config, steps=10**9)), list[float](), min(SHARE * seconds, LONGEST)
+    """Return how many steps take so many seconds."""
+    return max(1, round(seconds / seconds_a_step(run, config, min(SHARE * seconds, LONGEST))))
+
+
+def seconds_a_step(run: TrainingRun, config: TrainConfig, least: float) -> float:
+    """Return the mean time of the steps of at least so many seconds, of a state that is thrown away."""
+    state, times = run.initial_state(replace(config, steps=10**9)), list[float]()
     before = time.perf_counter()
     for _ in run.steps(state):
         _wait(run)
         now = time.perf_counter()
         times.append(now - before)
         before = now
-        if len(times) >= WARM_UP + MEASURED and sum(times[WARM_UP:]) >= limit:
+        if len(times) >= WARM_UP + MEASURED and sum(times[WARM_UP:]) >= least:
             break
-    kept = sum(times[WARM_UP:]) / len(times[WARM_UP:])
-    return max(1, round(seconds / kept))
+    return fmean(times[WARM_UP:])
 
 
 def _wait(run: TrainingRun) -> None:
@@ -170,16 +185,19 @@ def _scores(scorer: Scorer, features: Tensor, metrics: dict[str, float]) -> dict
     return against | {"fid_of_training_images": metrics["fid"], "scored": scorer.count} | kept
 
 
-def samples(generator: Path, rows: int = 10) -> Any:
-    """Return a grid of a generator's images, classes in rows if it takes labels."""
-    return grid(shown(generator, rows), COLUMNS)
-
-
-def shown(generator: Path, rows: int) -> Any:
-    """Return `rows` times ten images (N, C, H, W) of a generator, classes in rows if it takes labels."""
+def _grid(generator: Path) -> Image.Image:
+    """Return ten rows of a generator's images, each of one class if it takes labels."""
     network, config, classes = load_generator(generator)
-    z, labels = grid_bank(config, len(classes), seed=0, columns=COLUMNS, rows=rows)
-    return generate(network, z, labels).numpy()
+    bank = grid_bank(config, len(classes), seed=0, columns=COLUMNS, rows=COLUMNS)
+    return grid(generate(network, *bank).numpy(), COLUMNS)
+
+
+def shown(generator: Path, count: int) -> NDArray[np.uint8]:
+    """Return images (count, C, H, W) of a generator, of all classes in turn if it takes labels."""
+    network, config, classes = load_generator(generator)
+    labels = in_turn(len(classes), count=count) if classes else None
+    images: NDArray[np.uint8] = generate(network, z_bank(config, seed=0, count=count), labels).numpy()
+    return images
 
 
 def finished(cell: Cell, cells: Path) -> dict[str, Any] | None:

@@ -47,13 +47,16 @@ class Data:
     md5: str
 
 
-def data_values(path: Path, *, size: int, threads: int) -> dict[str, Any]:
-    """Return what of `params.yaml` the images and the machine decide, whatever the recipe."""
-    is_mnist = any((path / f"{TRAIN_IMAGES}{packed}").is_file() for packed in ("", ".gz"))
+def data_values(path: Path | None, *, size: int, threads: int) -> dict[str, Any]:
+    """Return what of `params.yaml` the images and the machine decide, whatever the recipe.
+
+    Without a path they are MNIST's, to be downloaded.
+    """
+    is_mnist = path is None or any((path / f"{TRAIN_IMAGES}{packed}").is_file() for packed in ("", ".gz"))
     kind = ("mnist", 1) if is_mnist else ("folder", 3)
     return {
         "compute": {"threads": threads},
-        "data": {"name": kind[0], "path": str(path.resolve())},
+        "data": {"name": kind[0], "path": None if path is None else str(path.resolve())},
         "prepare": {"image_size": size, "channels": kind[1], "test_share": 0.2, "validation_share": 0.1},
         "extractor": EXTRACTOR,
     }
@@ -81,8 +84,8 @@ def prepared_data(place: Path, base: Params, train_images: int | None) -> Data:
 
     With `train_images` a sample of so many images is trained on, and the other training images are held out as well.
     """
-    path = Path(base.data.path or "")
-    named = [source_sha256(path), base.prepare.image_size, base.prepare.channels, train_images]
+    source = base.data.name if base.data.path is None else source_sha256(Path(base.data.path))
+    named = [source, base.prepare.image_size, base.prepare.channels, train_images]
     folder = place / hashlib.sha256(json.dumps(named).encode()).hexdigest()[:8]
     if not (folder / "extractor").exists():
         shutil.rmtree(folder, ignore_errors=True)
