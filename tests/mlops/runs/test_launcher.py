@@ -160,7 +160,7 @@ def test_two_nodes_are_started_by_hand(start: Start, root: Path) -> None:
     by_hand = history(root)
     facts = json.loads((root / "training" / "training.json").read_text())
     assert facts["parameters"]["execution"]["processes"] == 2
-    (root / PATHS[0]).unlink()
+    shutil.rmtree(root / PATHS[0])
     shutil.rmtree(root / "training")
     assert ended(start(2, steps=20))[0] == 0
     assert (history(root) == by_hand).all()
