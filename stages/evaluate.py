@@ -8,18 +8,23 @@ import pandas as pd
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
-from gan_core.config import ComputeConfig, ExecutionConfig
+from gan_core.config import ComputeConfig, ExecutionConfig, TrainConfig
 from gan_core.generation import latent_space
+from gan_core.generation.generate import generate
 from gan_core.generation.generator_file import LoadedGenerator, load_generator
 from gan_core.generation.labels import class_rows
+from gan_core.generation.latents import draw_z
 from gan_core.metrics.neighbours import closeness
+from gan_core.metrics.utility.gain import WAYS
+from gan_core.metrics.utility.training import ROUNDS, STEPS, Labelled, accuracies, new_classifiers, train_on_each
 from gan_core.runtime.distributed import all_gather, rank
 from gan_core.runtime.randomness import stream
 from mlops.figures.animations import animation
 from mlops.figures.grids import grid, png_bytes, side_by_side, stacked
 from mlops.project.params import EvaluateConfig
-from mlops.project.prepared_data import load_images
+from mlops.project.prepared_data import Split, load_images, load_labels
 from mlops.project.progress import progress
 from mlops.project.result_files import CLASSES, COMPARISON, INTERPOLATION, NEIGHBOURS, TRUNCATION, WALK
 from mlops.safety.new_outputs import Output
@@ -29,6 +34,7 @@ from mlops.scoring.evaluation import Evaluation, summarise
 from mlops.scoring.evaluation_files import write_evaluation
 from mlops.scoring.samples import sampled
 from mlops.scoring.scorer import Bank, Scorer
+from mlops.scoring.utility import BASELINES, Utility, write_utility
 
 COLUMNS, SHOWN = 10, 100
 """Images in a row of the pictures, and at most in a panel of `comparison.png`."""
@@ -47,6 +53,7 @@ def evaluate(
     *,
     compute: ComputeConfig,
     execution: ExecutionConfig,
+    train: TrainConfig,
     evaluate: EvaluateConfig,
 ) -> None:
     """Write the scores of generated images beside those of as many real test images, superimposed ones and noise.
@@ -57,7 +64,7 @@ def evaluate(
     images: the sampling noise. If `replicate` has trained under other seeds, `seeds` has the same over trainings.
 
     A conditional generator is asked for the classes of the scored test images, so FID compares like with like; then
-    `classes.csv` has scores by class.
+    `classes.csv` has scores by class and, with `evaluate.utility_seeds`, `utility.json` whether it helps a classifier.
 
     The folder `evaluation` is new and gets `scores.json`, `passport.json` (all that the scores depend on), `banks.csv`
     (the scores of every training and bank), `comparison.png` (generated beside real images), `neighbours.png` (the
@@ -87,6 +94,8 @@ def evaluate(
     _draw_beside_real(evaluation, scorer, first, network)
     _draw_latent_space(evaluation, network, evaluate.seed)
     _print_table(measured)
+    if evaluate.utility_seeds and network.classes:
+        _write_utility(evaluation, _measure_utility(scorer, network, evaluate, mirror=train.mirror))
 
 
 def _measure(scorer: Scorer, trainings: list[Path]) -> tuple[pd.DataFrame, Bank]:
@@ -108,6 +117,33 @@ def _of_all_ranks(table: pd.DataFrame) -> pd.DataFrame:
     every = pd.DataFrame(rows, columns=table.columns).astype({"training": int, "bank": int})
     places = ["training", "bank"]
     return every.sort_values(places).drop_duplicates(places, ignore_index=True)
+
+
+def _measure_utility(scorer: Scorer, generator: LoadedGenerator, config: EvaluateConfig, *, mirror: bool) -> Utility:
+    """Return what classifiers of each seed learn from the training images and from new images of the generator.
+
+    Shifted images are mirrored, too, if `train.mirror` says that mirror images are as real.
+    """
+    real, test = (_labelled(scorer.prepared, split) for split in ("train", "test"))
+    test = Labelled(test.images[scorer.scored], test.labels[scorer.scored])
+    network = generator.network.to(scorer.device)
+
+    def generated(labels: Tensor, rng: torch.Generator) -> Tensor:
+        return generate(network, draw_z(generator.config, len(labels), rng), labels)
+
+    classifiers = new_classifiers(real.images, len(generator.classes), scorer.device)
+    measured: dict[str, list[float]] = {way: [] for way in WAYS}
+    with progress("evaluate: rounds of classifiers", config.utility_seeds * ROUNDS) as line:
+        for number in range(config.utility_seeds):
+            for done in train_on_each(classifiers, real, generated, seed=config.seed + number, mirror=mirror):
+                line.update(number * ROUNDS + done)
+            for way, share in accuracies(classifiers, test).items():
+                measured[way].append(share)
+    return Utility(measured, mirror, len(real.labels), len(test.labels), STEPS)
+
+
+def _labelled(prepared: Path, split: Split) -> Labelled:
+    return Labelled(torch.from_numpy(load_images(prepared, split)), torch.tensor(load_labels(prepared, split)))
 
 
 def _write_classes(evaluation: Path, scorer: Scorer, first: Bank, generator: LoadedGenerator) -> None:
@@ -168,3 +204,16 @@ def _print_table(measured: Evaluation) -> None:
     Console(highlight=False).print(table)
     if parzen := measured.parzen:
         print(f"log-likelihood under a Parzen window: {parzen['mean']:.1f} ± {parzen['standard_error']:.1f} nats")
+
+
+def _write_utility(evaluation: Path, utility: Utility) -> None:
+    """Write and print what classifiers learned from each kind of images, and whether the generator helps."""
+    write_utility(utility, evaluation)
+    table = Table(title="accuracy of a classifier in %, with 95 % intervals over seeds", title_justify="left")
+    for column in ("trained on", "accuracy", *(f"more than {base}" for base in BASELINES)):
+        table.add_column(column)
+    for row in utility.rows():
+        table.add_row(*row)
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(f"{utility.sentence()}.")

@@ -30,6 +30,7 @@ from mlops.project.result_files import (
     SPEED,
     TRAINING,
     TRUNCATION,
+    UTILITY,
     WALK,
     grids,
     load_history,
@@ -47,6 +48,7 @@ from mlops.scoring.choice import load_curve
 from mlops.scoring.comparison import shown_interval
 from mlops.scoring.evaluation import Evaluation
 from mlops.scoring.evaluation_files import mlflow_metrics, read_evaluation
+from mlops.scoring.utility import read_utility, utility_metrics
 from mlops.tracking import versions as registry
 from mlops.tracking.aliases import sync_aliases
 from mlops.tracking.descriptions import tag_version
@@ -165,9 +167,10 @@ def _fill(writer: RunWriter, training: Path, candidate: Evaluation, evaluation: 
     writer.write_file(growth(pictures), f"card/{GROWTH}")
     for name in (TRUNCATION, WALK):
         writer.write_file((evaluation / name).read_bytes(), f"card/{name}")
-    writer.write_scores(mlflow_metrics(candidate) | load_json(training / SPEED))
-    by_class = [CLASSES] if (evaluation / CLASSES).exists() else []
-    writer.write_evaluation(evaluation, candidate.passport_sha256, [*EVALUATION_FILES, *by_class])
+    of_utility = utility_metrics(read_utility(evaluation))
+    writer.write_scores(mlflow_metrics(candidate) | of_utility | load_json(training / SPEED))
+    optional = [name for name in (CLASSES, UTILITY) if (evaluation / name).exists()]
+    writer.write_evaluation(evaluation, candidate.passport_sha256, [*EVALUATION_FILES, *optional])
     writer.finish()
 
 

@@ -11,6 +11,7 @@ from mlops.project.prepared_data import Summary
 from mlops.project.result_files import COMPARISON
 from mlops.scoring.comparison import direction, shown_interval
 from mlops.scoring.evaluation import Evaluation
+from mlops.scoring.utility import BASELINES, Utility
 
 Part = Literal["version", "model", "run"]
 """Whose page has the card."""
@@ -22,9 +23,9 @@ LIMIT = 5000
 class Facts:
     """All that a card shows: of a version, its data (`summary`), its training and the doctor.
 
-    `training` is the content of `training.json` and, as `choice`, that of `choice.json`;
-    `standing` is markdown that says first what was decided, `scores` a sentence, `reason` markdown that says more;
-    `compared` is whether its run has a page that compares it with the champion.
+    `training` is the content of `training.json` and, as `choice`, that of `choice.json`; `utility` is None if it was not
+    measured; `standing` is markdown that says first what was decided, `scores` a sentence, `reason` markdown that says
+    more; `compared` is whether its run has a page that compares it with the champion.
     """
 
     model: str
@@ -35,6 +36,7 @@ class Facts:
     summary: Summary
     training: dict[str, Any]
     evaluation: Evaluation
+    utility: Utility | None
     doctor: str
     standing: str
     scores: str
@@ -56,6 +58,7 @@ def card(facts: Facts, address: Callable[[str], str], part: Part = "version", *,
         summary=facts.summary,
         parameters=facts.training["parameters"],
         score_rows=_scores(facts.evaluation),
+        utility_rows=_utility(facts.utility),
         training_rows=_trained_on(facts),
         passport_rows=_passport(facts.evaluation),
         pictures=PICTURES if part == "version" else {COMPARISON: PICTURES[COMPARISON]},
@@ -98,6 +101,11 @@ def _scores(evaluation: Evaluation) -> list[list[str]]:
         shown = [shown_interval(interval) for interval in intervals]
         rows.append([plain(evaluation.public_name(metric)), direction(metric, score), *shown, f"{score.real:.4g}"])
     return rows
+
+
+def _utility(utility: Utility | None) -> list[list[str]]:
+    head = ["a classifier trained on", "accuracy, %", *(f"more than {base}, points" for base in BASELINES)]
+    return [head, *utility.rows()] if utility else []
 
 
 def table(rows: list[list[str]]) -> str:

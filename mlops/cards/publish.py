@@ -19,6 +19,7 @@ from mlops.promotion.gate import bounds
 from mlops.promotion.history import REFUSED, Standing
 from mlops.scoring.comparison import Comparison, explanation, sentence, shown_interval, summary
 from mlops.scoring.evaluation import Evaluation
+from mlops.scoring.utility import read_utility
 from mlops.tracking import descriptions as pages
 from mlops.tracking import versions as registry
 from mlops.tracking.run_writer import RunWriter
@@ -79,6 +80,7 @@ def describe(
         summary=data,
         training=training,
         evaluation=model.evaluation,
+        utility=read_utility(folder),
         doctor=doctor["sentence"],
         standing=verdict.sentence,
         scores=summary(model.evaluation, register.metric),

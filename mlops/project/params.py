@@ -85,6 +85,7 @@ class EvaluateConfig:
     kid_subset_size: Annotated[int, Field(ge=2)]
     few_images: Literal["mark", "refuse"]
     parzen: bool
+    utility_seeds: Annotated[int, Field(ge=0)]
 
 
 @dataclass(frozen=True)
@@ -195,6 +196,16 @@ def check_together(path: Path, params: Params) -> None:
         raise UserError(
             f"{path}: train.class_balance is uniform, but network.conditional is false, so no class is read; set "
             "network.conditional to true, or train.class_balance to data"
+        )
+    if params.evaluate.utility_seeds == 1:
+        raise UserError(
+            f"{path}: evaluate.utility_seeds is 1, of which there is no interval; set it to 0, or to 2 or more"
+        )
+    if params.evaluate.utility_seeds and not params.network.conditional:
+        raise UserError(
+            f"{path}: evaluate.utility_seeds is {params.evaluate.utility_seeds}, but network.conditional is false, and "
+            "a classifier learns from images of known classes alone; set network.conditional to true, or "
+            "evaluate.utility_seeds to 0"
         )
     try:
         check_size(params.network, params.prepare.image_size)

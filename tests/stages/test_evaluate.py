@@ -18,6 +18,7 @@ from gan_core.generation.latents import z_bank
 from gan_core.metrics.intervals import interval
 from gan_core.metrics.neighbours import radii
 from gan_core.metrics.parzen import SAMPLES, best_sigma, log_likelihoods
+from gan_core.metrics.utility import training as utility_trainings
 from mlops.project.errors import UserError
 from mlops.project.params import Params
 from mlops.project.prepared_data import load_images, load_labels
@@ -31,11 +32,13 @@ from mlops.project.result_files import (
     PASSPORT,
     SCORES,
     TRUNCATION,
+    UTILITY,
     WALK,
 )
 from mlops.scoring.evaluation import LOWER_IS_BETTER, RANGE, Evaluation, Skill
 from mlops.scoring.evaluation_files import mlflow_metrics, read_evaluation
 from mlops.scoring.passport import differences, passport_sha256
+from mlops.scoring.utility import read_utility
 from stages.evaluate import _print_table, evaluate
 from stages.extractor import extractor
 
@@ -54,7 +57,9 @@ def score(
     def run(name: str, **changes: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         config = replace(committed.evaluate, **{"banks": 3} | changes)
         inputs = (prepared, root / "extractor", generator, root / "replicas")
-        evaluate(*inputs, root / name, compute=CPU, execution=committed.execution, evaluate=config)
+        evaluate(
+            *inputs, root / name, compute=CPU, execution=committed.execution, train=committed.train, evaluate=config
+        )
         scores, passport = (json.loads((root / name / f"{file}.json").read_text()) for file in ("scores", "passport"))
         return scores, passport
 
@@ -95,6 +100,27 @@ def test_a_conditional_generator_is_asked_for_the_classes_of_the_scored_images(
     weighted = (table["label_accuracy_real"] * table["images"]).sum() / 200
     assert weighted == pytest.approx(accuracy["real"], abs=1e-4)
     assert "fid" not in table  # 20 images a class say nothing of 64 features
+
+
+@pytest.mark.parametrize("score", [True], indirect=True, ids=["conditional"])
+def test_utility_is_measured_beside_scores_that_stay_as_they_are(
+    score: Callable[..., Any], root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(utility_trainings, "ROUNDS", 4)
+    plain = score("plain", banks=2, max_images=200)
+    capsys.readouterr()
+    assert score("measured", banks=2, max_images=200, utility_seeds=2) == plain
+    shown = capsys.readouterr().out
+    names = {path.name for path in (root / "plain").iterdir()}
+    assert {path.name for path in (root / "measured").iterdir()} == names | {UTILITY}
+    for name in names:
+        assert (root / "plain" / name).read_bytes() == (root / "measured" / name).read_bytes()
+    measured = read_utility(root / "measured")
+    assert measured is not None
+    assert {len(values) for values in measured.accuracies.values()} == {2}
+    assert (measured.train, measured.test, measured.mirror) == (1206, 200, False)
+    assert min(measured.accuracies["real"]) > max(measured.accuracies["generated"])  # of a generator of 24 steps
+    assert measured.rows()[2][1] in shown
 
 
 def test_a_trivial_generator_and_the_extractors_accuracy_are_measured(

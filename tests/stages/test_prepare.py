@@ -234,7 +234,7 @@ def test_the_fewest_images_run_through_to_their_scores(
     assert generator.read_bytes() == (tmp_path / "snapshots" / "step_00000004.safetensors").read_bytes()
     inputs = (prepared, tmp_path / "extractor", generator, tmp_path / "replicas")
     few = replace(committed.evaluate, banks=2, parzen=True)
-    evaluate(*inputs, tmp_path / "evaluation", compute=compute, execution=execution, evaluate=few)
+    evaluate(*inputs, tmp_path / "evaluation", compute=compute, execution=execution, train=steps, evaluate=few)
     scores = (tmp_path / "evaluation" / "scores.json").read_text()
     assert json.loads(scores)["images"] == FEWEST["test"]
     assert "NaN" not in scores

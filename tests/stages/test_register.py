@@ -59,7 +59,15 @@ def register_tiny(root: Path, prepared: Path, committed: Params, train_tiny: Cal
                 doctor=replace(committed.doctor, min_images=0),
             )
             few = replace(committed.evaluate, banks=4)
-            evaluate(*inputs, root / "replicas", evaluation, compute=CPU, execution=committed.execution, evaluate=few)
+            evaluate(
+                *inputs,
+                root / "replicas",
+                evaluation,
+                compute=CPU,
+                execution=committed.execution,
+                train=committed.train,
+                evaluate=few,
+            )
         wide: dict[str, Any] = {"max_fid_ratio_to_noise": 1e9, "max_excess_near_copies": 1.0}
         config = replace(committed.register, model_name=name, max_fid_to_trivial=bounds, **wide)
         names = ("data", "prepare", "extractor", "evaluate")

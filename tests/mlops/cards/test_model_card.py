@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from gan_core.metrics.utility.gain import WAYS
 from mlops.cards.model_card import LIMIT, Facts, Part, card, plain, shortened
 from mlops.cards.scored_model import MORE_PICTURES, PICTURES, ScoredModel
 from mlops.project.prepared_data import Summary
 from mlops.scoring.comparison import shown_interval
 from mlops.scoring.evaluation import Skill
+from mlops.scoring.utility import Utility
 
 PARTS: tuple[Part, ...] = ("version", "model", "run")
 TRAINING: dict[str, Any] = {
@@ -39,6 +41,7 @@ def facts(made_model: Callable[..., ScoredModel]) -> Facts:
         summary=SUMMARY,
         training=TRAINING,
         evaluation=made_model(3, 2.0, trainings=5).evaluation,
+        utility=None,
         doctor="healthy at step 12,000: all is well.",
         standing="**Champion since today, promoted**: Version 3 is better than version 1 in fid_digits.",
         scores="Version 3 has fid_digits 2",
@@ -72,6 +75,20 @@ def test_the_card_has_the_step_of_the_generator_and_why(facts: Facts) -> None:
     for part in PARTS:
         assert f"{plain(TRAINING['choice']['sentence'])}." in card(facts, str, part)
     assert "after 9,000 of 12,000 steps" in card(facts, str)
+
+
+def test_the_card_answers_whether_the_generator_helps(facts: Facts) -> None:
+    assert "Utility" not in card(facts, str)
+    measured = Utility({way: [0.9, 0.91] for way in WAYS} | {"shifted_generated": [0.95, 0.96]}, False, 100, 436, 9)
+    assert measured.answer == "helps"
+    for part in PARTS:
+        text = card(replace(facts, utility=measured), str, part)
+        assert f"**Utility:** {measured.sentence()}." in text
+        rows = ["&emsp;|".join(row) in text for row in measured.rows()]
+        assert rows == [part == "version"] * len(WAYS)
+        assert "\n\n\n" not in text
+    address = lambda name: f"get-artifact?path=card/{name}&run_uuid={'a' * 32}"  # noqa: E731
+    assert len(card(replace(facts, utility=measured), address)) <= LIMIT
 
 
 def test_the_first_paragraph_is_the_decision(facts: Facts) -> None:

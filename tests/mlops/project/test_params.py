@@ -153,6 +153,17 @@ def test_classes_are_balanced_for_networks_that_read_them(tmp_path: Path) -> Non
     assert "network.conditional is false" in complaint(tmp_path, "train", class_balance="uniform")
 
 
+@pytest.mark.parametrize(
+    ("seeds", "named"), [(5, "network.conditional is false.*set network.conditional to true"), (1, "to 0, or to 2")]
+)
+def test_utility_needs_classes_and_two_seeds(tmp_path: Path, seeds: int, named: str) -> None:
+    assert re.search(named, complaint(tmp_path, "evaluate", utility_seeds=seeds))
+    values = copy.deepcopy(COMMITTED)
+    values["network"]["conditional"], values["evaluate"]["utility_seeds"] = True, 2
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
+    assert load(tmp_path / "params.yaml").evaluate.utility_seeds == 2
+
+
 def test_cuda_without_a_gpu_is_said_before_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert "compute.device is cuda, but torch finds no GPU" in complaint(tmp_path, "compute", device="cuda")

@@ -130,7 +130,9 @@ def test_pictures_and_the_parzen_window_have_all_classes_of_sorted_images(
     (root / "replicas").mkdir()
     config = replace(committed.evaluate, banks=2, parzen=True)
     inputs = (prepared, folder / "extractor", folder / "generator.safetensors", root / "replicas")
-    evaluate(*inputs, root / "evaluation", compute=CPU, execution=committed.execution, evaluate=config)
+    evaluate(
+        *inputs, root / "evaluation", compute=CPU, execution=committed.execution, train=committed.train, evaluate=config
+    )
     for name, split, total in (("shown", "test", 100), ("validation", "validation", 40)):
         of_class = np.bincount(labels_of(prepared, split))  # type: ignore[arg-type]  # one of two splits
         assert (sum(found[name]), len(found[name])) == (total, 10)
