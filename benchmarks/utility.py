@@ -61,7 +61,7 @@ def table(path: str | None = None, seeds: str = "5", steps: str = "1500") -> Tab
         f"intervals over {seeds} seeds of the classifiers, paired by seed. The generators were trained for "
         f"{int(steps):,} steps with the relativistic loss, R1 and R2, and DiffAugment (translation, cutout)."
     )
-    columns = ("real images", "trained on", "accuracy", "more than real", "more than real, shifted")
+    columns = ("real images", "trained on", "accuracy", "more than real", "more than shifted")
     return Table("generated images for a classifier of MNIST", columns, tuple(rows), words)
 
 

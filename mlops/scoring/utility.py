@@ -44,8 +44,8 @@ class Utility:
 
     def name(self, way: str) -> str:
         """Return what a way is called."""
-        moved = "shifted and mirrored" if self.mirror else "shifted"
-        names = ("real", f"real, {moved}", "generated", "real and generated", f"real, {moved}, and generated")
+        moved = "shifted, mirrored" if self.mirror else "shifted"
+        names = ("real", moved, "generated", "real + generated", f"{moved} + generated")
         return dict(zip(WAYS, names, strict=True))[way]
 
     def rows(self) -> list[list[str]]:
@@ -62,10 +62,9 @@ class Utility:
     def sentence(self) -> str:
         """Return in words whether the generator helps."""
         return (
-            f"{SUBJECT[self.answer]} a classifier of {self.train:,} images that is trained on them "
-            f"{self.name('shifted').removeprefix('real, ')}: if every second image is a generated one instead, its "
-            f"accuracy on {self.test:,} real test images changes by {_points(self.gained)} points, over "
-            f"{len(self.accuracies['real'])} seeds of {self.steps:,} steps"
+            f"{SUBJECT[self.answer]} a classifier of {self.train:,} real images ({self.name('shifted')}): if every "
+            f"second image that it is trained on is a generated one, its accuracy on {self.test:,} real test images "
+            f"changes by {_points(self.gained)} points, over {len(self.accuracies['real'])} seeds"
         )
 
 

@@ -15,14 +15,17 @@ from mlflow import MlflowClient
 from gan_core.augmentation.augment import NONE
 from gan_core.config import ComputeConfig
 from gan_core.metrics.intervals import Interval
+from gan_core.metrics.utility.gain import WAYS
 from mlops.cards.model_card import plain
 from mlops.project.errors import UserError
 from mlops.project.identity import file_digest
 from mlops.project.params import ChooseConfig, Params
+from mlops.project.result_files import UTILITY
 from mlops.promotion.ledger import LEDGER
 from mlops.scoring.comparison import compare, shown_interval
 from mlops.scoring.evaluation_files import read_evaluation, write_evaluation
 from mlops.scoring.passport import PassportError
+from mlops.scoring.utility import Utility, write_utility
 from mlops.tracking.runs import connect
 from mlops.tracking.versions import champion
 from stages.choose import choose
@@ -126,6 +129,23 @@ def test_the_scores_of_snapshots_are_a_curve_and_the_step_a_tag(register_tiny: R
     assert written == [(int(row.split(",")[0]), float(row.split(",")[1])) for row in rows]
     assert [step for step, _ in written] == [8, 16, 24]
     assert client.get_model_version(registered["model"], registered["version"]).tags["generator.step"] == "24 of 24"
+
+
+def test_whether_the_generator_helps_is_in_the_run_and_on_the_card(register_tiny: Register, root: Path) -> None:
+    client, _ = connect()
+    first = register_tiny()
+    assert "utility_gain" not in client.get_run(first["run_id"]).data.metrics
+    accuracies = {way: [0.9, 0.91] for way in WAYS} | {"shifted_generated": [0.95, 0.97]}
+    write_utility(Utility(accuracies, False, 1206, 436, 1000), root / "trained" / "evaluation")
+    registered = register_tiny()
+    assert registered == first  # nothing is decided by it
+    metrics = client.get_run(registered["run_id"]).data.metrics
+    assert metrics["utility_gain"] == pytest.approx(0.055)
+    assert metrics["utility_real"] == pytest.approx(0.905)
+    files = {file.path for file in client.list_artifacts(registered["run_id"], "evaluation")}
+    assert f"evaluation/{UTILITY}" in files
+    card = client.get_model_version(registered["model"], registered["version"]).description
+    assert "**Utility:** It cannot be told whether the generator helps" in str(card)  # two seeds
 
 
 def test_the_run_says_what_the_doctor_says(register_tiny: Register, root: Path) -> None:

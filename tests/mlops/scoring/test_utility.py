@@ -55,9 +55,9 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 def test_rows_are_in_percent_and_points() -> None:
     rows = {row[0]: row[1:] for row in made([0.01] * 6).rows()}
     assert next(iter(rows)) == "real"
-    assert rows["real"][1] == rows["real, shifted"][2] == ""
-    assert rows["real, shifted, and generated"][2].startswith("+1.")
+    assert rows["real"][1] == rows["shifted"][2] == ""
+    assert rows["shifted + generated"][2].startswith("+1.")
     assert float(rows["generated"][0].split()[0]) == pytest.approx(100 * SHARES[2].mean(), rel=0.01)
     below = made([-0.02, -0.01, -0.02, -0.01, -0.02, -0.01]).rows()[-1][-1]
     assert below.startswith("-1.")
-    assert "real, shifted and mirrored" in {row[0] for row in made(mirror=True).rows()}
+    assert "shifted, mirrored" in {row[0] for row in made(mirror=True).rows()}
