@@ -69,9 +69,7 @@ def evaluate(
     The folder `evaluation` is new and gets `scores.json`, `passport.json` (all that the scores depend on), `banks.csv`
     (the scores of every training and bank), `comparison.png` (generated beside real images), `neighbours.png` (the
     generated images closest to a training image, and it), and of the latent space `interpolation.png`, `truncation.png`
-    and `walk.webp`. Scores do not depend on the number of processes in `execution`, among which the banks are shared.
-    If extractor or features are not those of the images, or the test images are too few to be scored, that is a
-    UserError.
+    and `walk.webp`. Processes share the banks, which changes no score. Features of others, or too few, are a UserError.
     """
     scorer = Scorer(prepared, extractor, compute, evaluate)
     trainings = [generator, *sorted(replicas.glob("*.safetensors"), key=lambda path: int(path.stem))]

@@ -174,7 +174,7 @@ def scored_real(cell: Cell) -> dict[str, Any]:
 
 
 def _scorer(cell: Cell) -> Scorer:
-    config = EvaluateConfig(0, 2, cell.budget.scored, 10, 10, 1000, "mark", parzen=False)
+    config = EvaluateConfig(0, 2, cell.budget.scored, 10, 10, 1000, "mark", parzen=False, utility_seeds=0)
     return Scorer(cell.data.prepared, cell.data.extractor, cell.recipe.compute, config)
 
 
