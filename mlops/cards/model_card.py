@@ -23,9 +23,9 @@ LIMIT = 5000
 class Facts:
     """All that a card shows: of a version, its data (`summary`), its training and the doctor.
 
-    `training` is the content of `training.json` and, as `choice`, that of `choice.json`; `utility` is None if it was not
-    measured; `standing` is markdown that says first what was decided, `scores` a sentence, `reason` markdown that says
-    more; `compared` is whether its run has a page that compares it with the champion.
+    `training` is the content of `training.json` and, as `choice`, that of `choice.json`; `utility` is None if it was
+    not measured; `standing` is markdown that says first what was decided, `scores` a sentence, `reason` markdown that
+    says more; `compared` is whether its run has a page that compares it with the champion.
     """
 
     model: str
