@@ -53,7 +53,7 @@ class Utility:
         return [
             [
                 self.name(way),
-                shown_interval(_percent(interval(self.accuracies[way]))),
+                shown_interval(_percent(_mean(self.accuracies[way]))),
                 *("" if way == base else _points(gain(self.accuracies, way, base)) for base in BASELINES),
             ]
             for way in WAYS
@@ -68,6 +68,12 @@ class Utility:
         )
 
 
+def _mean(shares: list[float]) -> Interval:
+    """Return the mean with its interval, cut where no share can be."""
+    measured = interval(shares)
+    return Interval(measured.mean, max(measured.low, 0.0), min(measured.high, 1.0))
+
+
 def _percent(share: Interval) -> Interval:
     return Interval(100 * share.mean, 100 * share.low, 100 * share.high)
 
@@ -79,7 +85,7 @@ def _points(share: Interval) -> str:
 
 def write_utility(utility: Utility, folder: Path) -> None:
     """Write `utility.json` into a folder: what was measured, and what it says."""
-    accuracies = {way: asdict(interval(values)) for way, values in utility.accuracies.items()}
+    accuracies = {way: asdict(_mean(values)) for way, values in utility.accuracies.items()}
     said = {"accuracy": accuracies, "gain": asdict(utility.gained), "answer": utility.answer}
     save_json(folder / UTILITY, {"measured": asdict(utility), **said})
 
@@ -95,5 +101,5 @@ def utility_metrics(utility: Utility | None) -> dict[str, float]:
     if utility is None:
         return {}
     gained = utility.gained
-    flat = {f"utility_{way}": interval(values).mean for way, values in utility.accuracies.items()}
+    flat = {f"utility_{way}": _mean(values).mean for way, values in utility.accuracies.items()}
     return flat | {"utility_gain": gained.mean, "utility_gain_low": gained.low, "utility_gain_high": gained.high}

@@ -61,3 +61,8 @@ def test_rows_are_in_percent_and_points() -> None:
     below = made([-0.02, -0.01, -0.02, -0.01, -0.02, -0.01]).rows()[-1][-1]
     assert below.startswith("-1.")
     assert "shifted, mirrored" in {row[0] for row in made(mirror=True).rows()}
+
+
+def test_no_accuracy_is_above_100_percent() -> None:
+    few = Utility({way: [0.6, 0.99] for way in WAYS}, False, train=100, test=436, steps=1000)
+    assert few.rows()[0][1].endswith("[0, 100]")
