@@ -33,7 +33,11 @@ ANSWER = 5.0
 
 
 def settle() -> None:
-    """Change this process's variables: loopback needs no proxy, git is that of the folder, and the user has a name."""
+    """Change this process's variables: loopback needs no proxy, git is that of the folder, and the user has a name.
+
+    Prefect's temporary server is told to log nothing: it is stopped while it writes, and logs a traceback then.
+    """
+    os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")
     without = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
     if without.strip() != "*":
         hosts = [host for host in without.split(",") if host]

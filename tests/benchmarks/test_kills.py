@@ -19,7 +19,7 @@ def test_after_a_kill_the_next_run_makes_good(
     outcome = Outcome("dvc repro", victim)
     folder = tmp_path / f"trial-{seed}"
     folder.mkdir()
-    trial(outcome, prepared, folder, whole, seconds=8, target="train")
+    trial(outcome, prepared, folder, whole, seconds=8, target="choose")
     assert outcome.wrong() == []
 
 
