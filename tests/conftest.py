@@ -16,6 +16,7 @@ pytest_plugins = ["tests.fixtures"]
 
 # `make test` starts a pytest in the background, where shells ignore interrupts; what tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which `nohup` ignores
 
 # Trainings of different tests wait for no slot.
 os.environ["EQUILIBRIUM_SLOTS"] = "100"

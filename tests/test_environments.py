@@ -126,10 +126,10 @@ def without_git(finished: Project, folder: Path) -> Place:
 @pytest.mark.parametrize(
     ("arrange", "skipped", "server", "is_rebuilt"),
     [
-        (moved, 7, False, None),
-        (in_a_worktree_of_a_monorepo, 3, True, True),
-        (of_another_owner, 7, True, False),
-        (without_git, 7, False, False),
+        (moved, 10, False, None),
+        (in_a_worktree_of_a_monorepo, 4, True, True),
+        (of_another_owner, 10, True, False),
+        (without_git, 10, False, False),
     ],
 )
 def test_a_finished_project_runs_and_is_rebuilt(

@@ -33,15 +33,16 @@ def drop_if_lost(note: Path) -> None:
     milliseconds and without MLflow, which takes seconds to import.
     """
     database = sqlite_file(tracking_uri())
-    if note.exists() and database is not None and not _is_kept(json.loads(note.read_text(encoding="utf-8")), database):
+    if note.exists() and database is not None and not _is_kept(note, database):
         note.unlink()
 
 
-def _is_kept(place: dict[str, Any], database: Path) -> bool:
+def _is_kept(note: Path, database: Path) -> bool:
     """Return whether run and version are there, the last decision arrived, and the alias is at the champion."""
     if not database.exists():
         return False
     try:
+        place: dict[str, Any] = json.loads(note.read_text(encoding="utf-8"))
         head, champion = _decided(place["model"])
         with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as store:
             version = (place["model"], int(place["version"]), place["run_id"])

@@ -36,9 +36,10 @@ def test_a_run_that_was_killed_starts_again_and_ends_with_the_bytes_of_one_that_
     root = deployed.project.root
     params = (root / "params.yaml").read_text()
     deployed.project.set(train=LONGER)
+    before = checkpoints(root)
     try:
         started = deployed.run()
-        wait_for(lambda: any((root / ".checkpoints").glob("*/state.safetensors")), "training does not start")
+        wait_for(lambda: checkpoints(root) - before, "training does not start")
         (flow,) = engines(root)
         flow.send_signal(signal.SIGKILL)
         wait_for(lambda: deployed.state(started)["type"] == "COMPLETED", "the run does not complete")
@@ -48,6 +49,11 @@ def test_a_run_that_was_killed_starts_again_and_ends_with_the_bytes_of_one_that_
     finally:
         (root / "params.yaml").write_text(params)
         wait_for(lambda: not stage_processes(root), "a stage lives on")
+
+
+def checkpoints(root: Path) -> set[Path]:
+    """Return the checkpoints in a project, to which runs in workspaces add theirs."""
+    return {*(root / ".checkpoints").glob("*/state.safetensors")}
 
 
 def engines(root: Path) -> list[psutil.Process]:

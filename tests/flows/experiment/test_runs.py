@@ -70,7 +70,7 @@ def test_each_has_the_bytes_of_a_run_alone_and_dvc_applies_and_removes_it(
         copy.run("git", "checkout", "-q", ".")
     assert len({*made.values()}) == 2
     copy.set(train={"seed": SEEDS[0]})
-    copy.dvc("repro", "--force", "--single-item", "train")
+    copy.dvc("repro", "--force", "--single-item", "train", "choose")
     assert (copy.root / GENERATOR).read_bytes() == made[two[SEEDS[0]]]
     copy.dvc("exp", "remove", *two.values())
     assert not set(two.values()) & set(copy.dvc("exp", "list", "--name-only").split())
