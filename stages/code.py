@@ -25,7 +25,8 @@ def code(digests: Path) -> None:
             no stage wrote, or something that a later stage needs is missing.
     """
     preflight()
-    drop_if_lost(stage_outputs(MAIN)["register"][0])
+    for note in stage_outputs(MAIN).get("register", ()):
+        drop_if_lost(note)
     values = load_yaml(PARAMS)
     others = {}
     if values.get("data", {}).get("name") == "folder":
