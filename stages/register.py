@@ -33,6 +33,7 @@ from mlops.project.result_files import (
     UTILITY,
     WALK,
     grids,
+    load_curve,
     load_history,
     load_json,
     save_json,
@@ -44,7 +45,6 @@ from mlops.promotion.ledger import LEDGER, locked_ledger
 from mlops.promotion.naming import data_name, model_name
 from mlops.provenance.record import write_lineage
 from mlops.safety.new_outputs import Output
-from mlops.scoring.choice import load_curve
 from mlops.scoring.comparison import shown_interval
 from mlops.scoring.evaluation import Evaluation
 from mlops.scoring.evaluation_files import mlflow_metrics, read_evaluation

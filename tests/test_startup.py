@@ -41,7 +41,7 @@ CORE = {"torch", "safetensors", "scipy.special", "scipy.stats", "torch_fidelity"
 CORE |= BROUGHT["torch"] | BROUGHT["torch_fidelity"]
 TABLES = {"pandas", "pyarrow", "PIL"}
 ROOMS = {
-    "project safety": set[str](),
+    "parameters project safety": set[str](),
     "images": TABLES,
     "figures": {"matplotlib", "PIL"},
     "promotion": {"pandas", "pyarrow", "scipy.special", "scipy.stats"},

@@ -48,6 +48,11 @@ def load_history(path: Path) -> list[dict[str, float]]:
         return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
 
+def load_curve(folder: Path, metric: str) -> dict[int, float]:
+    """Return the score of each snapshot by its step."""
+    return {int(row["step"]): row[metric] for row in load_history(folder / CURVE)}
+
+
 def grid_path(samples: Path, step: int) -> Path:
     """Return the path of a step's sample grid."""
     return samples / f"step_{step:08}.png"

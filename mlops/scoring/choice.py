@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gan_core.metrics.kid import Kid, difference, p_value
-from mlops.project.result_files import CHOICE, CURVE, load_history, save_json
+from mlops.project.result_files import CHOICE, CURVE, save_json
 from mlops.scoring.comparison import shown_interval
 
 Checkpoint = Literal["last", "best"]
@@ -104,8 +104,3 @@ def write_choice(folder: Path, kids: Kids, facts: dict[str, Any]) -> None:
         rows = csv.DictWriter(file, ("step", facts["metric"], *ABOVE), lineterminator="\n")
         rows.writeheader()
         rows.writerows(curve(kids, facts["metric"]))
-
-
-def load_curve(folder: Path, metric: str) -> dict[int, float]:
-    """Return the score of each snapshot by its step."""
-    return {int(row["step"]): row[metric] for row in load_history(folder / CURVE)}

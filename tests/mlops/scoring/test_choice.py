@@ -5,8 +5,8 @@ import torch
 
 from gan_core.metrics.kid import Kid
 from gan_core.runtime.randomness import stream
-from mlops.project.result_files import load_json
-from mlops.scoring.choice import ABOVE, Trend, best_step, choice_of, chosen_step, curve, load_curve, trend, write_choice
+from mlops.project.result_files import load_curve, load_json
+from mlops.scoring.choice import ABOVE, Trend, best_step, choice_of, chosen_step, curve, trend, write_choice
 
 STEPS = range(100, 1100, 100)
 
