@@ -10,10 +10,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from benchmarks.harness.game import TRAIN
+from benchmarks.harness.game import relativistic
 from benchmarks.harness.tables import Table
 from benchmarks.harness.training_data import digit_classifier, labelled_mnist
-from gan_core.config import DcganConfig, Schedule
+from gan_core.config import DcganConfig
 from gan_core.generation.generate import generate
 from gan_core.generation.latents import z_bank
 from gan_core.metrics.features import Extractor, Features, classifier_extractor, extract
@@ -27,17 +27,7 @@ from mlops.project.progress import Line, progress
 
 CPU = torch.device("cpu")
 NETWORK = DcganConfig("dcgan", 64, "normal", 32, 32, conditional=False)
-RATE = Schedule(5e-4, 0.0, "linear", None)
-RELATIVISTIC = replace(
-    TRAIN,
-    loss="relativistic",
-    r1_gamma=0.5,
-    r2_gamma=0.5,
-    generator_learning_rate=RATE,
-    discriminator_learning_rate=RATE,
-    beta1=0.0,
-    beta2=0.99,
-)
+RELATIVISTIC = relativistic(gamma=0.5, rate=5e-4)
 """The training of the preset `mnist-dcgan`; the non-saturating loss without penalties loses variety with labels."""
 PAIRS = {"unconditional": None, "conditional": "own", "conditional, labels in a random order": "shuffled"}
 """The labels on which each pair is trained."""

@@ -10,11 +10,11 @@ from dataclasses import replace
 import torch
 from torch import Generator, Tensor
 
-from benchmarks.harness.game import TRAIN
+from benchmarks.harness.game import relativistic
 from benchmarks.harness.tables import Table
 from benchmarks.harness.training_data import ROOT, digit_classifier, labelled_mnist
 from experiments.densities.config import load_density_params
-from gan_core.config import DcganConfig, Schedule, TrainConfig
+from gan_core.config import DcganConfig, TrainConfig
 from gan_core.generation.generate import generate
 from gan_core.generation.latents import z_bank
 from gan_core.metrics.classifier import Classifier
@@ -32,17 +32,7 @@ SIZE = 14
 STACKED, COUNTED = 100_000, 26_000
 """Images to train on, and generated ones whose modes are counted, as in the literature."""
 NETWORK = DcganConfig("dcgan", 64, "normal", 32, 32, conditional=False)
-RATE = Schedule(1e-3, 0.0, "linear", None)
-STACKED_TRAIN = replace(
-    TRAIN,
-    loss="relativistic",
-    r1_gamma=1.0,
-    r2_gamma=1.0,
-    generator_learning_rate=RATE,
-    discriminator_learning_rate=RATE,
-    beta1=0.0,
-    beta2=0.99,
-)
+STACKED_TRAIN = relativistic(gamma=1.0, rate=1e-3)
 WAYS = ("non-saturating, no penalty", "relativistic, R1 and R2")
 """By which each density is learned, alike otherwise."""
 

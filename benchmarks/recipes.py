@@ -1,7 +1,7 @@
 """Recipes beside each other on the same images, each trained for the same time: FID against held-out images.
 
 `python -m benchmarks recipes PATH [--presets NAME,...] [--minutes M | --steps N] [--seeds N] [--out FOLDER]`. PATH has
-MNIST's files, or is a folder, zip or tar of images; a recipe is a preset, a file of `benchmarks/candidates`, or the
+MNIST's files, or is a folder, zip or tar of images; a recipe is a preset, one of `benchmarks/candidates.yaml`, or the
 path of a patch, and images, size, channels and threads are those of the comparison. Each training has a process of its
 own. How many steps fit into the time is measured first, so that schedules end with it. What is finished stands in
 FOLDER and is not computed again, so a command can be stopped and given again, with more recipes or seeds, too.

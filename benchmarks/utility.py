@@ -11,9 +11,9 @@ from dataclasses import replace
 import torch
 from torch import Generator, Tensor, nn
 
+from benchmarks.harness.game import relativistic
 from benchmarks.harness.tables import Table
 from benchmarks.harness.training_data import labelled_mnist
-from benchmarks.modes import STACKED_TRAIN
 from gan_core.config import ComputeConfig, DcganConfig, DiffAugmentConfig
 from gan_core.generation.generate import generate
 from gan_core.generation.latents import draw_z
@@ -32,7 +32,7 @@ CPU = torch.device("cpu")
 COUNTS = (100, 1_000, 10_000)
 NETWORK = DcganConfig("dcgan", 64, "normal", 32, 32, conditional=True)
 AUGMENTATION = DiffAugmentConfig("diffaugment", color=False, translation=True, cutout=True)
-TRAIN = replace(STACKED_TRAIN, generator_z="shared")
+TRAIN = replace(relativistic(gamma=1.0, rate=1e-3), generator_z="shared")
 CLASSIFIER_STEPS = STEPS * len(WAYS) // ROUNDS
 """Of all classifiers in a round."""
 

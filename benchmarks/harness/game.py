@@ -1,6 +1,8 @@
 """The training configuration of benchmarks with convolutional networks: that of Radford et al. 2015."""
 
-from gan_core.config import TrainConfig
+from dataclasses import replace
+
+from gan_core.config import Schedule, TrainConfig
 
 TRAIN = TrainConfig(
     seed=0,
@@ -27,3 +29,18 @@ TRAIN = TrainConfig(
     checkpoint_every=5000,
     snapshots=1,
 )
+
+
+def relativistic(*, gamma: float, rate: float) -> TrainConfig:
+    """Return that with the relativistic loss, R1 and R2 of weight gamma, and learning rates that fall to 0."""
+    falling = Schedule(rate, 0.0, "linear", None)
+    return replace(
+        TRAIN,
+        loss="relativistic",
+        r1_gamma=gamma,
+        r2_gamma=gamma,
+        generator_learning_rate=falling,
+        discriminator_learning_rate=falling,
+        beta1=0.0,
+        beta2=0.99,
+    )

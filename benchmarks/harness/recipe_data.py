@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from ruamel.yaml import YAML
 
+from mlops.advice.settings import PRESET
 from mlops.images.published import TRAIN_IMAGES
 from mlops.project import params
 from mlops.project.errors import UserError
@@ -33,8 +34,8 @@ from stages.extractor import extractor
 from stages.fetch import fetch
 from stages.prepare import prepare
 
-CANDIDATES = Path("benchmarks/candidates")
-"""Patches that no user is offered: what presets were chosen from."""
+CANDIDATES = Path("benchmarks/candidates.yaml")
+"""Changes of the preset for own images, by name: what it is chosen from."""
 EXTRACTOR = {"kind": "auto", "epochs": 3, "batch_size": 128}
 
 
@@ -63,16 +64,17 @@ def data_values(path: Path | None, *, size: int, threads: int) -> dict[str, Any]
 
 
 def recipe(name: str, values: Mapping[str, Any], place: Path) -> Params:
-    """Return the parameters of a preset, a candidate or a file with a patch, on given data; written to `place`.
+    """Return the parameters of a preset, a candidate or a file with changes, on given data; written to `place`.
 
     If there is no such recipe, or it does not fit the data, that is a UserError.
     """
-    places = [Path(name), PRESETS / f"{name}.yaml", CANDIDATES / f"{name}.yaml"]
-    files = [path for path in places if path.suffix == ".yaml" and path.is_file()]
-    if not files:
+    yaml = YAML(typ="safe")
+    candidates = yaml.load(CANDIDATES)
+    files = [path for path in (Path(name), PRESETS / f"{name}.yaml") if path.suffix == ".yaml" and path.is_file()]
+    if not files and name not in candidates:
         raise UserError(f"there is no recipe {name}; name a preset, one of {CANDIDATES}, or the path of a patch")
     all_values = defaults()
-    for changes in (YAML(typ="safe").load(files[0]), values):
+    for changes in (yaml.load(files[0] if files else PRESETS / f"{PRESET}.yaml"), candidates.get(name, {}), values):
         patch(all_values, changes)
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_text(dumped(all_values, name), encoding="utf-8")

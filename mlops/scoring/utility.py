@@ -86,8 +86,8 @@ def _points(share: Interval) -> str:
 def write_utility(utility: Utility, folder: Path) -> None:
     """Write `utility.json` into a folder: what was measured, and what it says."""
     accuracies = {way: asdict(_mean(values)) for way, values in utility.accuracies.items()}
-    said = {"accuracy": accuracies, "gain": asdict(utility.gained), "answer": utility.answer}
-    save_json(folder / UTILITY, {"measured": asdict(utility), **said})
+    derived = {"accuracy": accuracies, "gain": asdict(utility.gained), "answer": utility.answer}
+    save_json(folder / UTILITY, {"measured": asdict(utility), **derived})
 
 
 def read_utility(folder: Path) -> Utility | None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from benchmarks.harness.recipe_cells import Budget, Cell
@@ -48,8 +49,9 @@ def test_ratios_are_means_of_those_under_each_seed() -> None:
 
 def test_every_recipe_fits_images_of_another_size_and_channels(tmp_path: Path) -> None:
     values = data_values(None, size=32, threads=2)
-    for file in [*(ROOT / CANDIDATES).glob("*.yaml"), *(ROOT / PRESETS).glob("*.yaml")]:
-        params = recipe(str(file), values, tmp_path / file.name)
+    candidates = yaml.safe_load((ROOT / CANDIDATES).read_text())
+    for name in [*candidates, *(path.stem for path in (ROOT / PRESETS).glob("*.yaml"))]:
+        params = recipe(name, values, tmp_path / f"{name}.yaml")
         assert (params.data.name, params.prepare.image_size, params.prepare.channels) == ("mnist", 32, 1)
         assert (params.compute.threads, params.extractor.kind) == (2, "auto")
     with pytest.raises(UserError, match="there is no recipe other"):

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.servers import wait_for
+from tests.servers import end_all, wait_for
 
 ROOT = Path(__file__).parents[3]
 # A stage that takes a signal up after the present step, or never.
@@ -50,11 +50,7 @@ def start() -> Iterator[Start]:
         return process
 
     yield run
-    for process in started:
-        process.kill()
-        process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
+    end_all(started)
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
@@ -117,6 +113,7 @@ def test_who_types_a_stage_may_close_the_shell(start: Start) -> None:
     (stage,) = Path(f"/proc/{child}/task/{child}/children").read_text().split()
     shell.kill()
     shell.wait()
-    time.sleep(1.5)
+    time.sleep(1.5)  # it looks for its parents every second
+    assert Path(f"/proc/{stage}").exists()
     os.kill(int(stage), signal.SIGTERM)
     wait_for(lambda: not Path(f"/proc/{stage}").exists(), "the stage ends")

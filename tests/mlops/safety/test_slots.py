@@ -12,7 +12,7 @@ import pytest
 from mlops.project.errors import UserError
 from mlops.safety import slots
 from mlops.safety.slots import Slot, cpu_slots, occupied
-from tests.servers import wait_for
+from tests.servers import end_all, wait_for
 
 ROOT = Path(__file__).parents[3]
 HOLDER = """
@@ -42,11 +42,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
         return started[-1]
 
     yield run
-    for process in started:
-        process.kill()
-        process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
+    end_all(started)
 
 
 def line(process: "subprocess.Popen[str]") -> str:
