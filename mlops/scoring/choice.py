@@ -80,8 +80,7 @@ def _sentence(kids: Kids, facts: dict[str, Any], metric: str) -> str:
     if facts["checkpoint"] == "best":
         start += ", for none is better by more than noise"
     more = {
-        "level": f"by {metric} the training no longer improves: since step {_two_thirds(kids) or 0:,} that has not "
-        "fallen by more than noise",
+        "level": f"{metric} has not improved significantly since step {_two_thirds(kids) or 0:,}",
         "better": f"{metric} still fell over the last third of the steps",
         "unknown": "",
     }[state]
