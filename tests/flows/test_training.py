@@ -32,6 +32,8 @@ def test_a_training_that_fails_shows_its_error(
         written.append(markdown)
 
     monkeypatch.setattr(flows.training, "stage_task", task)
+    monkeypatch.setattr(flows.training, "outdated", lambda: {"prepare", "train"})
+    monkeypatch.setattr(flows.training, "unchanged", lambda name: None)
     monkeypatch.setattr(flows.training, "advise", lambda: None)
     monkeypatch.setattr(flows.training, "create_markdown_artifact", note)
     state = flows.training.gan_training.fn()

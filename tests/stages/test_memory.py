@@ -1,5 +1,6 @@
 """What a stage holds in memory does not grow with the pixels of all images."""
 
+import ctypes
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ SIDE, COUNT = 256, 2000
 """393 MB of pixels."""
 BOUND = 250e6
 """Bytes that are held at once, at most."""
+M_MMAP_THRESHOLD = -3
 
 
 def anonymous() -> int:
@@ -33,7 +35,12 @@ def anonymous() -> int:
 
 @contextmanager
 def bounded() -> Iterator[None]:
-    """Fail if more than `BOUND` bytes are held at once inside, beyond those before."""
+    """Fail if more than `BOUND` bytes are held at once inside, beyond those before.
+
+    What is freed goes back to the system meanwhile: glibc otherwise keeps some of it, more or less by chance.
+    """
+    mallopt = ctypes.CDLL(None).mallopt
+    mallopt(M_MMAP_THRESHOLD, 1 << 20)
     before, most, ended = anonymous(), [0], threading.Event()
 
     def watch() -> None:
@@ -47,6 +54,7 @@ def bounded() -> Iterator[None]:
     finally:
         ended.set()
         watcher.join()
+        mallopt(M_MMAP_THRESHOLD, 32 << 20)  # as `configure_torch` sets it
     assert max(most) - before < BOUND
 
 
