@@ -128,6 +128,15 @@ OF_PICTURES = (
         "none, as that of checkerboards or noise",
         "train for longer, raise r1_gamma and r2_gamma, or lower both learning rates",
     ),
+    Failure(
+        "ragged pictures",
+        lambda config, now: now.get("kid_to_trivial", 0.0) > config.max_kid_to_trivial,
+        ("kid_to_trivial",),
+        "generated images are {kid_to_trivial:.1f} times as far from real ones as two real images laid over each other "
+        "are, by KID in the features of the extractor",
+        "train for longer, use the relativistic loss with r1_gamma and r2_gamma, or a narrower network that takes more "
+        "steps in the same time",
+    ),
 )
 """What only the finished generator's pictures show."""
 
@@ -193,7 +202,8 @@ class Doctor:
         """Return what holds after the last row, of which there is at least one; a non-finite reading holds for good.
 
         `pictures` are `spacing` and `spectral_distance` of `gan_core.metrics.pictures`, if they were measured, and
-        `leaked`, the largest of the leaked shares, of a training with augmentation.
+        `leaked`, the largest of the leaked shares, of a training with augmentation, and `kid_to_trivial`, the KID of
+        generated images in units of that of two real images laid over each other, if the extractor measures that one.
         """
         if self._non_finite is not None:
             return self._non_finite

@@ -13,7 +13,9 @@ from gan_core.generation.generate import generate
 from gan_core.generation.generator_file import load_generator
 from gan_core.generation.latents import z_bank
 from gan_core.metrics.features import extract
+from gan_core.metrics.kid import kid, multiple
 from gan_core.metrics.pictures import leaked_shares, spacing, spectral_distance
+from gan_core.metrics.scores import superimposed
 from gan_core.runtime.device import configure_torch, pick_device
 from gan_core.runtime.pixels import to_pixels, to_unit_range
 from gan_core.runtime.randomness import stream
@@ -78,10 +80,15 @@ def _look(
     generated = generate(network.to(device), z_bank(config, seed=SEED, count=len(real)), labels)
     features, size = load_extractor(extractor, device), describe_extractor(extractor)["batch_size"]
     traces = transformed(real, augmentation)
-    ours, theirs, *others = (
-        extract(features, part, device=device, batch_size=size).features for part in (generated, real, *traces.values())
+    train = torch.from_numpy(load_images(prepared, "train"))
+    trivial = torch.cat(list(superimposed(train, len(real), stream(SEED, "diagnosed trivial images"), size)))
+    ours, theirs, nothing, *others = (
+        extract(features, part, device=device, batch_size=size).features.cpu()
+        for part in (generated, real, trivial, *traces.values())
     )
     readings = {"spacing": spacing(ours, theirs), "spectral_distance": spectral_distance(generated, real)}
+    if (ratio := multiple(kid(ours, theirs), kid(nothing, theirs))) is not None:
+        readings["kid_to_trivial"] = ratio
     shares = leaked_shares(ours, theirs, dict(zip(traces, others, strict=True)))
     telling = [share for name, share in shares.items() if name in TELLING]
     return readings | ({"leaked": max(telling)} if telling else {})

@@ -54,10 +54,12 @@ class DoctorConfig:
     min_spacing: float
     max_spectral_distance: float
     max_leaked: float
+    max_kid_to_trivial: float
     stop: bool
 
     def __post_init__(self) -> None:
         require(0 < self.window <= 1, f"window must be above 0 and at most 1, got {self.window}")
         require(0 <= self.grace <= 1, f"grace must be between 0 and 1, got {self.grace}")
         bounds = ("max_magnitude", "min_signal", "min_update", "min_variety", "max_overfitting", "min_gap", "max_lead")
-        require_not_negative(self, *bounds, "min_images", "min_spacing", "max_spectral_distance", "max_leaked")
+        of_pictures = ("min_spacing", "max_spectral_distance", "max_leaked", "max_kid_to_trivial")
+        require_not_negative(self, *bounds, "min_images", *of_pictures)

@@ -65,6 +65,12 @@ def p_value(first: Kid, other: Kid) -> float:
     return math.erfc((other.value - first.value) / deviation / math.sqrt(2)) / 2
 
 
+def multiple(first: Kid, unit: Kid) -> float | None:
+    """Return how many times as large as the other the first KID is; None if the other is 0 up to noise."""
+    nothing = Kid(0.0, torch.zeros_like(unit.by_generated), torch.zeros_like(unit.by_real))
+    return first.value / unit.value if unit.value > QUANTILE * _deviation(unit, nothing) else None
+
+
 def _deviation(first: Kid, other: Kid) -> float:
     """Return the standard deviation of the difference."""
     changes = (first.by_generated - other.by_generated, first.by_real - other.by_real)

@@ -24,6 +24,7 @@ CONFIG = DoctorConfig(
     min_spacing=0.3,
     max_spectral_distance=0.15,
     max_leaked=0.35,
+    max_kid_to_trivial=4.0,
     stop=False,
 )
 STEPS = 1000
@@ -117,6 +118,8 @@ def test_what_is_generated_is_not_judged_before_the_discriminator_has_seen_enoug
         ({"spacing": 0.31, "spectral_distance": 0.151}, "spectral artefacts"),
         ({"spacing": 0.31, "spectral_distance": 0.149, "leaked": 0.34}, HEALTHY),
         ({"spacing": 0.31, "spectral_distance": 0.149, "leaked": 0.36}, "leaked augmentation"),
+        ({"spacing": 0.31, "spectral_distance": 0.149, "kid_to_trivial": 3.9}, HEALTHY),
+        ({"spacing": 0.31, "spectral_distance": 0.149, "kid_to_trivial": 4.1}, "ragged pictures"),
     ],
 )
 def test_pictures_decide_if_readings_are_good(pictures: dict[str, float], verdict: str) -> None:

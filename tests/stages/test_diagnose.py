@@ -37,11 +37,12 @@ def test_what_only_pictures_show_is_the_verdict_on_a_training_whose_readings_are
     lenient = replace(
         committed.doctor, min_images=0, grace=0.0, min_variety=0.0, max_lead=1.0, min_signal=0.0, min_gap=1.0
     )
-    lenient = replace(lenient, min_spacing=0.0, max_spectral_distance=1.0)
+    lenient = replace(lenient, min_spacing=0.0, max_spectral_distance=1.0, max_kid_to_trivial=1e9)
     expected = {
         "healthy": lenient,
         "repeated images": replace(lenient, min_spacing=1e9),
         "spectral artefacts": replace(lenient, max_spectral_distance=0.0),
+        "ragged pictures": replace(lenient, max_kid_to_trivial=0.0),
         "too early to say": replace(lenient, min_spacing=1e9, min_images=10**6),
     }
     for name, doctor in expected.items():
@@ -55,7 +56,8 @@ def test_a_leak_is_looked_for_in_the_pictures_of_an_augmented_training_alone(
     folder = train_tiny("whole")
     policy = DiffAugmentConfig("diffaugment", color=True, translation=True, cutout=True)
     lenient = replace(committed.doctor, min_images=0, grace=0.0, min_variety=0.0, max_lead=1.0, min_gap=1.0)
-    lenient = replace(lenient, min_signal=0.0, min_spacing=0.0, max_spectral_distance=1.0, max_leaked=1e9)
+    lenient = replace(lenient, min_signal=0.0, min_spacing=0.0, max_spectral_distance=1.0, max_kid_to_trivial=1e9)
+    lenient = replace(lenient, max_leaked=1e9)
     for name, augmentation in (("none", NONE), ("all", policy), ("moved", replace(policy, cutout=False))):
         examine(folder, name, lenient, augmentation)
         evidence = json.loads((folder / name / "diagnosis.json").read_text())["evidence"]

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch_fidelity.metric_kid import kid_features_to_metric
 
 from gan_core.metrics.intervals import Interval
-from gan_core.metrics.kid import difference, kid, p_value
+from gan_core.metrics.kid import difference, kid, multiple, p_value
 from gan_core.runtime.randomness import stream
 
 DIMENSION = 6
@@ -89,3 +89,11 @@ def test_a_worse_generator_of_the_same_latents_is_told_apart_where_other_latents
 def test_the_same_images_are_never_better() -> None:
     same = kid(normal(20, 0), normal(20, 1))
     assert p_value(same, same) == 1
+
+
+def test_one_is_a_multiple_of_another_only_if_that_one_is_above_noise() -> None:
+    real = normal(400, 1)
+    near, far = kid(normal(400, 0, 0.5), real), kid(normal(400, 2, 1.5), real)
+    assert multiple(far, near) == far.value / near.value
+    assert multiple(near, near) == 1
+    assert multiple(far, kid(normal(400, 3), real)) is None
