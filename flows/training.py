@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import yaml
 from prefect import State, flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
-from prefect.states import Failed
+from prefect.states import Completed, Failed
 
 from flows.environment import completed
 from flows.experiment.form import NONE, PARAMS, Overrides, Preset
@@ -31,6 +31,9 @@ RETRIES = {"train": 2, "replicate": 2}
 
 MOST_STARTS = 10
 """Of one run, so that one that crashes each time, as for want of memory, comes to an end."""
+PROMOTED = "Promoted"
+"""The name of the state of a run whose version became champion."""
+ALONE: Mapping[str, Callable[[], None]] = {}
 
 
 def _run_name() -> str:
@@ -68,7 +71,7 @@ def gan_training(
         commit: of code and params.yaml; empty, the last one.
 
     Returns:
-        None, or why it failed.
+        That its version was promoted, None, or why it failed.
     """
     if (flow_run.run_count or 1) > MOST_STARTS:
         return Failed(message=f"crashed {MOST_STARTS} times; read the log of this run and the output of its worker")
@@ -76,15 +79,13 @@ def gan_training(
     try:
         if _is_plain(preset, data, overrides, commit) and not given_remote():
             with one_at_a_time(ROOT):
-                reproduce()
-        else:
-            _experiment(flow_run.name or "", commit, preset, data, overrides)
+                return reproduce()
+        return _experiment(flow_run.name or "", commit, preset, data, overrides)
     except StageFailedError as error:  # the state says all; an exception would add a traceback of the flow's own code
         return Failed(message=str(error))
-    return None
 
 
-def _experiment(name: str, commit: str, *asked: Any) -> None:
+def _experiment(name: str, commit: str, *asked: Any) -> State[None] | None:
     """Run the pipeline in a workspace and keep it as an experiment; a workspace in which something failed stays."""
     log = get_run_logger()
     with workspace(ROOT, name, commit) as work:
@@ -98,17 +99,28 @@ def _experiment(name: str, commit: str, *asked: Any) -> None:
         try:
             with work.entered(name):
                 pull(work)
-                reproduce()
+                ended = reproduce()
                 save(work, name)
                 push(work, name)
         except StageFailedError as error:
             kept = f"its workspace stays: {work.folder}; `rm -r {work.place}` or `make free` deletes it"
             raise type(error)(f"{error}; {kept}") from None
         work.remove()
+    return ended
 
 
-def reproduce() -> None:
-    """Run what is not up to date of the pipeline in the working directory, and leave its results in Prefect's UI."""
+def reproduce(
+    before: Mapping[str, Callable[[], None]] = ALONE, told: Callable[[dict[str, Any]], None] | None = None
+) -> State[None] | None:
+    """Run what is not up to date of the pipeline in the working directory, and leave its results in Prefect's UI.
+
+    Args:
+        before: what else is to be done before a stage has its turn, by its name.
+        told: gets what `register` wrote, if something ran.
+
+    Returns:
+        The state of a run whose version was promoted; None of others.
+    """
     pipeline = yaml.safe_load(Path("dvc.yaml").read_text())
     first, *stages = pipeline["stages"]
     made, name = set[str](), first
@@ -121,6 +133,8 @@ def reproduce() -> None:
             todo = outdated()
         for name in stages:
             entry = pipeline["stages"][name]
+            if name in before:
+                before[name]()
             if name in todo or made & {*entry["deps"]} or (name == stages[-1] and _is_remote()):
                 if name == "train":
                     advise()
@@ -132,8 +146,14 @@ def reproduce() -> None:
         if name == "train" and not isinstance(error, StageDiedError):
             create_markdown_artifact(key="gan-doctor", markdown=f"**{error}**", description="training failed")
         raise
-    if made:  # else all of it is in an earlier run
-        publish(pipeline["vars"][0]["paths"])
+    if not made:  # all of it is in an earlier run
+        return None
+    paths = pipeline["vars"][0]["paths"]
+    place = publish(paths)
+    if told is not None:
+        told(place)
+    decided = "${paths.evaluation}" in made and place["decision"] == "promoted"
+    return Completed(name=PROMOTED, message=f"{_version(place)}: {place['reason']}") if decided else None
 
 
 def _is_remote() -> bool:
@@ -150,14 +170,14 @@ def advise() -> None:
         log_output(ended.stdout.splitlines(), "advise")
 
 
-def publish(paths: dict[str, str]) -> None:
-    """Leave what was decided in Prefect's UI, with pictures, scores and a link to the MLflow run.
+def publish(paths: dict[str, str]) -> dict[str, Any]:
+    """Leave what was decided in Prefect's UI, with pictures, scores and a link to the MLflow run, and return it.
 
     It is one artifact, for the UI lists those of a run in the order of their random ids.
     """
     scores, place = _load(Path(paths["evaluation"]) / "scores.json"), _load(Path(paths["registration"]))
     doctor = _load(Path(paths["diagnosis"]) / "diagnosis.json")
-    version = f"{place['model']} version {place['version']}"
+    version = _version(place)
     table = [_row(name, score) for name, score in sorted(scores.items()) if isinstance(score, dict) and "mean" in score]
     table.sort(key=lambda row: not row.startswith("| fid"))
     parts = [
@@ -175,6 +195,11 @@ def publish(paths: dict[str, str]) -> None:
         markdown="\n\n".join(parts),
         description=f"{place['decision']}: {version}; {doctor['verdict']}",
     )
+    return place
+
+
+def _version(place: dict[str, Any]) -> str:
+    return f"{place['model']} version {place['version']}"
 
 
 def _row(name: str, score: dict[str, Any]) -> str:

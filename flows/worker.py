@@ -1,6 +1,6 @@
 """`python -m flows.worker`: apply `prefect.yaml` to the server of PREFECT_API_URL, by default `make ui`'s, and work.
 
-It also makes two automations there: Prefect marks a run as crashed only if its worker lives to tell, and starts no run
+It also makes automations there: Prefect marks a run as crashed only if its worker lives to tell, and starts no run
 again. https://docs.prefect.io/v3/advanced/detect-zombie-flows
 """
 
@@ -8,7 +8,10 @@ import os
 import subprocess
 import sys
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
+from uuid import UUID
+
+from pydantic import SecretStr
 
 from flows.environment import check_pipeline, check_server
 
@@ -16,14 +19,25 @@ if TYPE_CHECKING:
     from prefect.events.schemas.automations import AutomationCore
 
 POOL = ("local", "--type", "process")
-RESTARTED = ["gan-training"]
+RESTARTED = ["gan-training", "gan-retrain"]
 """Flows whose crashed runs start again; each goes on from a checkpoint."""
 SILENCE = timedelta(seconds=100)
 """Without a heartbeat, of which each run sends one every 30 seconds (prefect.toml), until a run counts as crashed."""
 QUIET = timedelta(seconds=20)
 """Between a crash and the next start: a worker reports a crash twice, the second time seconds later."""
 BEGINS = ("Scheduled", "AwaitingRetry", "Pending", "Running")
-HEARTBEAT, ENDS = "prefect.flow-run.heartbeat", ("Completed", "Failed", "Crashed", "Cancelled", "Paused")
+HEARTBEAT = "prefect.flow-run.heartbeat"
+ENDS = ("Completed", "Promoted", "NothingNew", "Failed", "Crashed", "Cancelled", "Paused")
+"""Names of states, those of `flows/training.py` and `flows/retraining/flow.py` among them."""
+WEBHOOK = "EQUILIBRIUM_WEBHOOK"
+"""Environment variable: an address that gets a POST with JSON when a run fails, and when a version is promoted."""
+TOLD = {"failures": ("Failed", "Crashed"), "promotions": ("Promoted",)}
+TEXT = "{{ flow.name }}: {{ flow_run.name }}: {{ flow_run.state.name }}: {{ flow_run.state.message }}"
+PAYLOAD = f"""{{% set text %}}{TEXT}{{% endset %}}
+{{"text": {{{{ text | string | tojson }}}}, "flow": {{{{ flow.name | tojson }}}},
+"run": {{{{ flow_run.id | string | tojson }}}}, "state": {{{{ flow_run.state.name | tojson }}}},
+"message": {{{{ flow_run.state.message | tojson }}}}, "url": {{{{ flow_run | ui_url | tojson }}}}}}"""
+"""`text` alone is what chat services show."""
 
 
 def automations() -> "list[AutomationCore]":
@@ -49,7 +63,10 @@ def automations() -> "list[AutomationCore]":
         match_related=ResourceSpecification({"prefect.resource.role": "flow", "prefect.resource.name": RESTARTED}),
         for_each={"prefect.resource.id"},
         after={"prefect.flow-run.Crashed"},
-        expect={f"prefect.flow-run.{name}" for name in (*BEGINS, "Completed", "Failed", "Cancelled")},
+        expect={
+            f"prefect.flow-run.{name}"
+            for name in (*BEGINS, "Completed", "Promoted", "NothingNew", "Failed", "Cancelled")
+        },
         posture=Posture.Proactive,
         threshold=1,
         within=QUIET,
@@ -64,12 +81,42 @@ def automations() -> "list[AutomationCore]":
     ]
 
 
+def notifications(address: str) -> "list[AutomationCore]":
+    """Return two: the webhook of an address is called after failures and after promotions, in runs of our flows.
+
+    The address is kept by the server, encrypted, as the block `equilibrium` of the type Webhook.
+    """
+    from prefect.blocks.webhook import Webhook  # as above
+    from prefect.events.actions import CallWebhook
+    from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+    from prefect.events.schemas.events import ResourceSpecification
+
+    block = cast(UUID, Webhook(url=SecretStr(address)).save("equilibrium", overwrite=True))
+    call = CallWebhook(block_document_id=block, payload=PAYLOAD)
+    ours: dict[str, str | list[str]] = {"prefect.resource.role": "flow", "prefect.resource.name": "gan-*"}
+    return [
+        AutomationCore(
+            name=f"equilibrium: {what} call the webhook",
+            trigger=EventTrigger(
+                match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
+                match_related=ResourceSpecification(ours),
+                expect={f"prefect.flow-run.{name}" for name in states},
+                posture=Posture.Reactive,
+                threshold=1,
+            ),
+            actions=[call],
+        )
+        for what, states in TOLD.items()
+    ]
+
+
 def create_automations() -> None:
     """Create the automations, or bring those of the same names up to date."""
     from prefect.client.orchestration import get_client  # as above
 
+    address = os.environ.get(WEBHOOK)
     with get_client(sync_client=True) as client:
-        for wanted in automations():
+        for wanted in [*automations(), *(notifications(address) if address else [])]:
             if present := client.read_automations_by_name(wanted.name):
                 client.update_automation(present[0].id, wanted)
             else:

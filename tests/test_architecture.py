@@ -50,6 +50,7 @@ ROOMS: dict[str, set[str]] = {
     "mlops/figures": FILES,
     "mlops/runs": {"gan_core", "mlops.images", "mlops.project", "mlops.safety", "mlops.tracking", *FILES},
     "mlops/scoring": {"gan_core", "mlops.project", *FILES},
+    "mlops/drift": {"gan_core", "mlops.scoring", "mlops.project", *FILES},
     "mlops/promotion": {"gan_core.metrics", "mlops.scoring", "mlops.project", *FILES},
     "mlops/tracking": {"gan_core", "mlops.promotion", "mlops.project", *TRACKED},
     "mlops/provenance": {"mlops.tracking", "mlops.safety", "mlops.project", *FILES},

@@ -12,6 +12,7 @@ from configparser import ConfigParser
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from prefect import get_run_logger
@@ -82,6 +83,7 @@ def workspace(home: Path, name: str, commit: str) -> Iterator[Workspace]:
         fcntl.flock(lock, fcntl.LOCK_EX)
         top, prefix = (output(["git", "rev-parse", f"--show-{part}"], home).strip() for part in ("toplevel", "prefix"))
         try:
+            _complete(home)
             sha = _found(home, commit or "HEAD")
         except StageFailedError:
             shutil.rmtree(place)
@@ -93,6 +95,12 @@ def workspace(home: Path, name: str, commit: str) -> Iterator[Workspace]:
             output(["git", "checkout", "--quiet", "--detach", sha], clone)
             _share(home, clone / prefix)
         yield Workspace(home, place, clone / prefix, sha)
+
+
+def _complete(home: Path) -> None:
+    """Fetch the history that Prefect's clone on a worker lacks: git clones none of its other commits."""
+    if given_remote() and output(["git", "rev-parse", "--is-shallow-repository"], home).strip() == "true":
+        output(["git", "fetch", "--quiet", "--unshallow", "origin"], home)
 
 
 def _found(home: Path, commit: str) -> str:
@@ -144,6 +152,18 @@ def _share(home: Path, project: Path) -> None:
     settings.set("cache", "dir", str(home / cache))
     with (project / ".dvc" / "config.local").open("w", encoding="utf-8") as file:
         settings.write(file)
+
+
+@contextmanager
+def alone(project: Path) -> Iterator[Path]:
+    """Make a folder for DVC with the remotes and the cache of a project and nothing else, while the block lasts."""
+    (project / FOLDER).mkdir(exist_ok=True)
+    with TemporaryDirectory(dir=project / FOLDER) as made:
+        folder = Path(made)
+        (folder / ".dvc").mkdir()
+        (folder / ".dvc" / "config").write_text("[core]\n    no_scm = true\n    analytics = false\n")
+        _share(project, folder)
+        yield folder
 
 
 def given_remote() -> str:

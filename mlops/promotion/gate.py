@@ -103,8 +103,8 @@ def challenge(champion: ModelId, scored: Evaluation, candidate: Evaluation, conf
         differing = "; ".join(differences(scored.passport, candidate.passport))
         reason = (
             f"scored under another passport than {scored.name} (its value first): {differing}. Score {scored.name} "
-            "under the new one: dvc repro with its own data, network and train sections; or promote by hand"
-            + _other_images(scored, candidate)
+            "under the new one: python -m commands.rescore, then dvc repro --force --single-item register; or promote "
+            "by hand" + _other_images(scored, candidate)
         )
         return Challenge(champion, None, reason)
     except UserError as error:

@@ -23,18 +23,30 @@ def load_version(version: ModelVersion) -> tuple[PyFuncModel, str]:
 
     If files are gone, or the weights are not those that were registered, that is a UserError.
     """
+    with TemporaryDirectory() as folder, _code_of_the_model():
+        local, generator = _downloaded(version, folder)
+        return mlflow.pyfunc.load_model(str(local)), file_digest(generator)
+
+
+def fetch_generator(version: ModelVersion, folder: Path) -> Path:
+    """Download a version into a folder and return the place of its generator's file; errors are as of the above."""
+    return _downloaded(version, str(folder))[1]
+
+
+def _downloaded(version: ModelVersion, folder: str) -> tuple[Path, Path]:
+    """Return where the model of a version is, below a folder, and its weights, which are as they were registered."""
     address = f"models:/{version.name}/{version.version}"
     remedy = "delete this version in MLflow and run `dvc repro --force --single-item register`, or name another"
-    with TemporaryDirectory() as folder, _code_of_the_model():
-        try:
-            local = mlflow.artifacts.download_artifacts(artifact_uri=address, dst_path=folder)
-        except (MlflowException, OSError) as error:
-            raise UserError(f"{address}: its files cannot be read: {error}; {remedy}") from None
-        python_function = mlflow.models.Model.load(local).flavors["python_function"]
-        sha256 = file_digest(Path(local) / python_function["artifacts"]["generator"]["path"])
-        if version.tags.get(WEIGHTS_TAG, sha256) != sha256:
-            raise UserError(f"{address}: its weights are not those that were registered; {remedy}")
-        return mlflow.pyfunc.load_model(local), sha256
+    try:
+        local = Path(mlflow.artifacts.download_artifacts(artifact_uri=address, dst_path=folder))
+    except (MlflowException, OSError) as error:
+        raise UserError(f"{address}: its files cannot be read: {error}; {remedy}") from None
+    python_function = mlflow.models.Model.load(str(local)).flavors["python_function"]
+    generator = local / python_function["artifacts"]["generator"]["path"]
+    sha256 = file_digest(generator)
+    if version.tags.get(WEIGHTS_TAG, sha256) != sha256:
+        raise UserError(f"{address}: its weights are not those that were registered; {remedy}")
+    return local, generator
 
 
 def generated(model: PyFuncModel, rows: pd.DataFrame) -> pd.DataFrame:

@@ -1,7 +1,11 @@
 """The automations, and a run whose process is killed; silent runs take longer than a test should."""
 
+import json
 import signal
+import threading
+from collections.abc import Iterator
 from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import httpx
@@ -9,7 +13,7 @@ import psutil  # type: ignore[import-untyped]  # has no stubs among the locked p
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.worker import SILENCE, automations, create_automations
+from flows.worker import SILENCE, WEBHOOK, automations, create_automations
 from tests.project import LONGER, ROOT, Project
 from tests.servers import Deployment, FlowRun, stage_processes, wait_for
 
@@ -26,7 +30,54 @@ def test_automations_are_made_once(deployed: Deployment) -> None:
     with temporary_settings({PREFECT_API_URL: f"{deployed.address}/api"}):
         create_automations()
     present = [automation["name"] for automation in deployed.ask("automations/filter")]
-    assert sorted(present) == sorted(automation.name for automation in automations())
+    assert [present.count(automation.name) for automation in automations()] == [1, 1]
+
+
+@pytest.fixture
+def called(deployed: Deployment, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, str]]]:
+    """Yield what the webhook of the deployment's automations has got; afterwards it has none."""
+    got: list[dict[str, str]] = []
+
+    class Hook(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            """Print nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Hook) as server, temporary_settings({PREFECT_API_URL: f"{deployed.address}/api"}):
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv(WEBHOOK, f"http://127.0.0.1:{server.server_port}/hook")
+        create_automations()
+        yield got
+        server.shutdown()
+    for automation in deployed.ask("automations/filter"):
+        if "webhook" in automation["name"]:
+            httpx.delete(f"{deployed.address}/api/automations/{automation['id']}").raise_for_status()
+
+
+@pytest.mark.slow
+def test_the_webhook_is_called_after_failures_and_promotions_of_our_flows(
+    deployed: Deployment, called: list[dict[str, str]]
+) -> None:
+    quoted = 'error: params.yaml: "steps" is 0'
+    ends = [
+        ("others", "FAILED", "Failed", "not ours"),
+        ("gan-retrain", "COMPLETED", "NothingNew", "nothing was done"),
+        ("gan-retrain", "COMPLETED", "Promoted", "gan-x version 2: better"),
+        ("gan-training", "FAILED", "Failed", quoted),
+    ]
+    for flow, kind, name, message in ends:
+        run = deployed.ask("flow_runs/", flow_id=deployed.ask("flows/", name=flow)["id"], state={"type": "RUNNING"})
+        state = {"type": kind, "name": name, "message": message}
+        deployed.ask(f"flow_runs/{run['id']}/set_state", state=state, force=True)
+    wait_for(lambda: len(called) >= 2, "the webhook is not called")
+    told = {call["flow"]: call for call in called}
+    assert [told[flow]["message"] for flow in ("gan-retrain", "gan-training")] == [ends[2][3], quoted]
+    assert len(called) == 2
+    assert all(call["message"] in call["text"] and call["run"] in call["url"] for call in called)
 
 
 @pytest.mark.slow

@@ -1,0 +1,1 @@
+"""New images, new model: what is new, and what comes of it."""
