@@ -188,16 +188,16 @@ class Deployment:
             check=False,
         )
 
-    def run(self, *options: str, flow: str = "gan-training") -> FlowRun:
+    def run(self, *options: str, flow: str = "gan-training", name: str = "local") -> FlowRun:
         """Run the deployment of a flow; the options say whether to wait for its end."""
-        ended = self.prefect("deployment", "run", f"{flow}/local", *options)
+        ended = self.prefect("deployment", "run", f"{flow}/{name}", *options)
         run_id = re.search(r"UUID: (\S+)", ended.stdout)
         assert run_id is not None, ended.stdout
         return FlowRun(run_id[1], ended.returncode)
 
-    def watch(self, *options: str, flow: str = "gan-training") -> FlowRun:
+    def watch(self, *options: str, flow: str = "gan-training", name: str = "local") -> FlowRun:
         """Run the deployment of a flow to its end."""
-        return self.run("--watch", "--watch-timeout", str(FLOW_TIMEOUT), *options, flow=flow)
+        return self.run("--watch", "--watch-timeout", str(FLOW_TIMEOUT), *options, flow=flow, name=name)
 
     def ask(self, path: str, **body: Any) -> Any:
         """Return what the server's API answers to a POST."""

@@ -11,11 +11,12 @@ from typing import Any
 from prefect import get_run_logger
 
 from flows.experiment.form import NONE, PARAMS
-from flows.experiment.workspace import REMOTE, Workspace, given_remote, output
+from flows.experiment.workspace import REMOTE, Workspace, alone, given_remote, output
 from flows.failure import StageFailedError
 
 DVC = (sys.executable, "-m", "dvc")
 LEDGER = "ledger.jsonl"
+PROBE = "probe.txt"
 LONGEST = 60
 """Letters of a name, without the id behind it."""
 
@@ -39,17 +40,32 @@ def _changes(overrides: Mapping[str, Any]) -> Iterator[str]:
 
 
 def pull(workspace: Workspace) -> None:
-    """Bring what the commit's lock names from the remote that a worker was given, as far as it is there."""
-    if not given_remote():
+    """Bring what the commit's lock names from the remote that a worker was given, as far as it is there.
+
+    A remote that cannot be written is a StageFailedError now, not after hours of training.
+    """
+    remote = given_remote()
+    if not remote:
         return
     if not os.environ.get("MLFLOW_TRACKING_URI"):
         raise StageFailedError("MLFLOW_TRACKING_URI is not set, so the run would be lost with this worker's folder")
+    if "://" not in remote and not Path(remote).is_dir():  # DVC would make it
+        raise StageFailedError(f"DVC's remote {remote} is no folder on this machine; correct {REMOTE}")
     try:
+        _push_probe(workspace)
         output([*DVC, "pull", "--quiet", "--allow-missing"], workspace.folder)
     except StageFailedError as error:
         raise StageFailedError(
-            f"DVC's remote {given_remote()} cannot be read ({error}); correct {REMOTE} or the credentials of the worker"
+            f"DVC's remote {remote} cannot be read and written ({error}); correct {REMOTE} or the worker's credentials"
         ) from None
+
+
+def _push_probe(workspace: Workspace) -> None:
+    """Push one small file; to read is not enough, for a remote that refuses looks like one that lacks the data."""
+    with alone(workspace.folder) as folder:
+        (folder / PROBE).write_text("Equilibrium writes here.\n")
+        output([*DVC, "add", "--quiet", PROBE], folder)
+        output([*DVC, "push", "--quiet", f"{PROBE}.dvc"], folder)
 
 
 def save(workspace: Workspace, name: str) -> None:
