@@ -1,4 +1,8 @@
-"""The run of a training while it trains. The training never waits for MLflow: what is missing `register` fills in."""
+"""The run of a training while it trains.
+
+The training never waits for MLflow: an MLflow that is lost is tried again, and what is missing at the end `register`
+fills in.
+"""
 
 import sys
 import time
@@ -27,7 +31,7 @@ class LiveRun:
 
         self.writer = open_run(facts, prepared)
         self.rows: list[dict[str, float]] = []
-        self.lost = False
+        self.lost, self.again = False, 0.0
         self.flushed, self.cost = time.monotonic(), 0.0
         self.monitor = SystemMetricsMonitor(self.writer.id, sampling_interval=5, resume_logging=True)
 
@@ -37,9 +41,11 @@ class LiveRun:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        stopped = kind is not None and not issubclass(kind, Exception)
+        if not stopped:  # who stops a training waits for it
+            self.again = 0.0
         self._flush()
         self.monitor.finish()
-        stopped = kind is not None and not issubclass(kind, Exception)
         status = RunStatus.KILLED if stopped else RunStatus.FAILED if kind else RunStatus.FINISHED
         self._try(lambda: self.writer.client.set_terminated(self.writer.id, RunStatus.to_string(status)))
 
@@ -64,14 +70,29 @@ class LiveRun:
 
     def _flush(self) -> None:
         rows, self.rows, self.flushed = self.rows, [], time.monotonic()
-        self._try(lambda: self.writer.write_rows(rows))
+        if not self._try(lambda: self.writer.write_rows(rows)):
+            self.rows = rows + self.rows
 
-    def _try(self, write: Callable[[], None]) -> None:
-        """Write, or print one warning that MLflow is lost and train on: `register` fills in what is missing."""
-        if self.lost:
-            return
+    def _try(self, write: Callable[[], None]) -> bool:
+        """Write, and return whether that worked.
+
+        If MLflow does not answer, a warning is printed and training goes on. The next try comes so much later that
+        tries, too, take at most a hundredth of all time.
+        """
+        started = time.monotonic()
+        if started < self.again:
+            return False
         try:
+            if self.lost:
+                self.writer.read_known()
             write()
         except MlflowException as error:
-            self.lost = True
-            print(f"warning: MLflow does not answer, so training goes on without it: {error}", file=sys.stderr)
+            if not self.lost:
+                print(f"warning: MLflow does not answer, so training goes on without it: {error}", file=sys.stderr)
+            now = time.monotonic()
+            self.lost, self.again = True, now + max(FLUSH_EVERY, 100 * (now - started))
+            return False
+        if self.lost:
+            print("MLflow answers again")
+        self.lost = False
+        return True

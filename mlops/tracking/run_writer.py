@@ -22,6 +22,8 @@ if TYPE_CHECKING:  # callers that draw grids import PIL themselves
 
 CURVES = "training/"
 """How metrics that change through training begin: MLflow draws a section of them before those without a slash."""
+AT_ONCE = 1000
+"""Metrics that MLflow takes in one batch."""
 
 
 class RunWriter:
@@ -30,9 +32,13 @@ class RunWriter:
     def __init__(self, client: MlflowClient, run: Run) -> None:
         self.client, self.run = client, run
         self.id: str = run.info.run_id
-        steps = client.get_metric_history(self.id, f"{CURVES}d_loss")
+        self.read_known()
+
+    def read_known(self) -> None:
+        """Read which rows and grids the run has; after an error nobody can tell which arrived."""
+        steps = self.client.get_metric_history(self.id, f"{CURVES}d_loss")
         self.known_steps = {metric.step for metric in steps}
-        self.known_grids = artifact_names(client, self.id, SAMPLES)
+        self.known_grids = artifact_names(self.client, self.id, SAMPLES)
 
     def write_params(self, params: dict[str, Any]) -> None:
         """Write missing parameters under their dotted names; MLflow never changes one that it has."""
@@ -49,17 +55,24 @@ class RunWriter:
         self.client.log_batch(self.id, tags=[RunTag(*tag) for tag in tags.items()])
 
     def write_rows(self, rows: Iterable[dict[str, float]]) -> None:
-        """Write missing rows of the history, each number as a metric at the row's step."""
+        """Write missing rows of the history, each number as a metric at the row's step.
+
+        MLflow takes at most 1,000 metrics at once, all or none. A row is never parted: by one of its metrics it counts
+        as written.
+        """
         now = int(time.time() * 1000)
-        metrics = [
-            Metric(f"{CURVES}{name}", value, now, int(row["step"]))
-            for row in rows
-            if row["step"] not in self.known_steps
-            for name, value in row.items()
-            if name != "step"
-        ]
-        for start in range(0, len(metrics), 1000):
-            self.client.log_batch(self.id, metrics=metrics[start : start + 1000])
+        batch: list[Metric] = []
+        for row in rows:
+            if row["step"] in self.known_steps:
+                continue
+            step = int(row["step"])
+            metrics = [Metric(f"{CURVES}{name}", value, now, step) for name, value in row.items() if name != "step"]
+            if len(batch) + len(metrics) > AT_ONCE:
+                self.client.log_batch(self.id, metrics=batch)
+                batch = []
+            batch += metrics
+        if batch:
+            self.client.log_batch(self.id, metrics=batch)
 
     def write_curve(self, name: str, values: dict[int, float]) -> None:
         """Write a metric's values by step, those that MLflow lacks or has with another value."""

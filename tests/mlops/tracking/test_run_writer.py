@@ -1,5 +1,6 @@
 import json
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.data.pandas_dataset import from_pandas
 from mlflow.entities import DatasetInput, Run
+from mlflow.exceptions import MlflowException
 from mlflow.types import Schema
 
 from mlops.tracking.run_writer import RunWriter, open_run
@@ -97,3 +99,35 @@ def test_a_curve_is_written_once_and_a_changed_value_is_added(root: Path) -> Non
     first = [(10, 0.1), (20, 1 / 3)]
     assert written(dict(first)) == written(dict(first)) == first
     assert set(written({10: 0.1, 20: 0.2, 30: 0.0})) == {*first, (20, 0.2), (30, 0.0)}
+
+
+def test_a_row_is_written_as_a_whole_or_not_at_all(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the metric d_loss a row counts as written, and MLflow takes 1,000 metrics at once."""
+    client, experiment = connect()
+    run = client.create_run(experiment)
+    writer = RunWriter(client, run)
+    rows = [{"step": step, "d_loss": 1.0, "g_loss": 2.0, "variety": 3.0} for step in range(400)]
+    whole = client.log_batch
+    with monkeypatch.context() as patch:
+        patch.setattr(client, "log_batch", _once(whole))
+        with pytest.raises(MlflowException):
+            writer.write_rows(rows)
+    again = RunWriter(client, run)
+    assert 0 < len(again.known_steps) < 400
+    again.write_rows(rows)
+    for name in ("d_loss", "g_loss", "variety"):
+        history = client.get_metric_history(run.info.run_id, f"training/{name}")
+        assert sorted(metric.step for metric in history) == [*range(400)]
+
+
+def _once(write: Callable[..., None]) -> Callable[..., None]:
+    """Return a function that writes the first batch and refuses the next."""
+    written: list[int] = []
+
+    def log_batch(run_id: str, **content: Any) -> None:
+        if written:
+            raise MlflowException("away")
+        written.append(1)
+        write(run_id, **content)
+
+    return log_batch
