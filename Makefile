@@ -34,7 +34,7 @@ check: $(READY)
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m mypy
-	$(BIN)/python -m pydoclint.main gan_core mlops stages commands experiments flows benchmarks
+	$(BIN)/python -m pydoclint.main gan_core mlops stages commands experiments flows deploy benchmarks
 	$(BIN)/python -m pytest tests/test_architecture.py
 
 bench: $(READY)

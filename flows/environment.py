@@ -107,7 +107,7 @@ def check_pipeline() -> set[str]:
 
 
 def check_server() -> None:
-    """End this process with an error if there is a PREFECT_API_URL whose server does not answer."""
+    """End this process with an error if there is a PREFECT_API_URL whose server does not answer or refuses us."""
     from prefect.client.orchestration import get_client  # Prefect is to be imported after `settle`
     from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
@@ -115,10 +115,16 @@ def check_server() -> None:
     if not address:
         return
     once = temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0})
-    with once, get_client(sync_client=True, httpx_settings={"timeout": ANSWER}) as client:
-        error = client.api_healthcheck()
-    if error is not None:
-        reason = str(error) or type(error).__name__
+    try:
+        with once, get_client(sync_client=True, httpx_settings={"timeout": ANSWER}) as client:
+            client.api_version()  # the health check asks for no log-in
+    except Exception as error:  # of many libraries
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        if "401 Unauthorized" in reason:
+            sys.exit(
+                f"error: Prefect's server refuses the log-in: PREFECT_API_URL={address}; set PREFECT_API_AUTH_STRING "
+                "to NAME:PASSWORD of that server"
+            )
         sys.exit(
             f"error: Prefect's server does not answer: PREFECT_API_URL={address}: {reason}; start `make ui`, name "
             "another address, or unset PREFECT_API_URL"

@@ -120,7 +120,7 @@ def test_a_row_is_written_as_a_whole_or_not_at_all(root: Path, monkeypatch: pyte
         assert sorted(metric.step for metric in history) == [*range(400)]
 
 
-def _once(write: Callable[..., None]) -> Callable[..., None]:
+def _once(write: Callable[..., object]) -> Callable[..., None]:
     """Return a function that writes the first batch and refuses the next."""
     written: list[int] = []
 

@@ -1,0 +1,1 @@
+"""Servers and workers for a team, and the backup of what they hold."""

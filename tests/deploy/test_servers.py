@@ -1,0 +1,185 @@
+"""MLflow, Prefect and the store on a real PostgreSQL: log-ins, writers side by side, a pipeline through a restart."""
+
+import base64
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import boto3
+import httpx
+import pandas as pd
+import pytest
+from botocore.exceptions import ClientError
+from mlflow import MlflowClient
+from mlflow.entities import Metric
+
+from mlops.tracking.runs import connect
+from tests.deploy.team import SECRETS, Team
+from tests.project import ROOT, Project, environment
+from tests.servers import QUIET, running, wait_for
+
+pytestmark = pytest.mark.slow
+WRITERS, BATCHES, METRICS = 8, 5, 200
+WRONG = [None, ("", ""), ("lead", "wrong-of-a-test"), ("admin", "password1234"), ("team", "wrong")]
+"""Log-ins, among them those that MLflow once came with."""
+
+
+def basic(login: tuple[str, str] | None) -> dict[str, str]:
+    """Return the header of a log-in."""
+    return {} if login is None else {"Authorization": "Basic " + base64.b64encode(":".join(login).encode()).decode()}
+
+
+@pytest.mark.parametrize("login", WRONG)
+def test_mlflow_and_prefect_refuse(team: Team, login: tuple[str, str] | None) -> None:
+    mlflow, prefect = team.client["MLFLOW_TRACKING_URI"], team.client["PREFECT_API_URL"]
+    answers = [
+        httpx.get(f"{mlflow}/api/2.0/mlflow/experiments/get?experiment_id=0", headers=basic(login)),
+        httpx.get(f"{mlflow}/api/2.0/mlflow-artifacts/artifacts", headers=basic(login)),
+        httpx.put(f"{mlflow}/api/2.0/mlflow-artifacts/artifacts/0/a", content=b"a", headers=basic(login)),
+        httpx.get(f"{mlflow}/", headers=basic(login)),
+        httpx.post(f"{prefect}/flow_runs/filter", json={}, headers=basic(login)),
+        httpx.get(f"{prefect}/admin/settings", headers=basic(login)),
+        httpx.post(f"{prefect}/work_pools/", json={"name": "a"}, headers=basic(login)),
+    ]
+    assert [answer.status_code for answer in answers] == [401] * len(answers)
+
+
+@pytest.mark.parametrize("password", ["", "equilibrium", "postgres"])
+@pytest.mark.parametrize("user", ["equilibrium", "postgres"])
+def test_postgresql_refuses(team: Team, user: str, password: str) -> None:
+    ended = team.psql("-w", "-c", "SELECT 1", PGDATABASE="mlflow", PGUSER=user, PGPASSWORD=password)
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+
+
+@pytest.mark.parametrize("key", [None, ("any", "any"), (SECRETS["STORE_ACCESS_KEY"], "wrong")])
+def test_the_store_refuses(team: Team, key: tuple[str, str] | None) -> None:
+    address = team.services["mlflow"]["environment"]["MLFLOW_S3_ENDPOINT_URL"]
+    team.s3.put_object(Bucket="mlflow", Key="secret", Body=b"content")
+    if key is None:
+        anybody = [httpx.get(f"{address}{path}").status_code for path in ("/", "/mlflow", "/mlflow/secret")]
+        anybody.append(httpx.put(f"{address}/mlflow/new", content=b"a").status_code)
+        assert anybody == [403] * 4
+    else:
+        client = boto3.client(
+            "s3", endpoint_url=address, aws_access_key_id=key[0], aws_secret_access_key=key[1], region_name="us-east-1"
+        )
+        calls: list[Callable[[], object]] = [
+            client.list_buckets,
+            lambda: client.get_object(Bucket="mlflow", Key="secret"),
+            lambda: client.put_object(Bucket="mlflow", Key="new", Body=b"a"),
+        ]
+        for call in calls:
+            with pytest.raises(ClientError, match=r"InvalidAccessKeyId|SignatureDoesNotMatch"):
+                call()
+    team.s3.delete_object(Bucket="mlflow", Key="secret")
+
+
+@pytest.mark.parametrize(
+    ("name", "variable"), [("mlflow", "MLFLOW_AUTH_ADMIN_PASSWORD"), ("postgres", "POSTGRES_PASSWORD")]
+)
+def test_health_checks_ask_the_server_itself(team: Team, name: str, variable: str) -> None:
+    assert team.healthy(name)
+    assert not team.healthy(name, **{variable: "wrong"})
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("PREFECT_API_AUTH_STRING", "team:wrong"),
+        ("MLFLOW_TRACKING_PASSWORD", ""),
+        ("MLFLOW_TRACKING_PASSWORD", "wrong"),
+    ],
+)
+def test_a_wrong_log_in_is_one_error(team: Team, variable: str, value: str) -> None:
+    command = [sys.executable, "-m", "flows"]
+    if variable.startswith("MLFLOW"):
+        command = [
+            sys.executable,
+            "-c",
+            "from mlops.project.errors import command_line\n"
+            "from mlops.tracking.runs import connect\nwith command_line():\n    connect()",
+        ]
+    ended = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=environment(**QUIET, **team.client | {variable: value}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert variable in line
+    assert not value or value not in line
+
+
+@pytest.fixture
+def logged_in(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Log this process in."""
+    for name, value in team.client.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.usefixtures("logged_in")
+def test_writers_side_by_side_lose_no_metric() -> None:
+    client, experiment = connect()
+    shared = client.create_run(experiment).info.run_id
+
+    def write(writer: int) -> str:
+        """Write into a run of its own, and with all others into one."""
+        mine = MlflowClient()
+        own: str = mine.create_run(experiment).info.run_id
+        for batch in range(BATCHES):
+            steps = range(batch * METRICS, (batch + 1) * METRICS)
+            mine.log_batch(own, metrics=[Metric("loss", writer + step / 7, 0, step) for step in steps])
+            mine.log_batch(shared, metrics=[Metric("loss", writer + step / 7, writer, step) for step in steps])
+        return own
+
+    with ThreadPoolExecutor(WRITERS) as pool:
+        own = list(pool.map(write, range(WRITERS)))
+    expected = [(step, writer + step / 7) for writer in range(WRITERS) for step in range(BATCHES * METRICS)]
+    written = [(metric.step, metric.value) for run in own for metric in client.get_metric_history(run, "loss")]
+    assert sorted(written) == sorted(expected)
+    together = [(metric.step, metric.value) for metric in client.get_metric_history(shared, "loss")]
+    assert sorted(together) == sorted(expected)
+
+
+@pytest.mark.usefixtures("logged_in")
+def test_a_pipeline_survives_a_restart_of_postgresql(
+    team: Team, project: Callable[[], Project], tmp_path: Path
+) -> None:
+    place = project()
+    place.set(
+        train={"steps": 4000, "report_every": 5, "sample_every": 2000, "checkpoint_every": 1000},
+        register={"max_fid_to_trivial": 1e9, "max_fid_ratio_to_noise": 1e9},
+    )
+    log = tmp_path / "flow.log"
+    with running(place, log, sys.executable, "-m", "flows", **team.client) as flow:
+        history = [*(place.root / ".checkpoints").glob("*/history.csv")]
+
+        def trains() -> bool:
+            history[:] = (place.root / ".checkpoints").glob("*/history.csv")
+            return any(path.read_text().count("\n") > 100 for path in history)
+
+        wait_for(trains, f"no training: {log}", flow)
+        team.stop("postgres")
+        team.start("postgres")
+        assert not (place.root / "models/generator.safetensors").exists()
+        assert flow.wait() == 0, log.read_text()[-3000:]
+    registration = json.loads((place.root / "reports/registration.json").read_text())
+    client = MlflowClient()
+    run = client.get_run(registration["run_id"])
+    assert run.info.status == "FINISHED"
+    rows = pd.read_csv(place.root / "reports/training/history.csv")
+    for column in rows.columns.drop("step"):
+        metrics = client.get_metric_history(run.info.run_id, f"training/{column}")
+        assert sorted(metric.step for metric in metrics) == list(rows["step"]), column
+    assert client.get_model_version_by_alias(registration["model"], "champion").version == registration["version"]
+    address, login = team.client["PREFECT_API_URL"], tuple(team.client["PREFECT_API_AUTH_STRING"].split(":"))
+    states = httpx.post(f"{address}/flow_runs/filter", json={}, auth=login).json()  # type: ignore[arg-type]
+    assert [run["state_type"] for run in states] == ["COMPLETED"]
