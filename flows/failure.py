@@ -11,7 +11,10 @@ FAILED = re.compile(r"ERROR: failed to reproduce '.+?': ")
 ENDED = re.compile(FAILED.pattern + "failed to run: .*, exited with ")
 STOPPED = re.compile(r"stopped at step [\d,]+ of ")
 """How a training begins its line that a signal has ended it, after a checkpoint."""
-CHATTER = "Having any troubles? Hit us up at "
+CHATTER = re.compile(
+    r"Having any troubles\? Hit us up at |ERROR: failed to push data to the cloud - \d+ files failed to"
+)
+"""How lines of DVC begin that add nothing to those before them."""
 MARKS = re.compile(rf"error: |ERROR: |'.+' is invalid\.$|{STOPPED.pattern}")
 """How lines begin after which trying again mends nothing: of a stage, of DVC, of DVC about a file that it reads."""
 LOCK = Path(".dvc", "tmp", "lock")
@@ -54,7 +57,7 @@ def own_error(lines: Sequence[str]) -> str:
 
     DVC's line that the stage failed is left out; if DVC itself refused, the error is DVC's, with a remedy.
     """
-    kept = [line for line in lines if not ENDED.match(line) and not line.startswith(CHATTER)]
+    kept = [line for line in lines if not ENDED.match(line) and not CHATTER.match(line)]
     start = max((place for place, line in enumerate(kept) if MARKS.match(line)), default=-1)
     error = "\n".join(kept[start:])
     if not error or error.startswith("error: "):

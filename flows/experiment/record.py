@@ -53,7 +53,7 @@ def pull(workspace: Workspace) -> None:
         raise StageFailedError(f"DVC's remote {remote} is no folder on this machine; correct {REMOTE}")
     try:
         _push_probe(workspace)
-        output([*DVC, "pull", "--quiet", "--allow-missing"], workspace.folder)
+        output([*DVC, "pull", "--allow-missing"], workspace.folder)
     except StageFailedError as error:
         raise StageFailedError(
             f"DVC's remote {remote} cannot be read and written ({error}); correct {REMOTE} or the worker's credentials"
@@ -65,7 +65,7 @@ def _push_probe(workspace: Workspace) -> None:
     with alone(workspace.folder) as folder:
         (folder / PROBE).write_text("Equilibrium writes here.\n")
         output([*DVC, "add", "--quiet", PROBE], folder)
-        output([*DVC, "push", "--quiet", f"{PROBE}.dvc"], folder)
+        output([*DVC, "push", f"{PROBE}.dvc"], folder)  # quiet, it would not print why it fails
 
 
 def save(workspace: Workspace, name: str) -> None:

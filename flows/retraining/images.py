@@ -43,7 +43,7 @@ def update() -> str:
     if not imported:
         return ""
     try:
-        output([*DVC, "update", "--quiet", file], Path.cwd())
+        output([*DVC, "update", file], Path.cwd())
     except StageFailedError as error:
         raise StageFailedError(f"{file}: its source cannot be read ({error}); correct it or your credentials") from None
     return file if tracked.read_bytes() != before else ""
@@ -89,7 +89,7 @@ def brought_back(entries: dict[str, dict[str, Any]]) -> Iterator[Path]:
         for name, entry in entries.items():
             (folder / f"{name}.dvc").write_text(yaml.safe_dump({"outs": [entry | {"path": name}]}))
         try:
-            output([*DVC, "checkout", "--quiet"], folder)
+            output([*DVC, "checkout"], folder)
         except StageFailedError:
-            output([*DVC, "pull", "--quiet"], folder)
+            output([*DVC, "pull"], folder)
         yield folder

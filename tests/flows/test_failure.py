@@ -33,6 +33,13 @@ BUSY = ["ERROR: failed to reproduce 'train': '/a' is busy, it is being blocked b
             NO_DISK.removeprefix("ERROR: ") + "; ",
         ),
         ([*STARTED, STOPPED, ENDED], STOPPED),
+        (
+            [
+                "ERROR: failed to transfer 'a' - 401",
+                "ERROR: failed to push data to the cloud - 1 files failed to upload",
+            ],
+            "failed to transfer 'a' - 401",
+        ),
         ([ENDED], "it printed nothing"),
         ([], "it printed nothing"),
     ],
