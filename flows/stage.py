@@ -6,8 +6,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 from prefect import State, Task, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -86,6 +86,17 @@ def run(command: Sequence[str], name: str) -> list[str]:
     if process.returncode:
         raise stage_error(name, process.returncode, lines)
     return lines
+
+
+@contextmanager
+def following(prepared: str, extractor: str) -> Iterator[None]:
+    """Score snapshots of the training as they come, and log them to MLflow, while the block lasts; it needs none."""
+    command = [sys.executable, "-m", "mlops.tracking.sweeps.follow", prepared, extractor]
+    process = subprocess.Popen(command, text=True, env=of_children() | _variables(), start_new_session=True)
+    try:
+        yield
+    finally:
+        end_group(process)
 
 
 def _variables() -> dict[str, str]:

@@ -5,12 +5,13 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import yaml
 from prefect import State, flow, get_run_logger
-from prefect.artifacts import create_markdown_artifact
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
@@ -22,13 +23,13 @@ from flows.experiment.workspace import given_remote, one_at_a_time, uncommitted,
 from flows.failure import StageDiedError, StageFailedError
 from flows.markdown import embedded
 from flows.output import log_output
-from flows.stage import stage_task
+from flows.stage import following, stage_task
 
 ROOT = Path(__file__).resolve().parent.parent
 RETRIES = {"train": 2, "replicate": 2}
 """How often a stage that died is started again; it resumes from its last checkpoint."""
-
-
+SCORES, DECISION = "gan-scores", "gan-decision"
+"""Keys of what runs leave in Prefect's UI."""
 MOST_STARTS = 10
 """Of one run, so that one that crashes each time, as for want of memory, comes to an end."""
 PROMOTED = "Promoted"
@@ -50,14 +51,21 @@ def _run_name() -> str:
         return "gan-training"
 
 
-def _is_plain(preset: str = PARAMS, data: str = "", overrides: Mapping[str, Any] = NONE, commit: str = "") -> bool:
+def _is_plain(
+    preset: str = PARAMS,
+    data: str = "",
+    overrides: Mapping[str, Any] = NONE,
+    commit: str = "",
+    to_registry: bool = True,
+) -> bool:
     """Return whether nothing is asked for: the page sends each section, null if it stays as it is."""
-    return preset == PARAMS and not data and not commit and all(content in (None, {}) for content in overrides.values())
+    kept = all(content in (None, {}) for content in overrides.values())
+    return preset == PARAMS and not data and not commit and to_registry and kept
 
 
 @flow(name="gan-training", flow_run_name=_run_name, log_prints=True)
 def gan_training(
-    preset: Preset = PARAMS, data: str = "", overrides: Overrides = NONE, commit: str = ""
+    preset: Preset = PARAMS, data: str = "", overrides: Overrides = NONE, commit: str = "", to_registry: bool = True
 ) -> State[None] | None:
     """Bring data, extractor, training, evaluation and registration up to date; only what changed runs again.
 
@@ -69,6 +77,7 @@ def gan_training(
         data: digits, mnist, fashion_mnist or cifar10, or the path of a folder, zip or tar; empty, the preset's.
         overrides: single values on top of these; what is left out or empty stays as it is.
         commit: of code and params.yaml; empty, the last one.
+        to_registry: the model becomes a version and the gate decides on it; if not, the run ends with its scores.
 
     Returns:
         That its version was promoted, None, or why it failed.
@@ -77,15 +86,15 @@ def gan_training(
         return Failed(message=f"crashed {MOST_STARTS} times; read the log of this run and the output of its worker")
     os.chdir(ROOT)
     try:
-        if _is_plain(preset, data, overrides, commit) and not given_remote():
+        if _is_plain(preset, data, overrides, commit, to_registry) and not given_remote():
             with one_at_a_time(ROOT):
                 return reproduce()
-        return _experiment(flow_run.name or "", commit, preset, data, overrides)
+        return _experiment(flow_run.name or "", commit, to_registry, preset, data, overrides)
     except StageFailedError as error:  # the state says all; an exception would add a traceback of the flow's own code
         return Failed(message=str(error))
 
 
-def _experiment(name: str, commit: str, *asked: Any) -> State[None] | None:
+def _experiment(name: str, commit: str, to_registry: bool, *asked: Any) -> State[None] | None:
     """Run the pipeline in a workspace and keep it as an experiment; a workspace in which something failed stays."""
     log = get_run_logger()
     with workspace(ROOT, name, commit) as work:
@@ -99,8 +108,8 @@ def _experiment(name: str, commit: str, *asked: Any) -> State[None] | None:
         try:
             with work.entered(name):
                 pull(work)
-                ended = reproduce()
-                save(work, name)
+                ended = reproduce(to_registry=to_registry)
+                save(work, name, ["dvc.yaml"] if to_registry else _stages()[:-1])
                 push(work, name)
         except StageFailedError as error:
             kept = f"its workspace stays: {work.folder}; `rm -r {work.place}` or `make free` deletes it"
@@ -109,20 +118,30 @@ def _experiment(name: str, commit: str, *asked: Any) -> State[None] | None:
     return ended
 
 
+def _stages() -> list[str]:
+    """Return the names of all stages in the working directory."""
+    return [*yaml.safe_load(Path("dvc.yaml").read_text())["stages"]]
+
+
 def reproduce(
-    before: Mapping[str, Callable[[], None]] = ALONE, told: Callable[[dict[str, Any]], None] | None = None
+    before: Mapping[str, Callable[[], None]] = ALONE,
+    told: Callable[[dict[str, Any]], None] | None = None,
+    *,
+    to_registry: bool = True,
 ) -> State[None] | None:
     """Run what is not up to date of the pipeline in the working directory, and leave its results in Prefect's UI.
 
     Args:
         before: what else is to be done before a stage has its turn, by its name.
         told: gets what `register` wrote, if something ran.
+        to_registry: if not, it ends before the stage `register`, and the training's snapshots are scored meanwhile.
 
     Returns:
         The state of a run whose version was promoted; None of others.
     """
     pipeline = yaml.safe_load(Path("dvc.yaml").read_text())
-    first, *stages = pipeline["stages"]
+    first, *stages, last = pipeline["stages"]
+    stages, paths = [*stages, *([last] if to_registry else [])], pipeline["vars"][0]["paths"]
     made, name = set[str](), first
     try:
         if CHECKED:
@@ -135,10 +154,12 @@ def reproduce(
             entry = pipeline["stages"][name]
             if name in before:
                 before[name]()
-            if name in todo or made & {*entry["deps"]} or (name == stages[-1] and _is_remote()):
-                if name == "train":
+            if name in todo or made & {*entry["deps"]} or (name == last and _is_remote()):
+                watched = name == "train" and not to_registry
+                if name == "train" and to_registry:
                     advise()
-                stage_task(name, retries=RETRIES.get(name, 0))(return_state=True).result()
+                with following(paths["prepared"], paths["extractor"]) if watched else nullcontext():
+                    stage_task(name, retries=RETRIES.get(name, 0))(return_state=True).result()
                 made |= {out if isinstance(out, str) else next(iter(out)) for out in entry["outs"]}
             else:
                 unchanged(name)
@@ -146,9 +167,10 @@ def reproduce(
         if name == "train" and not isinstance(error, StageDiedError):
             create_markdown_artifact(key="gan-doctor", markdown=f"**{error}**", description="training failed")
         raise
-    if not made:  # all of it is in an earlier run
+    if made or not to_registry:  # else all of it is in an earlier run
+        publish_scores(paths)
+    if not made or not to_registry:
         return None
-    paths = pipeline["vars"][0]["paths"]
     place = publish(paths)
     if told is not None:
         told(place)
@@ -184,14 +206,14 @@ def publish(paths: dict[str, str]) -> dict[str, Any]:
         f"# {place['decision']}: {version}",
         place["reason"],
         f"**The doctor:** {doctor['sentence']}",
-        f"[The run in MLflow]({_address(place)}), which `make ui` serves, has samples of every step, and its version's "
-        "page the commands that generate, promote and roll back.",
+        f"[The run in MLflow]({mlflow_address(place)}), which `make ui` serves, has samples of every step, and its "
+        "version's page the commands that generate, promote and roll back.",
         embedded(Path(paths["evaluation"]) / "comparison.png", "generated beside real images"),
         "\n".join(["| score | generated | 95 % | real |", "|---|---|---|---|", *table]),
         embedded(Path(paths["diagnosis"]) / "instruments.png", "readings through training"),
     ]
     create_markdown_artifact(
-        key="gan-decision",
+        key=DECISION,
         markdown="\n\n".join(parts),
         description=f"{place['decision']}: {version}; {doctor['verdict']}",
     )
@@ -202,13 +224,24 @@ def _version(place: dict[str, Any]) -> str:
     return f"{place['model']} version {place['version']}"
 
 
+def publish_scores(paths: dict[str, str]) -> None:
+    """Leave all scores in Prefect's UI, as numbers that a sweep reads, with intervals over banks of z and seeds."""
+    rows = []
+    for name, score in sorted(_load(Path(paths["evaluation"]) / "scores.json").items()):
+        if isinstance(score, dict) and "mean" in score:
+            over_seeds = {f"seeds_{end}": value for end, value in score.get("seeds", {}).items()}
+            rows.append({"score": name} | {end: score[end] for end in ("mean", "low", "high")} | over_seeds)
+    create_table_artifact(key=SCORES, table=rows, description="scores of the generator")
+
+
 def _row(name: str, score: dict[str, Any]) -> str:
     numbers = {key: f"{score[key]:.4g}" for key in ("mean", "low", "high", "real") if key in score}
     interval = f"[{numbers['low']}, {numbers['high']}]" if "low" in numbers else ""
     return f"| {name} | {numbers['mean']} | {interval} | {numbers.get('real', '')} |"
 
 
-def _address(place: dict[str, Any]) -> str:
+def mlflow_address(place: Mapping[str, Any]) -> str:
+    """Return the page of a run in MLflow, by `experiment_id` and `run_id`."""
     address = os.environ.get("MLFLOW_TRACKING_URI", "")
     server = address if address.startswith("http") else "http://127.0.0.1:5000"
     # Without the view MLflow opens its menu for language models, which has no model registry.

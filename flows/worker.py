@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from prefect.events.schemas.automations import AutomationCore
 
 POOL = ("local", "--type", "process")
-RESTARTED = ["gan-training", "gan-retrain"]
-"""Flows whose crashed runs start again; each goes on from a checkpoint."""
+RESTARTED = ["gan-training", "gan-retrain", "gan-sweep"]
+"""Flows whose crashed runs start again; each goes on from a checkpoint, or with what its trials have found."""
 SILENCE = timedelta(seconds=100)
 """Without a heartbeat, of which each run sends one every 30 seconds (prefect.toml), until a run counts as crashed."""
 QUIET = timedelta(seconds=20)

@@ -3,32 +3,14 @@
 import shutil
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
 from gan_core.config import FEWEST_SCORED, ComputeConfig
-from gan_core.generation.generate import generate
-from gan_core.generation.generator_file import load_generator
-from gan_core.generation.latents import z_bank
-from gan_core.metrics.features import extract
-from gan_core.metrics.kid import Kid, kid
-from gan_core.runtime.device import configure_torch, pick_device
-from gan_core.runtime.randomness import stream
+from gan_core.runtime.device import configure_torch
 from mlops.figures.curves import snapshots_picture
 from mlops.project.params import ChooseConfig
-from mlops.project.prepared_data import load_images, load_labels
 from mlops.project.progress import progress
 from mlops.project.result_files import CURVE_PICTURE, save_json, snapshots
 from mlops.safety.new_outputs import Output
-from mlops.scoring.choice import Kids, choice_of, chosen_step, curve, write_choice
-from mlops.scoring.evaluation import suffix
-from mlops.scoring.extractor_files import describe_extractor, load_extractor
-from mlops.scoring.samples import sampled
-
-SEED = 2_147_483_647
-"""Of latents and of the sample of real images: none that `evaluate` is likely to measure the choice by."""
-AT_ONCE = 256
-"""Images in memory at once, about, while their features are extracted."""
+from mlops.scoring.choice import Kids, SnapshotScorer, choice_of, chosen_step, curve, write_choice
 
 
 def choose(
@@ -62,7 +44,7 @@ def choose(
         choose: which snapshot, and how many images are compared.
     """
     configure_torch(compute)
-    scorer = _Scorer(prepared, extractor, compute, choose)
+    scorer = SnapshotScorer(prepared, extractor, compute, choose)
     own, others = snapshots(trained), {int(folder.name): snapshots(folder) for folder in replicated.glob("[0-9]*")}
     kids = _kids(scorer, [own, *(others.values() if choose.checkpoint == "best" else ())])
     facts = choice_of(kids[0], max(own), choose.checkpoint, metric=scorer.metric, real=len(scorer.real))
@@ -78,7 +60,7 @@ def choose(
     print(f"choose: {facts['sentence']}")
 
 
-def _kids(scorer: "_Scorer", trainings: list[dict[int, Path]]) -> list[Kids]:
+def _kids(scorer: SnapshotScorer, trainings: list[dict[int, Path]]) -> list[Kids]:
     """Return the scores of the snapshots of each training; none if the real images are too few."""
     if len(scorer.real) < FEWEST_SCORED:
         return [{} for _ in trainings]
@@ -90,30 +72,3 @@ def _kids(scorer: "_Scorer", trainings: list[dict[int, Path]]) -> list[Kids]:
                 scored[-1][step] = scorer.kid(path)
                 line.update(sum(map(len, scored)))
     return scored
-
-
-class _Scorer:
-    """Scores generators on the same latents, labels and real images; of these, `real` are the features."""
-
-    def __init__(self, prepared: Path, extractor: Path, compute: ComputeConfig, config: ChooseConfig) -> None:
-        self._device, self._count = pick_device(compute), config.images
-        self._extractor, description = load_extractor(extractor, self._device), describe_extractor(extractor)
-        self._batch, self.metric = description["batch_size"], f"kid{suffix({'extractor': description})}"
-        self._at_once = self._batch * -(-AT_ONCE // self._batch)
-        real = sampled(prepared, "validation", config.images, seed=SEED, purpose="choosing images")
-        known = load_labels(prepared, "validation")
-        drawn = torch.randint(len(real), (config.images,), generator=stream(SEED, "choosing labels"))
-        self._labels = None if known is None else torch.from_numpy(known)[real[drawn]]
-        self.real = self._features(torch.from_numpy(load_images(prepared, "validation")[real.numpy()]))
-
-    def kid(self, path: Path) -> Kid:
-        """Return the score of a generator, a safetensors file."""
-        network, config, classes = load_generator(path)
-        network.to(self._device)
-        z = z_bank(config, seed=SEED, count=self._count)
-        inputs = [z, self._labels] if classes and self._labels is not None else [z]
-        parts = zip(*(values.split(self._at_once) for values in inputs), strict=True)
-        return kid(torch.cat([self._features(generate(network, *part)) for part in parts]), self.real)
-
-    def _features(self, pixels: Tensor) -> Tensor:
-        return extract(self._extractor, pixels, device=self._device, batch_size=self._batch).features

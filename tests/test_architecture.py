@@ -53,6 +53,9 @@ ROOMS: dict[str, set[str]] = {
     "mlops/drift": {"gan_core", "mlops.scoring", "mlops.project", *FILES},
     "mlops/promotion": {"gan_core.metrics", "mlops.scoring", "mlops.project", *FILES},
     "mlops/tracking": {"gan_core", "mlops.promotion", "mlops.project", *TRACKED},
+    "mlops/tracking/sweeps": {
+        *("gan_core", "mlops.project", "mlops.runs", "mlops.safety", "mlops.scoring", "mlops.tracking", "mlflow"),
+    },
     "mlops/provenance": {"mlops.tracking", "mlops.safety", "mlops.project", *FILES},
     "mlops/cards": {
         *("mlops.tracking", "mlops.promotion", "mlops.scoring", "mlops.figures", "mlops.project", "gan_core.metrics"),

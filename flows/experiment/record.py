@@ -4,7 +4,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,13 +68,13 @@ def _push_probe(workspace: Workspace) -> None:
         output([*DVC, "push", f"{PROBE}.dvc"], folder)  # quiet, it would not print why it fails
 
 
-def save(workspace: Workspace, name: str) -> None:
-    """Keep parameters and results as an experiment of the commit, for `dvc exp show`, `apply` and `remove`."""
+def save(workspace: Workspace, name: str, stages: Sequence[str]) -> None:
+    """Keep parameters and the results of stages as an experiment of the commit, for `dvc exp show` and `apply`."""
     decisions, options = workspace.home / ".checkpoints" / LEDGER, ["--force", "--name", name]
     if given_remote() and decisions.exists():  # else they would be lost with the worker's folder
         shutil.copy(decisions, workspace.folder / LEDGER)
         options += ["--include-untracked", LEDGER]
-    output([*DVC, "exp", "save", *options, "dvc.yaml"], workspace.folder)
+    output([*DVC, "exp", "save", *options, *stages], workspace.folder)
     ref = output(["git", "for-each-ref", "--format=%(refname)", f"refs/exps/*/*/{name}"], workspace.folder).strip()
     output(["git", "push", "--quiet", "--force", "origin", f"{ref}:{ref}"], workspace.folder)
     get_run_logger().info(f"experiment {name}: `dvc exp show` lists it, `dvc exp apply {name}` makes it the project's")

@@ -21,7 +21,8 @@ def asked(preset: str, data: str, overrides: Mapping[str, Any]) -> str:
         preset: a file of presets/ without its ending, or `params.yaml`, which is that of the working directory.
         data: the name of published data, or the path of a person's own, relative to the project's root; empty: those
             of the preset.
-        overrides: values by section and key, or by `section.key`; a section that is null is as the preset has it.
+        overrides: values by section and key, or by `section.key`; a section that is null is as the preset has it. Of a
+            schedule, `section.key.part` is one part.
 
     Returns:
         The text.
@@ -66,6 +67,11 @@ def _set(values: Values, section: str, key: str, value: Any) -> None:
     """Set a value; keys that a newly chosen member of a union does not have go."""
     if section not in values:
         raise UserError(f"parameters: unknown section {section}; choose one of {', '.join(values)}")
+    key, _, part = key.partition(".")
+    if part:
+        if not isinstance(values[section].get(key), Mapping):
+            raise UserError(f"parameters: {section}.{key} is no schedule, so it has no {part}; give it as a whole")
+        value = {**values[section][key], part: value}
     values[section][key] = value
     if TAGS.get(section) == key:
         members = get_args(get_type_hints(Params)[section])

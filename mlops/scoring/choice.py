@@ -1,12 +1,27 @@
-"""Which snapshot of a training becomes the generator, and whether the training still improved, in words and files."""
+"""Scores of a training's snapshots, which of them becomes the generator, and whether the training still improved."""
 
 import csv
 from pathlib import Path
 from typing import Any, Literal
 
-from gan_core.metrics.kid import Kid, difference, p_value
+import torch
+from torch import Tensor
+
+from gan_core.config import ComputeConfig
+from gan_core.generation.generate import generate
+from gan_core.generation.generator_file import load_generator
+from gan_core.generation.latents import z_bank
+from gan_core.metrics.features import extract
+from gan_core.metrics.kid import Kid, difference, kid, p_value
+from gan_core.runtime.device import pick_device
+from gan_core.runtime.randomness import stream
+from mlops.project.params import ChooseConfig
+from mlops.project.prepared_data import load_images, load_labels
 from mlops.project.result_files import CHOICE, CURVE, save_json
 from mlops.scoring.comparison import shown_interval
+from mlops.scoring.evaluation import suffix
+from mlops.scoring.extractor_files import describe_extractor, load_extractor
+from mlops.scoring.samples import sampled
 
 Checkpoint = Literal["last", "best"]
 Trend = Literal["worse", "level", "better", "unknown"]
@@ -17,6 +32,38 @@ ABOVE = ("above_last", "low", "high")
 """Columns of the curve: by how much a score is above that of the last snapshot, and the 95 % interval of that."""
 RATE = 0.05
 """How often, at most, a snapshot is called better than one that is as good: a Bonferroni bound over the snapshots."""
+
+SEED = 2_147_483_647
+"""Of latents and of the sample of real images: none that `evaluate` is likely to measure the choice by."""
+AT_ONCE = 256
+"""Images in memory at once, about, while their features are extracted."""
+
+
+class SnapshotScorer:
+    """Scores generators on the same latents, labels and real images; of these, `real` are the features."""
+
+    def __init__(self, prepared: Path, extractor: Path, compute: ComputeConfig, config: ChooseConfig) -> None:
+        self._device, self._count = pick_device(compute), config.images
+        self._extractor, description = load_extractor(extractor, self._device), describe_extractor(extractor)
+        self._batch, self.metric = description["batch_size"], f"kid{suffix({'extractor': description})}"
+        self._at_once = self._batch * -(-AT_ONCE // self._batch)
+        real = sampled(prepared, "validation", config.images, seed=SEED, purpose="choosing images")
+        known = load_labels(prepared, "validation")
+        drawn = torch.randint(len(real), (config.images,), generator=stream(SEED, "choosing labels"))
+        self._labels = None if known is None else torch.from_numpy(known)[real[drawn]]
+        self.real = self._features(torch.from_numpy(load_images(prepared, "validation")[real.numpy()]))
+
+    def kid(self, path: Path) -> Kid:
+        """Return the score of a generator, a safetensors file."""
+        network, config, classes = load_generator(path)
+        network.to(self._device)
+        z = z_bank(config, seed=SEED, count=self._count)
+        inputs = [z, self._labels] if classes and self._labels is not None else [z]
+        parts = zip(*(values.split(self._at_once) for values in inputs), strict=True)
+        return kid(torch.cat([self._features(generate(network, *part)) for part in parts]), self.real)
+
+    def _features(self, pixels: Tensor) -> Tensor:
+        return extract(self._extractor, pixels, device=self._device, batch_size=self._batch).features
 
 
 def best_step(kids: Kids) -> int:

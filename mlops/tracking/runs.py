@@ -18,6 +18,8 @@ from mlops.tracking.own_store import artifacts
 from mlops.tracking.store import EXPERIMENT, check_store, title_of, tracking_uri
 
 KEY_TAG = "training.key"
+FLOW_TAG = "prefect.flow_run_id"
+"""Tag of a run whose training a flow started."""
 NOTE = "mlflow.note.content"
 """Tag of a run's description in MLflow."""
 DATA_TAG, FID_TAG = "data", "fid"

@@ -35,7 +35,8 @@ def test_a_run_succeeds_with_one_task_run_for_each_stage(deployed: Deployment, f
 def test_a_run_leaves_scores_samples_and_the_place_in_mlflow(deployed: Deployment, flow_run: FlowRun) -> None:
     mine = {"id": {"any_": [flow_run.id]}}
     artifacts = {item["key"]: item for item in deployed.ask("artifacts/filter", flow_runs=mine)}
-    decision = artifacts.pop("gan-decision")
+    decision, scores = artifacts.pop("gan-decision"), artifacts.pop("gan-scores")
+    assert "fid_digits" in str(scores["data"])
     assert all(key.endswith("-progress") for key in artifacts)
     outcome, verdict = re.findall(r"^(\w+): gan-digits version 1; (.+)", decision["description"])[0]
     assert decision["data"].startswith(f"# {outcome}: gan-digits version 1\n\n")

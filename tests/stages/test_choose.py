@@ -138,7 +138,7 @@ def test_conditional_ones_are_asked_for_the_classes_of_the_real_images(
         asked.append(labels)
         return generate(network, z, labels)
 
-    monkeypatch.setattr("stages.choose.generate", generated)
+    monkeypatch.setattr("mlops.scoring.choice.generate", generated)
     for step in (10, 20):
         plant(prepared, snapshot_path(tmp_path / "trained", step), variety=1.0, conditional=True)
     chosen("last")

@@ -53,6 +53,14 @@ def test_sections_and_single_keys_are_the_same(overrides: dict[str, Any]) -> Non
     assert values(overrides=overrides) == before
 
 
+def test_one_part_of_a_schedule_changes_and_the_others_stay() -> None:
+    before = values()
+    before["train"]["generator_learning_rate"]["start"] = 0.004
+    assert values(overrides={"train.generator_learning_rate.start": 0.004}) == before
+    with pytest.raises(UserError, match=r"train.r1_gamma is no schedule, so it has no start"):
+        values(overrides={"train.r1_gamma.start": 1.0})
+
+
 def test_overrides_go_on_top_of_a_preset() -> None:
     preset = values(preset="mnist-dcgan")
     assert preset["network"]["family"] == "dcgan"

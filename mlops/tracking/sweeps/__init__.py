@@ -1,0 +1,1 @@
+"""Sweeps: scores of a training while it trains, and trials as runs of MLflow."""
