@@ -12,7 +12,7 @@ from prefect.runtime import flow_run
 from prefect.states import Failed
 
 from flows.failure import StageFailedError
-from flows.markdown import embedded
+from flows.results import embedded
 from flows.stage import run
 
 ROOT = Path(__file__).resolve().parent.parent

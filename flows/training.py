@@ -1,6 +1,5 @@
 """The flow `gan-training`: the stages in DVC's order, one task run each, and their results in Prefect's UI."""
 
-import json
 import os
 import shutil
 import sys
@@ -11,7 +10,7 @@ from typing import Any
 
 import yaml
 from prefect import State, flow, get_run_logger
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
@@ -21,15 +20,13 @@ from flows.experiment.record import experiment_name, pull, push, save
 from flows.experiment.status import CHECKED, outdated, unchanged
 from flows.experiment.workspace import given_remote, one_at_a_time, uncommitted, workspace
 from flows.failure import StageDiedError, StageFailedError
-from flows.markdown import embedded
 from flows.output import log_output
+from flows.results import publish, publish_scores, version_of
 from flows.stage import following, stage_task
 
 ROOT = Path(__file__).resolve().parent.parent
 RETRIES = {"train": 2, "replicate": 2}
 """How often a stage that died is started again; it resumes from its last checkpoint."""
-SCORES, DECISION = "gan-scores", "gan-decision"
-"""Keys of what runs leave in Prefect's UI."""
 MOST_STARTS = 10
 """Of one run, so that one that crashes each time, as for want of memory, comes to an end."""
 PROMOTED = "Promoted"
@@ -155,11 +152,7 @@ def reproduce(
             if name in before:
                 before[name]()
             if name in todo or made & {*entry["deps"]} or (name == last and _is_remote()):
-                watched = name == "train" and not to_registry
-                if name == "train" and to_registry:
-                    advise()
-                with following(paths["prepared"], paths["extractor"]) if watched else nullcontext():
-                    stage_task(name, retries=RETRIES.get(name, 0))(return_state=True).result()
+                _run(name, paths, to_registry=to_registry)
                 made |= {out if isinstance(out, str) else next(iter(out)) for out in entry["outs"]}
             else:
                 unchanged(name)
@@ -175,7 +168,16 @@ def reproduce(
     if told is not None:
         told(place)
     decided = "${paths.evaluation}" in made and place["decision"] == "promoted"
-    return Completed(name=PROMOTED, message=f"{_version(place)}: {place['reason']}") if decided else None
+    return Completed(name=PROMOTED, message=f"{version_of(place)}: {place['reason']}") if decided else None
+
+
+def _run(name: str, paths: Mapping[str, str], *, to_registry: bool) -> None:
+    """Run a stage: a training is announced, or, if it is a trial, followed by scores of its snapshots."""
+    trial = name == "train" and not to_registry
+    if name == "train" and not trial:
+        advise()
+    with following(paths["prepared"], paths["extractor"]) if trial else nullcontext():
+        stage_task(name, retries=RETRIES.get(name, 0))(return_state=True).result()
 
 
 def _is_remote() -> bool:
@@ -190,64 +192,3 @@ def advise() -> None:
     ended = completed(sys.executable, "-m", "commands.advise", "--before-training", COLUMNS=columns)
     if ended.returncode == 0:
         log_output(ended.stdout.splitlines(), "advise")
-
-
-def publish(paths: dict[str, str]) -> dict[str, Any]:
-    """Leave what was decided in Prefect's UI, with pictures, scores and a link to the MLflow run, and return it.
-
-    It is one artifact, for the UI lists those of a run in the order of their random ids.
-    """
-    scores, place = _load(Path(paths["evaluation"]) / "scores.json"), _load(Path(paths["registration"]))
-    doctor = _load(Path(paths["diagnosis"]) / "diagnosis.json")
-    version = _version(place)
-    table = [_row(name, score) for name, score in sorted(scores.items()) if isinstance(score, dict) and "mean" in score]
-    table.sort(key=lambda row: not row.startswith("| fid"))
-    parts = [
-        f"# {place['decision']}: {version}",
-        place["reason"],
-        f"**The doctor:** {doctor['sentence']}",
-        f"[The run in MLflow]({mlflow_address(place)}), which `make ui` serves, has samples of every step, and its "
-        "version's page the commands that generate, promote and roll back.",
-        embedded(Path(paths["evaluation"]) / "comparison.png", "generated beside real images"),
-        "\n".join(["| score | generated | 95 % | real |", "|---|---|---|---|", *table]),
-        embedded(Path(paths["diagnosis"]) / "instruments.png", "readings through training"),
-    ]
-    create_markdown_artifact(
-        key=DECISION,
-        markdown="\n\n".join(parts),
-        description=f"{place['decision']}: {version}; {doctor['verdict']}",
-    )
-    return place
-
-
-def _version(place: dict[str, Any]) -> str:
-    return f"{place['model']} version {place['version']}"
-
-
-def publish_scores(paths: dict[str, str]) -> None:
-    """Leave all scores in Prefect's UI, as numbers that a sweep reads, with intervals over banks of z and seeds."""
-    rows = []
-    for name, score in sorted(_load(Path(paths["evaluation"]) / "scores.json").items()):
-        if isinstance(score, dict) and "mean" in score:
-            over_seeds = {f"seeds_{end}": value for end, value in score.get("seeds", {}).items()}
-            rows.append({"score": name} | {end: score[end] for end in ("mean", "low", "high")} | over_seeds)
-    create_table_artifact(key=SCORES, table=rows, description="scores of the generator")
-
-
-def _row(name: str, score: dict[str, Any]) -> str:
-    numbers = {key: f"{score[key]:.4g}" for key in ("mean", "low", "high", "real") if key in score}
-    interval = f"[{numbers['low']}, {numbers['high']}]" if "low" in numbers else ""
-    return f"| {name} | {numbers['mean']} | {interval} | {numbers.get('real', '')} |"
-
-
-def mlflow_address(place: Mapping[str, Any]) -> str:
-    """Return the page of a run in MLflow, by `experiment_id` and `run_id`."""
-    address = os.environ.get("MLFLOW_TRACKING_URI", "")
-    server = address if address.startswith("http") else "http://127.0.0.1:5000"
-    # Without the view MLflow opens its menu for language models, which has no model registry.
-    return f"{server}/#/experiments/{place['experiment_id']}/runs/{place['run_id']}?workflowType=machine_learning"
-
-
-def _load(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text())
-    return content

@@ -10,9 +10,8 @@ from optuna.trial import FrozenTrial, TrialState
 from optuna.visualization import matplotlib as pictures
 from prefect.utilities.urls import url_for
 
-from flows.markdown import embedded
+from flows.results import embedded, mlflow_address
 from flows.sweep.trials import FLOW_RUN, RUN, SCORES, WHY, Sweep, score_name
-from flows.training import mlflow_address
 
 PARALLEL, IMPORTANCES = "parallel_coordinates.png", "importances.png"
 FEWEST = 3

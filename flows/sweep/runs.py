@@ -21,7 +21,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Cancelling
 
 from flows.failure import StageFailedError
-from flows.training import DECISION, SCORES
+from flows.results import DECISION, SCORES
 
 Scores = dict[str, dict[str, float]]
 """By name: `mean`, `low`, `high` of the 95 % interval over banks of z; with replicas `seeds_mean` and so on."""
