@@ -11,13 +11,14 @@ from typing import Any
 
 import yaml
 from prefect import State, flow, get_run_logger
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from flows.environment import completed
 from flows.experiment.form import NONE, PARAMS, Overrides, Preset
 from flows.experiment.record import experiment_name, pull, push, save
+from flows.experiment.scores import publish_scores
 from flows.experiment.status import CHECKED, outdated, unchanged
 from flows.experiment.workspace import given_remote, one_at_a_time, uncommitted, workspace
 from flows.failure import StageDiedError, StageFailedError
@@ -28,8 +29,8 @@ from flows.stage import following, stage_task
 ROOT = Path(__file__).resolve().parent.parent
 RETRIES = {"train": 2, "replicate": 2}
 """How often a stage that died is started again; it resumes from its last checkpoint."""
-SCORES, DECISION = "gan-scores", "gan-decision"
-"""Keys of what runs leave in Prefect's UI."""
+DECISION = "gan-decision"
+"""Key of what was decided in Prefect's UI."""
 MOST_STARTS = 10
 """Of one run, so that one that crashes each time, as for want of memory, comes to an end."""
 PROMOTED = "Promoted"
@@ -168,7 +169,7 @@ def reproduce(
             create_markdown_artifact(key="gan-doctor", markdown=f"**{error}**", description="training failed")
         raise
     if made or not to_registry:  # else all of it is in an earlier run
-        publish_scores(paths)
+        publish_scores(Path(paths["evaluation"]))
     if not made or not to_registry:
         return None
     place = publish(paths)
@@ -222,16 +223,6 @@ def publish(paths: dict[str, str]) -> dict[str, Any]:
 
 def _version(place: dict[str, Any]) -> str:
     return f"{place['model']} version {place['version']}"
-
-
-def publish_scores(paths: dict[str, str]) -> None:
-    """Leave all scores in Prefect's UI, as numbers that a sweep reads, with intervals over banks of z and seeds."""
-    rows = []
-    for name, score in sorted(_load(Path(paths["evaluation"]) / "scores.json").items()):
-        if isinstance(score, dict) and "mean" in score:
-            over_seeds = {f"seeds_{end}": value for end, value in score.get("seeds", {}).items()}
-            rows.append({"score": name} | {end: score[end] for end in ("mean", "low", "high")} | over_seeds)
-    create_table_artifact(key=SCORES, table=rows, description="scores of the generator")
 
 
 def _row(name: str, score: dict[str, Any]) -> str:
