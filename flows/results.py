@@ -1,4 +1,4 @@
-"""What a run leaves in Prefect's UI: the decision with pictures, and all scores as numbers."""
+"""What a run leaves in Prefect's UI about the gate's decision: words, scores and pictures."""
 
 import base64
 import json
@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.artifacts import create_markdown_artifact
 
-SCORES, DECISION = "gan-scores", "gan-decision"
-"""Keys of artifacts."""
+DECISION = "gan-decision"
+"""Its key."""
 
 
 def publish(paths: dict[str, str]) -> dict[str, Any]:
@@ -44,16 +44,6 @@ def publish(paths: dict[str, str]) -> dict[str, Any]:
 def version_of(place: Mapping[str, Any]) -> str:
     """Return the name and number of a version, by `model` and `version`."""
     return f"{place['model']} version {place['version']}"
-
-
-def publish_scores(paths: dict[str, str]) -> None:
-    """Leave all scores in Prefect's UI, as numbers that a sweep reads, with intervals over banks of z and seeds."""
-    rows = []
-    for name, score in sorted(_load(Path(paths["evaluation"]) / "scores.json").items()):
-        if isinstance(score, dict) and "mean" in score:
-            over_seeds = {f"seeds_{end}": value for end, value in score.get("seeds", {}).items()}
-            rows.append({"score": name} | {end: score[end] for end in ("mean", "low", "high")} | over_seeds)
-    create_table_artifact(key=SCORES, table=rows, description="scores of the generator")
 
 
 def _row(name: str, score: dict[str, Any]) -> str:

@@ -17,11 +17,12 @@ from prefect.states import Completed, Failed
 from flows.environment import completed
 from flows.experiment.form import NONE, PARAMS, Overrides, Preset
 from flows.experiment.record import experiment_name, pull, push, save
+from flows.experiment.scores import publish_scores
 from flows.experiment.status import CHECKED, outdated, unchanged
 from flows.experiment.workspace import given_remote, one_at_a_time, uncommitted, workspace
 from flows.failure import StageDiedError, StageFailedError
 from flows.output import log_output
-from flows.results import publish, publish_scores, version_of
+from flows.results import publish, version_of
 from flows.stage import following, stage_task
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -161,7 +162,7 @@ def reproduce(
             create_markdown_artifact(key="gan-doctor", markdown=f"**{error}**", description="training failed")
         raise
     if made or not to_registry:  # else all of it is in an earlier run
-        publish_scores(paths)
+        publish_scores(Path(paths["evaluation"]))
     if not made or not to_registry:
         return None
     place = publish(paths)

@@ -23,7 +23,7 @@ USES: dict[str, set[str]] = {
     "train": {"torch", "safetensors", "mlflow", "pandas", "PIL"},
     "replicate": {"torch", "safetensors"},
     "choose": {"torch", "safetensors", "torch_fidelity", "scipy.stats", "matplotlib", "pandas"},
-    "diagnose": {"torch", "safetensors", "torch_fidelity", "matplotlib"},
+    "diagnose": {"torch", "safetensors", "torch_fidelity", "scipy.stats", "matplotlib"},
     "evaluate": {"torch", "safetensors", "torch_fidelity", "pandas", "scipy.stats", "PIL"},
     "register": {"mlflow", "pandas", "scipy.stats", "PIL"},
 }
@@ -46,7 +46,7 @@ ROOMS = {
     "figures": {"matplotlib", "PIL"},
     "promotion": {"pandas", "pyarrow", "scipy.special", "scipy.stats"},
     "provenance": {"mlflow", "pandas", "pyarrow"},
-    "advice runs scoring tracking": CORE | TABLES | {"mlflow"},
+    "advice drift runs scoring tracking": CORE | TABLES | {"mlflow"},
     "cards": TABLES | {"mlflow", "matplotlib", "scipy.special", "scipy.stats"},
 }
 """What the rooms of `mlops` may load; rooms with the same answer share a process."""

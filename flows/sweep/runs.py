@@ -20,8 +20,9 @@ from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Cancelling
 
+from flows.experiment.scores import SCORES
 from flows.failure import StageFailedError
-from flows.results import DECISION, SCORES
+from flows.results import DECISION
 
 Scores = dict[str, dict[str, float]]
 """By name: `mean`, `low`, `high` of the 95 % interval over banks of z; with replicas `seeds_mean` and so on."""

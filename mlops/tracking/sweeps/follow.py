@@ -62,7 +62,9 @@ def follow(prepared: Path, extractor: Path, flow_run: str) -> None:
     for step, path in written(Workspace(run.data.tags[KEY_TAG]).snapshots, known):
         try:
             client.log_metric(run.info.run_id, metric, scorer.kid(path).value, step=step)
-        except (OSError, MlflowException) as error:  # the training has ended, or MLflow does not answer
+        except OSError:  # the training has ended, and its snapshots are elsewhere
+            return
+        except MlflowException as error:
             print(f"warning: step {step} has no score: {error}", file=sys.stderr)
 
 
