@@ -37,7 +37,9 @@ def far(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """Yield a finished project that was pushed and deployed, and a worker in an empty folder."""
     folder = tmp_path_factory.mktemp("far")
     project, repository, remote = finished.copy(folder / "project"), folder / "equilibrium.git", folder / "remote"
-    servers, machine = Project(folder / "servers"), Project(folder / "machine")
+    servers, machine = (  # neither uses the database of whoever runs the tests
+        Project(folder / name, {"PREFECT_HOME": str(folder / f"{name}-home")}) for name in ("servers", "machine")
+    )
     for place in (remote, servers.root / ".mlflow", machine.root):
         place.mkdir(parents=True)
     project.dvc("remote", "add", "--default", "store", str(remote))
