@@ -84,7 +84,10 @@ def test_a_command_that_makes_no_images_loads_no_networks(command: str) -> None:
 
 
 def test_flows_load_nothing_of_what_they_start() -> None:
-    assert loaded(f"import {modules('flows')}") <= {"prefect"}
+    names = modules("flows").split(", ")
+    assert loaded(f"import {', '.join(name for name in names if '.sweep.' not in name)}") <= {"prefect"}
+    drawn = {"optuna", "matplotlib", "matplotlib.pyplot", "PIL"}
+    assert loaded(f"import {modules('flows/sweep')}") <= {"prefect"} | drawn
 
 
 @pytest.mark.slow
