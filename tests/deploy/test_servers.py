@@ -55,6 +55,10 @@ def test_postgresql_refuses(team: Team, user: str, password: str) -> None:
     assert ended.stdout == ""
 
 
+def test_a_new_store_has_the_bucket_of_mlflow(team: Team) -> None:
+    assert [bucket["Name"] for bucket in team.s3.list_buckets()["Buckets"]] == ["mlflow"]
+
+
 @pytest.mark.parametrize("key", [None, ("any", "any"), (SECRETS["STORE_ACCESS_KEY"], "wrong")])
 def test_the_store_refuses(team: Team, key: tuple[str, str] | None) -> None:
     address = team.services["mlflow"]["environment"]["MLFLOW_S3_ENDPOINT_URL"]
