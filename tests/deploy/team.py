@@ -55,7 +55,7 @@ def missing_programs() -> str:
 def compose(variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """Return what `docker compose config` makes of the file."""
     return subprocess.run(
-        ["docker-compose", "--file", str(COMPOSE), "config", "--format", "json"],
+        ["docker-compose", "--env-file", "/dev/null", "--file", str(COMPOSE), "config", "--format", "json"],
         env={"PATH": path_of_programs(), "HOME": str(Path.home())} | variables,
         capture_output=True,
         text=True,
