@@ -24,11 +24,19 @@ from mlops.safety.ending import end_in_time
 from mlops.scoring.choice import SnapshotScorer
 from mlops.tracking.run_writer import CURVES
 from mlops.tracking.runs import FLOW_TAG, KEY_TAG, connect
+from mlops.tracking.store import sqlite_file, tracking_uri
 
 POLL = 1.0
 """Seconds between two looks at the folder of snapshots."""
 FIRST_POLL = 3.0
 """Seconds between two questions to MLflow whether the training has begun."""
+
+
+def wait_for_store() -> None:
+    """Wait until a store that is a file has been begun, by the training: of two processes that make one, one fails."""
+    path = sqlite_file(tracking_uri())
+    while path is not None and not (path.exists() and path.stat().st_size):
+        time.sleep(POLL)
 
 
 def training_of(client: MlflowClient, experiment: str, flow_run: str) -> Run:
@@ -52,6 +60,7 @@ def follow(prepared: Path, extractor: Path, flow_run: str) -> None:
     """Log the score of each snapshot until the training ends; if there are too few real images, of none."""
     values = load()
     configure_torch(values.compute)
+    wait_for_store()
     client, experiment = connect()
     run = training_of(client, experiment, flow_run)
     scorer = SnapshotScorer(prepared, extractor, values.compute, values.choose)
