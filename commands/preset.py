@@ -69,7 +69,7 @@ def main(name: str, data: str | None) -> None:
     from mlops.advice.advice import advised  # only here: torch takes two seconds to import
 
     advice = advised(data)
-    advice.show()
+    advice.show(is_taken=True)
     apply_preset(advice.preset, data, advice.changes)
 
 

@@ -7,8 +7,12 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from uuid import UUID
 
 from prefect import State
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prefect.states import Cancelled
 
 from flows.display import Display
 from flows.environment import check_pipeline, check_server
@@ -18,6 +22,10 @@ from flows.training import gan_training
 
 LAST_LINE = 2.0
 """Seconds in which the flow reads what a stage has printed at its end."""
+TOLD = 2.0
+"""Seconds within which a server has to take the last state of a run that is stopped."""
+STARTED: list[UUID] = []
+"""The flow run of this process, once it runs."""
 
 
 GUARD = """
@@ -45,7 +53,8 @@ def main() -> None:
             display.wait("Prefect starts")
             states: list[State] = []
             # Not in this thread, so that the flow goes on reading what a stage prints after a signal.
-            flow = threading.Thread(target=lambda: states.append(gan_training(return_state=True)), daemon=True)
+            noted = gan_training.with_options(on_running=[lambda flow, flow_run, state: STARTED.append(flow_run.id)])
+            flow = threading.Thread(target=lambda: states.append(noted(return_state=True)), daemon=True)
             flow.start()
             _wait(flow)
         except _Signal as received:
@@ -86,7 +95,7 @@ def _raise(number: int, _: object) -> None:
 
 
 def _stop(display: Display, number: int) -> None:
-    """End what runs and then this process at once.
+    """End what runs, tell a lasting server, and end this process at once.
 
     Prefect would try for a minute to report the end to its temporary server, which the same Ctrl-C has ended.
     """
@@ -100,6 +109,11 @@ def _stop(display: Display, number: int) -> None:
     for server in _temporary_servers():
         with suppress(ProcessLookupError):
             os.kill(server, signal.SIGKILL)
+    if PREFECT_API_URL.value() and STARTED:
+        once = temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0})
+        # Of many libraries; without an answer the run ends on the server once its heartbeats are missed.
+        with suppress(Exception), once, get_client(sync_client=True, httpx_settings={"timeout": TOLD}) as client:
+            client.set_flow_run_state(STARTED[0], Cancelled(message="stopped; make run goes on"), force=True)
     os._exit(128 + number)
 
 

@@ -26,6 +26,10 @@ REMEDIES = {
         "DVC writes through no link: put a folder in the place of the link; for a larger disk move DVC's cache, "
         "`dvc cache dir --local FOLDER`"
     ),
+    "it is being blocked by": (
+        "another run works in this project: wait for it or stop it, and leave its lock alone. A dvc exp run that was "
+        "refused has left its values in params.yaml: git diff params.yaml shows them"
+    ),
     "No space left on device": "free some space; `dvc gc --workspace` drops old versions of data and models",
 }
 """What helps if DVC prints this."""

@@ -1,6 +1,7 @@
 """Advice before a training: what the data are, which settings fit them and this machine, and what a run costs."""
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -40,15 +41,15 @@ class Advice:
     changes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     data: str = ""
 
-    def show(self) -> None:
-        """Print it on one screen of 80 columns."""
+    def show(self, *, is_taken: bool = False) -> None:
+        """Print it on one screen of 80 columns; `is_taken` if the preset is about to be in `params.yaml`."""
         table = Table.grid("", "", padding=(0, 2))
-        for name, text in self.rows():
+        for name, text in self.rows(is_taken=is_taken):
             table.add_row(name, escape(text))
         Console(highlight=False).print(table)
 
-    def rows(self) -> list[tuple[str, str]]:
-        """Return what is shown, as names and sentences."""
+    def rows(self, *, is_taken: bool = False) -> list[tuple[str, str]]:
+        """Return what is shown, as names and sentences; `is_taken` as of `show`."""
         found, summary, config = self.found, self.found.summary, self.params
         splits = f"{summary.train:,} to train, {summary.validation:,} to validate, {summary.test:,} to test"
         size = config.prepare.image_size
@@ -60,7 +61,7 @@ class Advice:
         rows = [
             ("images", f"{found.total:,} in {self._classes()}: {splits}"),
             ("of note", self._notes()),
-            ("enough", enough(summary.train)),
+            ("enough", enough(summary.train - summary.duplicates_train)),
             ("machine", f"{cores()} cores, of which training uses {config.compute.threads}; {gpu}"),
             ("settings", f"{self._settings()}{shape}; {config.network.family}; {lengths}"),
             (
@@ -69,7 +70,14 @@ class Advice:
             ),
             ("disk", f"about {decimal(self.cost.disk)}; {decimal(free)} are free"),
         ]
-        return [*rows, ("next", f"make preset DATA={self.data}; make run")] if self.preset else rows
+        if not self.preset:
+            return rows
+        if summary.classes is not None and not config.network.conditional:
+            rows.append(
+                ("by class", "dvc exp run -S network.conditional=true makes images of a class that you ask for")
+            )
+        preset = "" if is_taken else f"make preset DATA={shlex.quote(self.data)} && "
+        return [*rows, ("next", f"{preset}make run")]
 
     def _classes(self) -> str:
         found = self.found
@@ -83,7 +91,7 @@ class Advice:
         duplicates = summary.duplicates_train + summary.duplicates_validation + summary.duplicates_test
         counts = {
             "refused": summary.refused,
-            "duplicates": duplicates,
+            "copies of another image": duplicates,
             "held out but also in training": summary.leaks,
             "near-black": found.dark,
             "near-white": found.bright,

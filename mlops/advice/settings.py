@@ -47,9 +47,12 @@ def fitting(found: Findings, *, size: int, batch_size: int, cores: int, is_gpu: 
 
 
 def enough(images: int) -> str:
-    """Return whether so many training images are enough, and what to do if they are not."""
+    """Return whether so many distinct training images are enough, and what to do if they are not."""
     if images < FAR_TOO_FEW:
         return f"no: of {images:,} training images a generator learns copies at best; add some thousand"
     if images < FEW:
-        return f"hardly: the discriminator soon knows {images:,} training images by heart; add images if you can"
-    return f"yes: {images:,} training images"
+        return (
+            f"hardly: the discriminator soon knows {images:,} training images by heart; add images if you can, or try "
+            "make preset NAME=small-data, which augments them"
+        )
+    return f"yes: {images:,} distinct training images"

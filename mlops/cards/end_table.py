@@ -42,6 +42,7 @@ def print_end(
     others += [(f"parzen_{name}", f"{value:.3f}") for name, value in (candidate.parzen or {}).items()]
     decided = [("decision", f"{place['decision']}: {place['reason']}"), first, ("champion", champion)]
     decided += [("bounds", f"{within} those of params.yaml"), ("doctor", doctor["verdict"])]
+    decided += _warnings(candidate)
     decided.append(("snapshot", choice))
     if not place["within_bounds"]:
         decided.append(("try", f"{doctor['remedy'] or LONGER}; or, if the pictures suffice, promote it by hand"))
@@ -49,6 +50,8 @@ def print_end(
         decided.append(("try", doctor["remedy"]))
     commands = _next(place, number)
     then = [("look at", str(evaluation / COMPARISON)), *zip(["then", *[""] * len(commands)], commands, strict=False)]
+    uri = f"models:/{place['model']}" + (f"/{place['version']}" if number is None else "@champion")
+    then.insert(1, ("in Python", f'mlflow.pyfunc.load_model("{uri}")'))
     extractor = candidate.passport["extractor"]["name"]
     title = f"done: {place['model']} version {place['version']}, scores by extractor {extractor}"
     table = Table(title=Text(title), title_justify="left", show_header=False)
@@ -59,13 +62,26 @@ def print_end(
     Console(highlight=False).print(table)
 
 
+def _warnings(candidate: Evaluation) -> list[tuple[str, str]]:
+    """Return what a person should know who reads that all bounds hold."""
+    fid, warnings = candidate.scores["fid"], []
+    if fid.trivial is not None and fid.over_banks.mean > fid.trivial:
+        times = f"{fid.over_banks.mean / fid.trivial:.1f} times the FID of two images laid over each other (trivial)"
+        warnings.append(("pictures", f"poor: {times}; look at them before you use them, and raise train.steps"))
+    if candidate.few_images:
+        few = f"{candidate.images:,} scored images are fewer than twice the dimension of features"
+        warnings.append(("few images", f"{few}: FID is too high and noisy, that of real images as well"))
+    return warnings
+
+
 def _score_rows(candidate: Evaluation) -> list[tuple[str, str]]:
     """Return names and scores, which say what is better; the first is FID."""
     texts = {}
     for metric, score in candidate.scores.items():
         better = direction(metric, score)
         words = "no better than" if better == "neither" else f"{better} is better;"
-        texts[metric] = f"{shown_interval(score.over_banks)}, {words} real {score.real:.3g}"
+        worst = "" if score.trivial is None else f", trivial {score.trivial:.3g}"
+        texts[metric] = f"{shown_interval(score.over_banks)}, {words} real {score.real:.3g}{worst}"
     names = candidate.row_names(WIDTH - max(map(len, texts.values())))
     return [(names[metric], text) for metric, text in texts.items()]
 

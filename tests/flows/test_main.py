@@ -5,25 +5,40 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from gan_core.runtime.tensor_files import load_tensors
 from tests.project import LONGER, Project, environment
-from tests.servers import end, stage_processes, wait_for
+from tests.servers import BIN, end, serving, stage_processes, wait_for
+
+
+@pytest.fixture
+def api(finished: Project, tmp_path: Path) -> Iterator[str]:
+    """Return the API of a Prefect server of its own."""
+    place = finished.copy(tmp_path / "served")
+    server = (str(BIN / "prefect"), "server", "start", "--host", "127.0.0.1", "--port")
+    with serving(place, tmp_path / "server.log", *server, health="/api/health", api="/api") as address:
+        yield f"{address}/api"
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_with_one_line_and_a_checkpoint(finished: Project, tmp_path: Path) -> None:
+@pytest.mark.parametrize("lasting", [False, True])
+def test_ctrl_c_ends_with_one_line_and_a_checkpoint(
+    lasting: bool, finished: Project, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     place = finished.copy(tmp_path / "copy")
+    api = request.getfixturevalue("api") if lasting else None
     place.set(train=LONGER | {"steps": 10_000_000, "checkpoint_every": 10_000_000})
     log = tmp_path / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "flows"],
             cwd=place.root,
-            env=environment(),
+            env=environment(**({"PREFECT_API_URL": api} if api else {})),
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -47,3 +62,6 @@ def test_ctrl_c_ends_with_one_line_and_a_checkpoint(finished: Project, tmp_path:
     assert step is not None
     (checkpoint,) = checkpoints.glob("*/state.safetensors")
     assert load_tensors(checkpoint)[1]["step"] == int(step[1].replace(",", ""))
+    if api:
+        (run,) = httpx.post(f"{api}/flow_runs/filter", json={}, timeout=30).raise_for_status().json()
+        assert run["state_type"] == "CANCELLED"

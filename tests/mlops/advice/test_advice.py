@@ -40,20 +40,21 @@ def test_the_snapshots_of_all_seeds_take_disk_in_three_places(
 def test_a_preset_follows_the_advice_which_changes_nothing(finished: Project, tmp_path: Path) -> None:
     project = finished.copy(tmp_path / "copy")
     pixels = np.random.default_rng(0).integers(0, 256, (60, 40, 40, 3), np.uint8)
-    (project.root / "pictures").mkdir()
+    (project.root / "my pictures").mkdir()
     for number, image in enumerate(pixels):
-        Image.fromarray(image).save(project.root / "pictures" / f"{number}.png")
+        Image.fromarray(image).save(project.root / "my pictures" / f"{number}.png")
     before = {path: path.stat().st_mtime_ns for path in project.root.rglob("*") if "__pycache__" not in path.parts}
-    advice = project.run(sys.executable, "-m", "commands.advise", "pictures", COLUMNS="80")
+    advice = project.run(sys.executable, "-m", "commands.advise", "my pictures", COLUMNS="80")
     assert advice.returncode == 0, advice.stdout
     assert max(map(len, advice.stdout.splitlines())) <= 80
-    assert "make preset DATA=pictures" in advice.stdout
+    assert "make preset DATA='my pictures' && make run" in advice.stdout
     after = {path: path.stat().st_mtime_ns for path in project.root.rglob("*") if "__pycache__" not in path.parts}
     assert {path for path, time in after.items() if before.get(path) != time and path.is_file()} == set()
-    chosen = project.run(sys.executable, "-m", "commands.preset", "", "pictures")
+    chosen = project.run(sys.executable, "-m", "commands.preset", "", "my pictures")
     assert chosen.returncode == 0, chosen.stdout
+    assert "make preset" not in chosen.stdout
     values = yaml.safe_load((project.root / "params.yaml").read_text())
-    assert (values["data"], values["network"]["family"]) == ({"name": "folder", "path": "pictures"}, "dcgan")
+    assert (values["data"], values["network"]["family"]) == ({"name": "folder", "path": "my pictures"}, "dcgan")
     wrong = project.run(sys.executable, "-m", "commands.advise", "nowhere")
     assert [line for line in wrong.stdout.splitlines() if line.startswith("error: ")] == wrong.stdout.splitlines()
 

@@ -1,6 +1,8 @@
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +19,7 @@ def printed(
 ) -> Callable[..., Rows]:
     """Return a function that prints the table in 80 columns and returns the two cells of each of its lines."""
 
-    def rows(extractor: str, champion: str | None, *, within: bool = True, remedy: str = "") -> Rows:
+    def rows(extractor: str, champion: str | None, *, within: bool = True, remedy: str = "", **changes: Any) -> Rows:
         monkeypatch.setenv("COLUMNS", "80")
         place = {
             "decision": "refused",
@@ -28,7 +30,13 @@ def printed(
         }
         doctor = {"verdict": "healthy", "remedy": remedy}
         print_end(
-            every_score(extractor), place, f"version {champion}", champion, doctor, "it [is] so", Path("evaluation")
+            replace(every_score(extractor), **changes),
+            place,
+            f"version {champion}",
+            champion,
+            doctor,
+            "it [is] so",
+            Path("evaluation"),
         )
         lines = capsys.readouterr().out.splitlines()
         assert max(map(len, lines)) <= 80
@@ -57,6 +65,23 @@ def test_the_table_at_the_end_decides_first(extractor: str, champion: str | None
     commands = [text.split()[:3] for _, text in rows if "-m" in text]
     assert len(commands) == 1 + (champion == "2")
     assert any(text.startswith("make ui") for _, text in rows)
+
+
+@pytest.mark.parametrize(("trivial", "is_poor"), [(None, False), (0.9, True), (1.1, False)])
+@pytest.mark.parametrize("few_images", [True, False])
+def test_whoever_reads_that_all_bounds_hold_reads_that_the_pictures_cannot_be_good(
+    trivial: float | None,
+    is_poor: bool,
+    few_images: bool,
+    every_score: Callable[[str], Evaluation],
+    printed: Callable[..., Rows],
+) -> None:
+    scores = every_score("a").scores
+    worst = None if trivial is None else trivial * scores["fid"].over_banks.mean
+    scored = {"fid": replace(scores["fid"], trivial=worst)}
+    rows = dict(printed("a", None, scores=scores | scored, few_images=few_images))
+    assert ("pictures" in rows) == is_poor
+    assert ("few images" in rows) == few_images
 
 
 @pytest.mark.parametrize(
