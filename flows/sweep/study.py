@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from flows.failure import StageFailedError
 
 STORAGE = "OPTUNA_STORAGE"
-"""Environment variable, also Optuna's own: address of the database, as sqlite:///PATH or postgresql://USER@HOST/NAME."""
+"""Environment variable, also Optuna's own: a database, as sqlite:///PATH or postgresql+psycopg2://USER@HOST/NAME."""
 OWN = Path(".prefect", "sweeps.db")
 """In the project, if the variable is not set."""
 ASKED, ID, CANCELLED = "asked", "id", "cancelled"
