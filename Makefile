@@ -48,9 +48,10 @@ $(READY):
 		echo "error: the virtual environment to which .venv is a link was moved; delete the link" >&2; exit 1; fi
 	@{ [ -z "$(MOVED)" ] && $(BIN)/python -m pip --version >/dev/null 2>&1; } || \
 		$(PYTHON) -m venv $(if $(MOVED),--clear) $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@echo "setting up $(VENV): 7 GB, some minutes"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@# prefect's docstring_parser and pydoclint's fork of it share one folder; the fork serves both, so it comes last
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall \
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall \
 		$(shell grep ^docstring_parser_fork requirements.txt)
 	@touch $@
 

@@ -103,7 +103,7 @@ def register(
     describe(writer, version, judgement, now, candidate, evaluation, summary, trained, doctor, register)
     place = _place(writer, version, judgement, candidate, register)
     save_json(registration, place)
-    print_end(candidate, place, *_champion(writer, register.model_name), doctor, chosen["sentence"], evaluation)
+    print_end(candidate, place, *_champion(writer, register.model_name), doctor, chosen, evaluation)
 
 
 def _by_section(*configs: Any) -> dict[str, Any]:

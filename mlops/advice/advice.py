@@ -55,7 +55,8 @@ class Advice:
         size = config.prepare.image_size
         gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
         free = shutil.disk_usage(project_root()).free
-        shape = f"{size} x {size} pixels, {'colour' if config.prepare.channels == 3 else 'grey'}"
+        side = f" of originals of {found.side}" if found.side is not None else ""
+        shape = f"{size} x {size} pixels{side}, {'colour' if config.prepare.channels == 3 else 'grey'}"
         scoring = f"; {_duration(self.cost.features)} for features of images" if self.cost.features else ""
         lengths = f"batches of {config.train.batch_size}, {config.train.steps:,} steps"
         rows = [
@@ -89,8 +90,9 @@ class Advice:
     def _notes(self) -> str:
         found, summary = self.found, self.found.summary
         duplicates = summary.duplicates_train + summary.duplicates_validation + summary.duplicates_test
+        more = ["..."] if summary.refused > len(found.refused) else []
         counts = {
-            "refused": summary.refused,
+            f"refused ({', '.join([*found.refused, *more])})": summary.refused,
             "copies of another image": duplicates,
             "held out but also in training": summary.leaks,
             "near-black": found.dark,

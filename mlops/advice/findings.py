@@ -14,6 +14,8 @@ from mlops.project.prepared_data import MANIFEST, Split, Summary, load_images, l
 DARK, BRIGHT = 32, 223
 """An image is near-black if no value of it is above the first, near-white if none is below the second, in 0..255."""
 CHUNK = 4096
+SHOWN = 3
+"""Names of refused files, at most."""
 ALMOST_ALL = 0.99
 """Share of images without colour from which on all are taken for grey."""
 
@@ -22,13 +24,15 @@ ALMOST_ALL = 0.99
 class Findings:
     """What the images are; counts are of all splits together, as far as not said otherwise.
 
-    `smallest_class` and `largest_class` are names and counts, None without classes. `side` is the median of the shorter
-    sides of the originals, in pixels, and `enlarged` the number of those whose shorter side is below that of the
-    prepared images; both are None for published data, whose originals have the prepared size or are not noted.
+    `refused` are the names of the first few files that are no images. `smallest_class` and `largest_class` are names
+    and counts, None without classes. `side` is the median of the shorter sides of the originals, in pixels, and
+    `enlarged` the number of those whose shorter side is below that of the prepared images; both are None for published
+    data, whose originals have the prepared size or are not noted.
     """
 
     summary: Summary
     total: int
+    refused: tuple[str, ...]
     smallest_class: tuple[str, int] | None
     largest_class: tuple[str, int] | None
     side: int | None
@@ -41,7 +45,7 @@ class Findings:
 def findings(prepared: Path) -> Findings:
     """Return what the images of all splits are; pixels are read once."""
     summary = load_summary(prepared)
-    columns = ["class_name", "width", "height", "refused"]
+    columns = ["source", "class_name", "width", "height", "refused"]
     frame = pd.read_parquet(prepared / MANIFEST, columns=columns, engine="pyarrow")
     accepted = frame[frame["refused"].isna()]
     classes = accepted["class_name"].value_counts() if summary.classes is not None else None
@@ -55,6 +59,7 @@ def findings(prepared: Path) -> Findings:
     return Findings(
         summary,
         len(accepted),
+        tuple(frame.loc[frame["refused"].notna(), "source"].head(SHOWN)),
         None if classes is None else (str(classes.index[-1]), int(classes.iloc[-1])),
         None if classes is None else (str(classes.index[0]), int(classes.iloc[0])),
         int(sides.median()) if len(sides) else None,

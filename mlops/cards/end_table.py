@@ -23,7 +23,7 @@ def print_end(
     champion: str,
     number: str | None,
     doctor: dict[str, Any],
-    choice: str,
+    choice: dict[str, Any],
     evaluation: Path,
 ) -> None:
     """Print one table, which fits 80 columns: what was decided and why, every score, and what to do and type next.
@@ -34,7 +34,7 @@ def print_end(
         champion: which version it is, in words.
         number: of the champion's version; None if there is none.
         doctor: the content of `diagnosis.json`.
-        choice: which snapshot it is and why, as a sentence.
+        choice: the content of `choice.json`.
         evaluation: the folder that `evaluate` wrote.
     """
     within = "within" if place["within_bounds"] else "outside"
@@ -43,12 +43,14 @@ def print_end(
     decided = [("decision", f"{place['decision']}: {place['reason']}"), first, ("champion", champion)]
     decided += [("bounds", f"{within} those of params.yaml"), ("doctor", doctor["verdict"])]
     decided += _warnings(candidate)
-    decided.append(("snapshot", choice))
+    decided.append(("snapshot", choice["sentence"]))
     if not place["within_bounds"]:
         decided.append(("try", f"{doctor['remedy'] or LONGER}; or, if the pictures suffice, promote it by hand"))
     elif doctor["remedy"]:
         decided.append(("try", doctor["remedy"]))
     commands = _next(place, number)
+    if choice["trend"] == "better":
+        commands.append(f"dvc exp run -S train.steps={2 * choice['last']}    (it still improves)")
     then = [("look at", str(evaluation / COMPARISON)), *zip(["then", *[""] * len(commands)], commands, strict=False)]
     uri = f"models:/{place['model']}" + (f"/{place['version']}" if number is None else "@champion")
     then.insert(1, ("in Python", f'mlflow.pyfunc.load_model("{uri}")'))

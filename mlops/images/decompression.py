@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, cast
 
+from mlops.images.layout.layout import SUFFIXES
 from mlops.project.errors import UserError
 
 _UNPACKERS: dict[bytes, Callable[[IO[bytes]], IO[bytes]]] = {
@@ -40,6 +41,8 @@ def readable(source: Path) -> Iterator[None]:
     try:
         yield
     except _DAMAGE as error:
+        if source.suffix.lower() in SUFFIXES:
+            raise UserError(f"{source} is one image; name the folder that holds the images") from None
         raise UserError(f"{source} is damaged, or neither folder nor zip nor tar: {error}; get a fresh copy") from None
     except PermissionError as error:
         raise UserError(f"{error.filename or source} is not readable for you; change its permissions") from None

@@ -17,11 +17,13 @@ def found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Find
     """Return a function that finds out what images are, which are written under names, prepared with 16 pixels."""
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
 
-    def of(images: dict[str, np.ndarray]) -> Findings:
+    def of(images: dict[str, np.ndarray], broken: str = "") -> Findings:
         for name, pixels in images.items():
             path = tmp_path / "images" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels).save(path)
+        if broken:
+            (tmp_path / "images" / broken).write_bytes(b"no image")
         data, config = DataConfig("folder", "images"), PrepareConfig(16, 3, "crop", 0.3, 0.3, 1.0, 0)
         fetch(tmp_path / "raw", data=data)
         prepare(tmp_path / "raw", tmp_path / "prepared", data=data, prepare=config)
@@ -39,7 +41,8 @@ def test_what_the_pixels_show_is_counted(found: Callable[..., Findings]) -> None
     images |= {f"few/{n}.png": pixels for n, pixels in enumerate(noise(11, 15, 40, 3))}
     images |= {f"few/dark-{n}.png": np.full((20, 20, 3), n, np.uint8) for n in (0, DARK, DARK + 1)}
     images["few/bright.png"] = np.full((20, 20, 3), 250, np.uint8)
-    whole = found(images)
+    whole = found(images, broken="few/broken.png")
+    assert whole.refused == ("few/broken.png",)
     assert (whole.total, whole.smallest_class, whole.largest_class) == (45, ("few", 15), ("many", 30))
     assert (whole.side, whole.enlarged, whole.dark, whole.bright) == (20, 11, 2, 1)
     assert not whole.is_grey

@@ -19,7 +19,15 @@ def printed(
 ) -> Callable[..., Rows]:
     """Return a function that prints the table in 80 columns and returns the two cells of each of its lines."""
 
-    def rows(extractor: str, champion: str | None, *, within: bool = True, remedy: str = "", **changes: Any) -> Rows:
+    def rows(
+        extractor: str,
+        champion: str | None,
+        *,
+        within: bool = True,
+        remedy: str = "",
+        trend: str = "level",
+        **changes: Any,
+    ) -> Rows:
         monkeypatch.setenv("COLUMNS", "80")
         place = {
             "decision": "refused",
@@ -29,13 +37,14 @@ def printed(
             "within_bounds": within,
         }
         doctor = {"verdict": "healthy", "remedy": remedy}
+        choice = {"sentence": "it [is] so", "trend": trend, "last": 600}
         print_end(
             replace(every_score(extractor), **changes),
             place,
             f"version {champion}",
             champion,
             doctor,
-            "it [is] so",
+            choice,
             Path("evaluation"),
         )
         lines = capsys.readouterr().out.splitlines()
@@ -95,3 +104,9 @@ def test_outside_the_bounds_the_table_says_what_to_do(remedy: str, printed: Call
     assert [name for name, _ in rows].count("try") == 1
     assert remedy in " ".join(text for _, text in rows)
     assert rows[-1][1] == 'python -m commands.promote promote 3 --reason "..."'
+
+
+def test_a_training_that_still_improves_gets_the_command_for_a_longer_one(printed: Callable[..., Rows]) -> None:
+    for trend, offered in (("better", True), ("level", False), ("worse", False)):
+        commands = [text for _, text in printed("a", None, trend=trend)]
+        assert any(text.startswith("dvc exp run -S train.steps=1200") for text in commands) == offered

@@ -3,6 +3,7 @@ import gzip
 import io
 import lzma
 import os
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -49,3 +50,8 @@ def test_a_locked_file_is_named() -> None:
 def test_errors_of_the_system_pass(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), readable(tmp_path):
         (tmp_path / "missing").read_bytes()
+
+
+def test_a_file_that_is_one_image_is_not_called_damaged() -> None:
+    with pytest.raises(UserError, match=r"cat\.png is one image"), readable(Path("cat.png")):
+        raise tarfile.ReadError("no tar")
