@@ -1,5 +1,6 @@
 """The table with which `register` ends: what was decided and why, every score, and what to type next."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from rich.text import Text
 from mlops.project.result_files import COMPARISON
 from mlops.scoring.comparison import direction, shown_interval
 from mlops.scoring.evaluation import Evaluation
+from mlops.tracking.store import TRACKING
 
 WIDTH = 80 - 7
 """Of its two columns in a terminal of 80, without its lines."""
@@ -52,8 +54,7 @@ def print_end(
     if choice["trend"] == "better":
         commands.append(f"dvc exp run -S train.steps={2 * choice['last']}    (it still improves)")
     then = [("look at", str(evaluation / COMPARISON)), *zip(["then", *[""] * len(commands)], commands, strict=False)]
-    uri = f"models:/{place['model']}" + (f"/{place['version']}" if number is None else "@champion")
-    then.insert(1, ("in Python", f'mlflow.pyfunc.load_model("{uri}")'))
+    then[1:1] = zip(["in Python", ""], _loading(place, number), strict=False)
     extractor = candidate.passport["extractor"]["name"]
     title = f"done: {place['model']} version {place['version']}, scores by extractor {extractor}"
     table = Table(title=Text(title), title_justify="left", show_header=False)
@@ -86,6 +87,13 @@ def _score_rows(candidate: Evaluation) -> list[tuple[str, str]]:
         texts[metric] = f"{shown_interval(score.over_banks)}, {words} real {score.real:.3g}{worst}"
     names = candidate.row_names(WIDTH - max(map(len, texts.values())))
     return [(names[metric], text) for metric, text in texts.items()]
+
+
+def _loading(place: dict[str, Any], champion: str | None) -> list[str]:
+    """Return what loads the champion in Python, or this version if there is none."""
+    uri = f"models:/{place['model']}" + (f"/{place['version']}" if champion is None else "@champion")
+    store = [] if os.environ.get(TRACKING) else ['mlflow.set_tracking_uri("sqlite:///.mlflow/mlflow.db")']
+    return [*store, f'mlflow.pyfunc.load_model("{uri}")']
 
 
 def _next(place: dict[str, Any], champion: str | None) -> list[str]:
