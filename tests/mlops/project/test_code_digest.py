@@ -103,7 +103,7 @@ def other_number(path: Path) -> None:
 CHANGES: dict[str, set[str]] = {
     "gan_core/losses/penalties.py": TRAINING,
     "gan_core/training/steps.py": TRAINING,
-    "gan_core/metrics/intervals.py": {"choose", "evaluate", "register"},
+    "gan_core/metrics/intervals.py": {"choose", "diagnose", "evaluate", "register"},
     "gan_core/metrics/classifier.py": {"extractor", "choose", "diagnose", "evaluate"},
     "gan_core/doctor.py": {"diagnose"},
     "gan_core/config/training.py": set(),
