@@ -101,7 +101,6 @@ def test_the_documented_command_works_in_a_clean_clone(project: Callable[[], Pro
 
 
 @pytest.mark.slow
-@pytest.mark.pipeline
 @pytest.mark.parametrize("seed", [1, 2])
 def test_the_games_come_to_the_equilibrium_of_the_theory(tmp_path: Path, seed: int) -> None:
     values = values_of(COMMITTED)
