@@ -1,6 +1,5 @@
 """The table with which `register` ends: what was decided and why, every score, and what to type next."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from rich.text import Text
 from mlops.project.result_files import COMPARISON
 from mlops.scoring.comparison import direction, shown_interval
 from mlops.scoring.evaluation import Evaluation
-from mlops.tracking.store import TRACKING
+from mlops.tracking.store import is_own, tracking_uri
 
 WIDTH = 80 - 7
 """Of its two columns in a terminal of 80, without its lines."""
@@ -92,7 +91,7 @@ def _score_rows(candidate: Evaluation) -> list[tuple[str, str]]:
 def _loading(place: dict[str, Any], champion: str | None) -> list[str]:
     """Return what loads the champion in Python, or this version if there is none."""
     uri = f"models:/{place['model']}" + (f"/{place['version']}" if champion is None else "@champion")
-    store = [] if os.environ.get(TRACKING) else ['mlflow.set_tracking_uri("sqlite:///.mlflow/mlflow.db")']
+    store = [] if not is_own(tracking_uri()) else ['mlflow.set_tracking_uri("sqlite:///.mlflow/mlflow.db")']
     return [*store, f'mlflow.pyfunc.load_model("{uri}")']
 
 
