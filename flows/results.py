@@ -1,4 +1,4 @@
-"""What a run leaves in Prefect's UI about the gate's decision: words, scores and pictures."""
+"""What a run leaves in Prefect's UI: the gate's decision in words and pictures, and all scores as numbers."""
 
 import base64
 import json
@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from prefect.artifacts import create_markdown_artifact
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-DECISION = "gan-decision"
-"""Its key."""
+SCORES, DECISION = "gan-scores", "gan-decision"
+"""Keys of the artifacts."""
 
 
 def publish(paths: dict[str, str]) -> dict[str, Any]:
@@ -18,10 +18,10 @@ def publish(paths: dict[str, str]) -> dict[str, Any]:
 
     It is one artifact, for the UI lists those of a run in the order of their random ids.
     """
-    scores, place = _load(Path(paths["evaluation"]) / "scores.json"), _load(Path(paths["registration"]))
+    scores, place = _scores(Path(paths["evaluation"])), _load(Path(paths["registration"]))
     doctor = _load(Path(paths["diagnosis"]) / "diagnosis.json")
     version = version_of(place)
-    table = [_row(name, score) for name, score in sorted(scores.items()) if isinstance(score, dict) and "mean" in score]
+    table = [_row(name, score) for name, score in scores.items()]
     table.sort(key=lambda row: not row.startswith("| fid"))
     parts = [
         f"# {place['decision']}: {version}",
@@ -39,6 +39,21 @@ def publish(paths: dict[str, str]) -> dict[str, Any]:
         description=f"{place['decision']}: {version}; {doctor['verdict']}",
     )
     return place
+
+
+def publish_scores(evaluation: Path) -> None:
+    """Leave each score with its 95 % interval over banks of z and, with replicas, seeds, for another flow to read."""
+    rows = []
+    for name, score in _scores(evaluation).items():
+        over_seeds = {f"seeds_{end}": value for end, value in score.get("seeds", {}).items()}
+        rows.append({"score": name} | {end: score[end] for end in ("mean", "low", "high")} | over_seeds)
+    create_table_artifact(key=SCORES, table=rows, description="scores of the generator")
+
+
+def _scores(evaluation: Path) -> dict[str, dict[str, Any]]:
+    """Return what `evaluate` measured with an interval, by name."""
+    scores = sorted(_load(evaluation / "scores.json").items())
+    return {name: score for name, score in scores if isinstance(score, dict) and "mean" in score}
 
 
 def version_of(place: Mapping[str, Any]) -> str:

@@ -17,12 +17,11 @@ from prefect.states import Completed, Failed
 from flows.environment import completed
 from flows.experiment.form import NONE, PARAMS, Overrides, Preset
 from flows.experiment.record import experiment_name, pull, push, save
-from flows.experiment.scores import publish_scores
 from flows.experiment.status import CHECKED, outdated, unchanged
 from flows.experiment.workspace import given_remote, one_at_a_time, uncommitted, workspace
 from flows.failure import StageDiedError, StageFailedError
 from flows.output import log_output
-from flows.results import publish, version_of
+from flows.results import publish, publish_scores, version_of
 from flows.stage import following, stage_task
 
 ROOT = Path(__file__).resolve().parent.parent

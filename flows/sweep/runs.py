@@ -20,9 +20,8 @@ from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Cancelling
 
-from flows.experiment.scores import SCORES
 from flows.failure import StageFailedError
-from flows.results import DECISION
+from flows.results import DECISION, SCORES
 
 Scores = dict[str, dict[str, float]]
 """By name: `mean`, `low`, `high` of the 95 % interval over banks of z; with replicas `seeds_mean` and so on."""

@@ -18,7 +18,7 @@ from flows.experiment.form import OVERRIDES
 from flows.failure import StageFailedError
 
 DIGITS = 4
-"""Significant digits of a proposed number: more would tell nobody anything."""
+"""Significant digits of a proposed number: more are lost in the noise."""
 
 
 class Range(BaseModel, extra="forbid"):

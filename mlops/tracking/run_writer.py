@@ -35,7 +35,7 @@ class RunWriter:
         self.read_known()
 
     def read_known(self) -> None:
-        """Read which rows and grids the run has; after an error nobody can tell which arrived."""
+        """Read which rows and grids the run has; after an error it is unknown which arrived."""
         steps = self.client.get_metric_history(self.id, f"{CURVES}d_loss")
         self.known_steps = {metric.step for metric in steps}
         self.known_grids = artifact_names(self.client, self.id, SAMPLES)

@@ -31,7 +31,7 @@ SECRETS = {
     "PREFECT_API_AUTH_STRING": "team:prefect-of-a-test",
 }
 NOBODY = 65534
-"""Users for whom PostgreSQL starts have no rights."""
+"""PostgreSQL starts for users without rights alone."""
 PROGRAMS = {
     "postgres": "postgresql",
     "curl": "curl",
