@@ -1,7 +1,7 @@
 """`gan-sweep` on one and on two workers, then with a worker and the sweep killed, beside the default parameters.
 
-A worker runs one trial at a time, on one thread. One and two workers get other trials, so the sweeps that
-are timed search the learning rates alone, which change no time, and prune nothing.
+A worker runs one trial at a time, on one thread. One and two workers get other trials, so the sweeps that are timed
+search the learning rates alone, which change no time, and prune nothing; their trainings are short. About an hour.
 """
 
 import json
@@ -37,6 +37,8 @@ SPACE = RATES | {
 }
 UNSEEN = {"train.seed": 1_000_000, "replicate.seeds": 4}
 """What the best trial is trained under again; the default parameters are, too."""
+TIMED_STEPS = 3000
+"""Of a training of the sweeps that are timed; the sweep that is killed has the committed parameters."""
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 LONGEST = 6 * 3600.0
 """Seconds that a sweep may take."""
@@ -204,14 +206,16 @@ def prepare(folder: Path, steps: int) -> Project:
 
 
 def table(trials: str = "12", steps: str = "0", seed: str = "0") -> Table:
-    """Sweep so many trials; `steps`, if not 0, makes trainings short, for a try of this benchmark."""
+    """Sweep so many trials; `steps`, if not 0, makes all trainings short, for a try of this benchmark."""
     count = int(trials)
     with TemporaryDirectory() as name:
-        prepared = prepare(Path(name, "prepared"), int(steps))
-        one, states = timed(prepared, Path(name, "one"), count, 1)
+        short = prepare(Path(name, "short"), int(steps) or TIMED_STEPS)
+        one, states = timed(short, Path(name, "one"), count, 1)
         rows = [_row("1 worker", one, states, "")]
-        two, states = timed(prepared, Path(name, "two"), count, 2)
+        two, states = timed(short, Path(name, "two"), count, 2)
         rows.append(_row("2 workers", two, states, f"{two / one:.2f}"))
+        print(*rows, sep="\n", file=sys.stderr, flush=True)
+        prepared = prepare(Path(name, "prepared"), int(steps))
         with arm(prepared, Path(name, "killed"), 2) as both:
             seconds, states, run = killed(both, count, int(seed))
             rows.append(_row("2 workers, killed", seconds, states, ""))

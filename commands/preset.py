@@ -10,6 +10,7 @@ from ruamel.yaml.error import YAMLError
 from mlops.project import params
 from mlops.project.errors import UserError, command_line
 from mlops.project.presets import Values, defaults, dumped, with_preset
+from mlops.safety.pipelines import running
 from mlops.safety.user_files import check_sources
 
 EXAMPLES = """\b
@@ -25,9 +26,14 @@ def apply_preset(name: str, data: str | None = None, changes: Mapping[str, Any] 
     """Write the defaults with the values of `presets/NAME.yaml` into `params.yaml`, whatever stood there.
 
     `data` becomes `data.path`, and `changes` are merged last. A printed line names the values that are lost because the
-    preset leaves them at their defaults. If there is no such preset or the result is not valid, that is a UserError,
-    and `params.yaml` is as it was.
+    preset leaves them at their defaults. If there is no such preset, the result is not valid, or a pipeline runs here,
+    that is a UserError, and `params.yaml` is as it was.
     """
+    if run := running():
+        raise UserError(
+            f"process {run[0]} runs `{run[1]}` here, and its later stages would take other values; wait for it, or "
+            f"end it with `kill {run[0]}`"
+        )
     values = with_preset(name, data, changes)
     check_sources(values)
     text = dumped(values, f"{params.PARAMS} with the preset {name}")

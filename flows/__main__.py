@@ -9,13 +9,17 @@ import time
 from contextlib import suppress
 from uuid import UUID
 
+from flows.environment import check_server, checked, start_check
+
+CHECK = start_check() if __name__ == "__main__" else None
+"""DVC is asked while Prefect is imported, which takes a second."""
+
 from prefect import State
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Cancelled
 
 from flows.display import Display
-from flows.environment import check_pipeline, check_server
 from flows.experiment.status import CHECKED
 from flows.stage import RUNNING, end_group
 from flows.training import gan_training
@@ -48,8 +52,7 @@ def main() -> None:
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 if signal.getsignal(number) is not signal.SIG_IGN:
                     signal.signal(number, _raise)
-            check_server()
-            CHECKED.append(check_pipeline())
+            CHECKED.append(_check())
             display.wait("Prefect starts")
             states: list[State] = []
             # Not in this thread, so that the flow goes on reading what a stage prints after a signal.
@@ -63,6 +66,16 @@ def main() -> None:
         sys.exit(1)  # the thread has printed why
     if not states[0].is_completed():
         sys.exit(f"error: {states[0].message}")
+
+
+def _check() -> set[str]:
+    """Return the stages that are not up to date; if project or server are not in order, end this process."""
+    check = CHECK or start_check()
+    try:
+        check_server()
+        return checked(check)
+    finally:
+        check.kill()
 
 
 def _wait(flow: threading.Thread) -> None:

@@ -1,5 +1,6 @@
 """What of the environment would stop a flow: put right, or an error before any work."""
 
+import fcntl
 import getpass
 import json
 import os
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -28,6 +30,8 @@ from dvc.cli import main
 raise SystemExit(main(["repro", "--single-item", "code"]) or main(["status", "--json", "dvc.yaml"]))
 """
 """Two commands of DVC in one process, for it takes half a second to start."""
+USED = Path(".dvc/tmp/rwlock")
+"""Who reads and writes which file; DVC takes the lock of `rwlock.lock`, reads it, and writes it in place."""
 ANSWER = 5.0
 """Seconds within which Prefect's server has to answer."""
 
@@ -94,14 +98,38 @@ def completed(*command: str, **variables: str) -> "subprocess.CompletedProcess[s
     )
 
 
-def check_pipeline() -> set[str]:
-    """Return the stages that are not up to date, as DVC finds once its stage `code` has checked what can be.
+def start_check() -> "subprocess.Popen[str]":
+    """Let DVC run its stage `code`, which checks what can be, and find which stages are not up to date.
 
-    If DVC refuses the project, or the stage, this process ends with an error before any work.
+    It answers `checked`; whoever imports Prefect meanwhile waits a second less.
     """
-    ended = completed(sys.executable, "-c", CHECK)
-    lines = [line for line in ended.stdout.splitlines() if line]
-    if ended.returncode:
+    mend_lock()
+    return subprocess.Popen(
+        [sys.executable, "-c", CHECK],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        env=of_children(),
+    )
+
+
+def mend_lock() -> None:
+    """Delete DVC's list of what its processes use, if one was killed while it wrote it: DVC would refuse to start."""
+    with suppress(FileNotFoundError), Path(f"{USED}.lock").open("r+b") as guard, suppress(BlockingIOError):
+        fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not that of a process that is writing it now
+        try:
+            json.loads(USED.read_bytes())
+        except ValueError:
+            USED.unlink()
+
+
+def checked(check: "subprocess.Popen[str]") -> set[str]:
+    """Return the stages that are not up to date; if DVC refused the project, or the stage, end with an error."""
+    output, _ = check.communicate()
+    lines = [line for line in output.splitlines() if line]
+    if check.returncode:
         sys.exit(f"error: {own_error(lines)}")
     return {*json.loads(lines[-1])}
 

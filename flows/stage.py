@@ -14,7 +14,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 from prefect.states import Failed
 
-from flows.environment import of_children
+from flows.environment import mend_lock, of_children
 from flows.failure import StageDiedError, StageFailedError, stage_error
 from flows.output import PROGRESS, duration, log_output
 
@@ -32,6 +32,7 @@ def stage_task(name: str, *, retries: int = 0, force: bool = False) -> Task[[], 
     """
 
     def reproduce() -> State[None] | None:
+        mend_lock()
         options = ["--single-item", *(["--force"] if force else [])]
         try:
             run([sys.executable, "-m", "dvc", "repro", *options, name], name)

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from pydantic import SecretStr
 
-from flows.environment import check_pipeline, check_server
+from flows.environment import check_server, checked, start_check
 
 if TYPE_CHECKING:
     from prefect.events.schemas.automations import AutomationCore
@@ -126,7 +126,7 @@ def create_automations() -> None:
 if __name__ == "__main__":
     os.environ["PREFECT_API_URL"] = os.environ.get("PREFECT_API_URL") or "http://127.0.0.1:4200/api"
     check_server()
-    check_pipeline()
+    checked(start_check())
     create_automations()
     prefect = (sys.executable, "-m", "prefect", "--no-prompt")
     for arguments in (("work-pool", "create", *POOL, "--overwrite"), ("deploy", "--all")):

@@ -70,8 +70,13 @@ class Place:
 
 
 def moved(finished: Project, folder: Path) -> Place:
-    """Move a project into a folder with an odd name; HOME cannot be written, proxies are dead, output is coloured."""
+    """Move a project into a folder with an odd name; HOME cannot be written, proxies are dead, output is coloured.
+
+    DVC was killed in it while it wrote its list of used files.
+    """
     copy = finished.copy(folder / "before")
+    (copy.root / ".dvc/tmp/rwlock").write_bytes(b"")
+    (copy.root / ".dvc/tmp/rwlock.lock").touch()
     odd = folder / "o d" / "q?m #1 %20 $x 'q' ü&"
     odd.parent.mkdir()
     copy.root.rename(odd)

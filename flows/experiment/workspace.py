@@ -17,7 +17,7 @@ from typing import Any
 
 from prefect import get_run_logger
 
-from flows.environment import of_children
+from flows.environment import mend_lock, of_children
 from flows.failure import StageFailedError, own_error
 
 FOLDER = ".workspaces"
@@ -44,6 +44,7 @@ class Workspace:
         before, old = Path.cwd(), {name: os.environ.get(name) for name in variables}
         os.chdir(self.folder)
         os.environ.update(variables)
+        mend_lock()
         try:
             yield
         finally:

@@ -1,8 +1,10 @@
 """The outputs of the pipelines, as their `dvc.yaml` name them, and what DVC has recorded of them."""
 
 import json
+import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,10 @@ from mlops.project.identity import file_digest
 MAIN, DENSITIES = Path("dvc.yaml"), Path("experiments/densities/dvc.yaml")
 PARAMS = Path("params.yaml")
 """As in `mlops.project.params`, which takes longer to import than the stage `code` may take."""
+
+
+USED = Path(".dvc/tmp/rwlock")
+"""Who reads and writes which file, as DVC lists it."""
 
 
 def stage_outputs(pipeline: Path) -> dict[str, list[Path]]:
@@ -67,6 +73,15 @@ def nothing_to_do(pipeline: Path, values: dict[str, Any], only: str | None = Non
         ):
             return False
     return True
+
+
+def running() -> tuple[int, str] | None:
+    """Return the process id and the command of a DVC that runs a stage in this project, if one does."""
+    with suppress(OSError, ValueError):  # none ever did, or one writes the list now
+        for user in json.loads(USED.read_text())["write"].values():
+            os.kill(user["pid"], 0)  # an OSError if it is dead
+            return user["pid"], user["cmd"]
+    return None
 
 
 def cache_folder() -> Path:

@@ -1,3 +1,6 @@
+import json
+import os
+import subprocess
 from dataclasses import asdict
 from pathlib import Path
 
@@ -105,6 +108,23 @@ def test_an_invalid_result_leaves_the_file_as_it_was() -> None:
     with pytest.raises(UserError, match=r"train\.stepz"):
         apply_preset("wrong")
     assert Path("params.yaml").read_text() == before
+
+
+def test_a_pipeline_that_runs_keeps_its_parameters(subtests: pytest.Subtests) -> None:
+    with subprocess.Popen(["true"]) as dead:
+        pass
+    Path(".dvc/tmp").mkdir(parents=True)
+    used, before = Path(".dvc/tmp/rwlock"), Path("params.yaml").read_text()
+    for process in (os.getpid(), dead.pid):
+        user = {"pid": process, "cmd": "dvc repro"}
+        used.write_text(json.dumps({"write": {"/models": user}, "read": {"/data": [user]}}))
+        with subtests.test(process=process):
+            if process == dead.pid:
+                apply_preset("digits")
+            else:
+                with pytest.raises(UserError, match=rf"process {process} runs `dvc repro`"):
+                    apply_preset("digits")
+                assert Path("params.yaml").read_text() == before
 
 
 def test_an_unknown_preset_is_answered_with_the_known_ones() -> None:

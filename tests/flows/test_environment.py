@@ -1,13 +1,16 @@
+import fcntl
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from flows.environment import settle
+from flows.environment import USED, mend_lock, settle
 from tests.project import ROOT, environment
 
 PROXY = "http://127.0.0.1:9"
+BUSY = b'{"write": {"/images": {"pid": 1, "cmd": "dvc repro"}}, "read": {}}'
 
 
 @pytest.mark.parametrize(
@@ -71,3 +74,31 @@ def test_a_server_that_does_not_answer_is_an_error_at_once(module: str, proxy: s
     assert line.startswith("error: ")
     assert "http://127.0.0.1:1/api" in line
     assert "PREFECT_API_URL" in line
+
+
+@pytest.mark.parametrize("left", [*(BUSY[:end] for end in range(len(BUSY))), b"\0" * len(BUSY), b"\xff"])
+def test_what_a_kill_left_of_a_list_of_used_files_is_deleted(
+    left: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    mend_lock()  # of a project in which DVC never ran
+    USED.parent.mkdir(parents=True)
+    guard = Path(f"{USED}.lock")
+    guard.write_text(" 4711")
+    mend_lock()
+    USED.write_bytes(left)
+    with guard.open("r+b") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)  # as a DVC that writes the list now
+        mend_lock()
+        assert USED.read_bytes() == left
+    mend_lock()
+    assert not USED.exists()
+
+
+def test_a_whole_list_of_used_files_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    USED.parent.mkdir(parents=True)
+    Path(f"{USED}.lock").touch()
+    USED.write_bytes(BUSY)
+    mend_lock()
+    assert USED.read_bytes() == BUSY
