@@ -1,8 +1,9 @@
 """The docs' pictures, from what this project has made: `make pictures`.
 
-It copies the pictures that the pipelines wrote and takes three screenshots with Debian's `chromium`: MLflow's list of
-runs, the longest flow run in Prefect, and the form of one. First register two versions (change a number, `make run`,
-change it back, `make run`) and run `dvc repro experiments/densities/dvc.yaml`; what was not made stays.
+It copies the pictures that the pipelines wrote and takes screenshots with Debian's `chromium`: MLflow's list of runs,
+the longest flow run in Prefect, the form of one, and the newest sweep. First register two versions (change a number,
+`make run`, change it back, `make run`), sweep, and run `dvc repro experiments/densities/dvc.yaml`; what was not made
+stays.
 `mnist.png` is `comparison.png` of the preset `mnist-dcgan`; `power.png` is drawn by `python -m benchmarks.gate`,
 `prepare.png` and `scale.png` by the benchmarks of these names.
 """
@@ -85,6 +86,24 @@ def prefect_form(page: Page, address: str) -> None:
     page.get_by_role("spinbutton").nth(1).fill("500")
 
 
+def sweeps(address: str) -> list[str]:
+    """Return the addresses of what sweeps have left in Prefect, the newest first."""
+    question = {"artifacts": {"key": {"any_": ["gan-sweep"]}}, "sort": "CREATED_DESC"}
+    found = httpx.post(f"{address}/api/artifacts/filter", json=question).raise_for_status().json()
+    return [f"{address}/artifacts/artifact/{artifact['id']}" for artifact in found]
+
+
+def prefect_sweep(page: Page, address: str) -> None:
+    """Show the newest sweep.
+
+    Args:
+        page: empty.
+        address: of Prefect's server.
+    """
+    page.goto(sweeps(address)[0])
+    page.get_by_alt_text("parallel coordinates").wait_for()
+
+
 @contextmanager
 def prefect_server(project: Project, log: Path) -> Iterator[str]:
     """Serve the project's own runs, as `make ui` does.
@@ -136,6 +155,8 @@ def main() -> None:
         with prefect_server(project, Path(logs) / "prefect.log") as address:
             screenshot("prefect-run.png", 580, prefect_run, address)
             screenshot("prefect-form.png", 900, prefect_form, address)
+            if sweeps(address):
+                screenshot("prefect-sweep.png", 900, prefect_sweep, address)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""MLflow, Prefect and the store on a real PostgreSQL: log-ins, writers side by side, a pipeline through a restart."""
+"""MLflow, Prefect and the store on a real PostgreSQL: log-ins, writers side by side, a pipeline, a sweep."""
 
 import base64
 import json
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import boto3
 import httpx
+import optuna
 import pandas as pd
 import pytest
 from botocore.exceptions import ClientError
@@ -19,7 +20,7 @@ from mlflow.entities import Metric
 from mlops.tracking.runs import connect
 from tests.deploy.team import SECRETS, Team
 from tests.project import ROOT, Project, environment
-from tests.servers import QUIET, running, wait_for
+from tests.servers import BIN, FLOW_TIMEOUT, QUIET, running, wait_for
 
 pytestmark = pytest.mark.slow
 WRITERS, BATCHES, METRICS = 8, 5, 200
@@ -188,3 +189,35 @@ def test_a_pipeline_survives_a_restart_of_postgresql(team: Team, finished: Proje
     address, login = team.client["PREFECT_API_URL"], tuple(team.client["PREFECT_API_AUTH_STRING"].split(":"))
     states = httpx.post(f"{address}/flow_runs/filter", json={}, auth=login).json()  # type: ignore[arg-type]
     assert [run["state_type"] for run in states] == ["COMPLETED"]
+
+
+@pytest.mark.usefixtures("logged_in")
+def test_a_sweep_is_kept_by_postgresql(
+    team: Team, finished: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = finished.copy(tmp_path / "project")
+    database = {name: value for name, value in team.services["mlflow"]["environment"].items() if name.startswith("PG")}
+    storage = "postgresql+psycopg2:///optuna"
+    variables = team.client | database | {"OPTUNA_STORAGE": storage, "PREFECT_WORKER_QUERY_SECONDS": "2"}
+    prefect = (str(BIN / "prefect"), "--no-prompt")
+    worker = ("worker", "start", "--pool", "local", "--type", "process")
+    space = {"train.beta1": {"low": 0.0, "high": 0.5}}
+    asked = {"name": "team", "space": space, "trials": 2, "at_once": 2, "prune": False}
+    for command in (("work-pool", "create", "local", "--type", "process"), ("deploy", "--all")):
+        ended = place.run(*prefect, *command, **variables)
+        assert ended.returncode == 0, ended.stdout
+    with running(place, tmp_path / "worker.log", *prefect, *worker, **variables | {"TMPDIR": str(tmp_path)}):
+        options = [f"--param={key}={json.dumps(value)}" for key, value in asked.items()]
+        watch = ("--watch", "--watch-timeout", str(FLOW_TIMEOUT))
+        ended = place.run(*prefect, "deployment", "run", "gan-sweep/local", *watch, *options, **variables)
+    assert ended.returncode == 0, ended.stdout
+    for name, value in database.items():
+        monkeypatch.setenv(name, value)
+    trials = {trial.number: trial.value for trial in optuna.load_study(study_name="team", storage=storage).trials}
+    client, experiment = connect()
+    (parent,) = client.search_runs([experiment], "tags.`mlflow.runName` = 'team'")
+    children = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
+    metrics = {int(child.data.tags["sweep.trial"]): child.data.metrics.values() for child in children}
+    assert metrics.keys() == trials.keys() == {0, 1}
+    assert all(trials[number] in values for number, values in metrics.items())
+    assert not (place.root / ".prefect" / "sweeps.db").exists()

@@ -43,7 +43,7 @@ losses = pytest.mark.parametrize("loss", ["minimax", "non_saturating", "relativi
 @losses
 @families
 def test_no_two_draws_of_a_run_share_a_name(network: NetworkConfig, loss: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = replace(TRAIN, loss=loss, steps=100, discriminator_steps=3)
+    config = replace(TRAIN, loss=loss, steps=25, discriminator_steps=3)
     state = fresh(config, network)
     drawn: Counter[tuple[Any, ...]] = Counter()
 
