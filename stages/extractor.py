@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from safetensors import SafetensorError
@@ -48,7 +49,8 @@ def extractor(prepared: Path, folder: Output, *, compute: ComputeConfig, extract
 
     Raises:
         UserError: the data have no labels for a classifier; given weights are missing, of another sha256, of another
-            kind, or of a classifier of other images; EfficientNet's are not installed; Inception's cannot be had.
+            kind, of a classifier of other images, or a pickle of more than tensors; EfficientNet's are not installed;
+            Inception's cannot be had.
     """
     configure_torch(compute)
     extractor = _resolved(extractor, load_summary(prepared).name)
@@ -173,6 +175,22 @@ def _provide_inception(weights: Path, config: ExtractorConfig) -> None:
     else:
         target = located(config.weights, "params.yaml: extractor.weights")
     _copy_verified(target, weights, config.weights_sha256, remedy)
+    _require_tensors_alone(weights, remedy)
+
+
+def _require_tensors_alone(weights: Path, remedy: str) -> None:
+    """Refuse a pickle that would call anything but what makes tensors: sum and path may be of one strange hand.
+
+    torch-fidelity unpickles the file without such a limit.
+    """
+    try:
+        torch.load(weights, map_location="cpu", weights_only=True)
+    except (UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        weights.unlink()
+        raise UserError(
+            f"params.yaml: extractor.weights: no file of tensors alone, and nothing else is read: {reason}; {remedy}"
+        ) from None
 
 
 def _copy_verified(target: Path, weights: Path, sha256: str, remedy: str) -> None:

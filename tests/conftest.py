@@ -26,7 +26,7 @@ settings.register_profile("equilibrium", derandomize=True, deadline=None, max_ex
 settings.load_profile("equilibrium")
 
 
-CLONES = {"project", "finished", "experiment", "deployed", "pictured", "stubbed", "team"}
+CLONES = {"project", "finished", "experiment", "deployed", "pictured", "team"}
 """Fixtures whose tests run in clones of the project, and mostly wait for other processes."""
 
 

@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -170,6 +171,29 @@ def test_inception_of_another_sum_is_refused(inception: Callable[..., Path], roo
     (root / "other.pth").write_bytes(b"not the published weights")
     with pytest.raises(UserError, match=rf"{file_digest(root / 'other.pth')}, .* {'0' * 64}"):
         inception(root / "other.pth", "0" * 64)
+
+
+class Payload:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, made: Path) -> None:
+        self.made = made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.made),)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("content", [Payload, lambda made: {"weight": torch.ones(2), "other": Payload(made)}])
+def test_weights_with_a_sum_of_their_own_run_no_code(
+    inception: Callable[..., Path], root: Path, content: Callable[[Path], object], zipped: bool
+) -> None:
+    torch.save(content(root / "made"), root / "strange.pth", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(UserError, match=r"extractor\.weights: .* tensors alone"):
+        inception(root / "strange.pth", file_digest(root / "strange.pth"))
+    assert not (root / "made").exists()
+    torch.load(root / "strange.pth", weights_only=False)
+    assert (root / "made").exists()  # it would have
 
 
 @pytest.mark.slow
