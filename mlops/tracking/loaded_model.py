@@ -1,84 +1,71 @@
-"""A version of the registered model, loaded to generate with the code that was registered with it."""
+"""A version of the registered model, loaded to generate: its weights, under their sum, by the code of this project.
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+MLflow would run the code beside the weights, and unpickle what `MLmodel` asks for: whoever can write into an artifact
+store would run code on every machine that generates.
+"""
+
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import cast
 
 import mlflow
 import pandas as pd
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from mlflow.pyfunc import PyFuncModel
+from mlflow.pyfunc.model import PythonModelContext
+from safetensors import SafetensorError
 
 from mlops.project.errors import UserError
 from mlops.project.identity import file_digest
+from mlops.tracking.served_model import ServedGenerator
 from mlops.tracking.versions import WEIGHTS_TAG
 
+REMEDY = "delete this version in MLflow and run `dvc repro --force --single-item register`, or name another"
 
-def load_version(version: ModelVersion) -> tuple[PyFuncModel, str]:
-    """Return a version, loaded with the code that was registered with it, and the sha256 of its weights.
 
-    If files are gone, or the weights are not those that were registered, that is a UserError.
+def load_version(version: ModelVersion) -> tuple[ServedGenerator, str]:
+    """Return the generator of a version, and the sha256 of its weights.
+
+    If files are gone, the weights are not those that were registered, or this project's code does not fit them, that is
+    a UserError.
     """
-    with TemporaryDirectory() as folder, _code_of_the_model():
-        local, generator = _downloaded(version, folder)
-        return mlflow.pyfunc.load_model(str(local)), file_digest(generator)
+    served = ServedGenerator()
+    with TemporaryDirectory() as folder:
+        generator = fetch_generator(version, Path(folder))
+        try:
+            served.load_context(PythonModelContext({"generator": str(generator)}, None))
+        except (SafetensorError, LookupError, TypeError, ValueError, RuntimeError) as error:
+            raise UserError(
+                f"{_address(version)}: its weights do not fit this code ({error}); check out the commit that its run "
+                "in MLflow names, or name another version"
+            ) from None
+        return served, file_digest(generator)
 
 
 def fetch_generator(version: ModelVersion, folder: Path) -> Path:
-    """Download a version into a folder and return the place of its generator's file; errors are as of the above."""
-    return _downloaded(version, str(folder))[1]
-
-
-def _downloaded(version: ModelVersion, folder: str) -> tuple[Path, Path]:
-    """Return where the model of a version is, below a folder, and its weights, which are as they were registered."""
-    address = f"models:/{version.name}/{version.version}"
-    remedy = "delete this version in MLflow and run `dvc repro --force --single-item register`, or name another"
+    """Download a version into a folder and return the place of its weights; errors are as of the above."""
+    address = _address(version)
     try:
-        local = Path(mlflow.artifacts.download_artifacts(artifact_uri=address, dst_path=folder))
-    except (MlflowException, OSError) as error:
-        raise UserError(f"{address}: its files cannot be read: {error}; {remedy}") from None
-    python_function = mlflow.models.Model.load(str(local)).flavors["python_function"]
-    generator = local / python_function["artifacts"]["generator"]["path"]
-    sha256 = file_digest(generator)
+        local = Path(mlflow.artifacts.download_artifacts(artifact_uri=address, dst_path=str(folder)))
+        python_function = mlflow.models.Model.load(str(local)).flavors["python_function"]
+        generator = Path(local, python_function["artifacts"]["generator"]["path"])
+        sha256 = file_digest(generator)
+    except (MlflowException, OSError, LookupError, TypeError) as error:
+        raise UserError(f"{address}: its files cannot be read: {error}; {REMEDY}") from None
     if version.tags.get(WEIGHTS_TAG, sha256) != sha256:
-        raise UserError(f"{address}: its weights are not those that were registered; {remedy}")
-    return local, generator
+        raise UserError(f"{address}: its weights are not those that were registered; {REMEDY}")
+    return generator
 
 
-def generated(model: PyFuncModel, rows: pd.DataFrame) -> pd.DataFrame:
+def _address(version: ModelVersion) -> str:
+    return f"models:/{version.name}/{version.version}"
+
+
+def generated(model: ServedGenerator, rows: pd.DataFrame) -> pd.DataFrame:
     """Return what a model generates from rows as `served_model` reads them: columns `seed`, `number` and `png`.
 
-    If the model refuses a value, or is older than a column, that is a UserError.
+    A value that the model refuses is a UserError.
     """
-    # MLflow drops columns that a signature lacks, and would return other images than those asked for.
-    unknown = sorted(set(rows.columns) - set(model.metadata.get_input_schema().input_names()))
-    if unknown:
-        raise UserError(
-            f"this version of the model has older code, without {', '.join(unknown)}; `make run` "
-            "registers a new one: name it, or give it the alias on MLflow's page of the model"
-        )
     try:
-        return cast(pd.DataFrame, model.predict(rows))
+        return model.predict(None, rows)
     except MlflowException as error:
         raise UserError(error.message) from None
-
-
-@contextmanager
-def _code_of_the_model() -> Iterator[None]:
-    """Make a model import the `gan_core` that was registered with it, though this process has loaded another."""
-
-    def loaded() -> list[str]:
-        return [name for name in sys.modules if name.split(".")[0] == "gan_core"]
-
-    ours, path = {name: sys.modules.pop(name) for name in loaded()}, sys.path
-    try:
-        yield
-    finally:
-        for name in loaded():
-            del sys.modules[name]
-        sys.modules.update(ours)
-        sys.path = path

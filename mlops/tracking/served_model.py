@@ -31,7 +31,7 @@ class ServedGenerator(PythonModel):
         self.generator, self.network, self.classes = load_generator(Path(context.artifacts["generator"]))
 
     def predict(
-        self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+        self, context: PythonModelContext | None, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
         """Return one row for each image: its seed, its number within the seed, and the bytes of a PNG file.
 

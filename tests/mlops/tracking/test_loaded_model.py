@@ -1,29 +1,58 @@
-import sys
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
+import mlflow
 import pandas as pd
 import pytest
-from mlflow.types import ColSpec, DataType, Schema
 
-import gan_core.generation.latents
+import gan_core.generation.generator_file
 from mlops.project.errors import UserError
 from mlops.tracking.loaded_model import generated, load_version
 from mlops.tracking.runs import connect
 from mlops.tracking.versions import WEIGHTS_TAG, find_version
 
 
-def test_a_version_generates_with_the_code_that_was_registered_with_it(
-    root: Path, registered: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def changed(*_: object) -> None:
-        raise AssertionError("the working tree's code was used")
+def pickled(model: Path, made: Path) -> None:
+    """Let MLflow's file name a pickle."""
+    payload = f"cos\nmkdir\n(V{made}\ntR.".encode()
+    (model / "python_model.pkl").write_bytes(payload)
+    described = mlflow.models.Model.load(str(model)).to_dict()
+    described["flavors"]["python_function"].pop("model_code_path")
+    described["flavors"]["python_function"] |= {"python_model": "python_model.pkl"}
+    mlflow.models.Model.from_dict(described).save(str(model / "MLmodel"))
 
-    monkeypatch.setattr(gan_core.generation.latents, "draw_z", changed)
+
+def appended(model: Path, made: Path) -> None:
+    """Append a line to the code that MLflow runs."""
+    with (model / "served_model.py").open("a") as code:
+        code.write(f"\nPath({str(made)!r}).mkdir()\n")
+
+
+@pytest.mark.parametrize("change", [pickled, appended])
+def test_nothing_of_an_artifact_store_runs(
+    change: Callable[[Path, Path], None],
+    root: Path,
+    registered: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     client, _ = connect()
-    before = gan_core.generation.latents, list(sys.path)
-    model, _ = load_version(find_version(client, registered["normal"], "champion"))
+    version = find_version(client, registered["normal"], "champion")
+    download, made = mlflow.artifacts.download_artifacts, tmp_path / "made"
+
+    def strange(artifact_uri: str, dst_path: str) -> str:
+        local = download(artifact_uri, dst_path=dst_path)
+        change(Path(local), made)
+        return local
+
+    monkeypatch.setattr(mlflow.artifacts, "download_artifacts", strange)
+    model, _ = load_version(version)
     assert len(generated(model, pd.DataFrame({"seed": [1, 2], "count": [2, 1]}))) == 3
-    assert (sys.modules["gan_core.generation.latents"], sys.path) == before
+    assert not made.exists()
+    with suppress(AttributeError):  # what the pickle makes is no model
+        mlflow.pyfunc.load_model(strange(f"models:/{version.name}/{version.version}", str(tmp_path)))
+    assert made.exists()
 
 
 def test_weights_that_were_exchanged_are_refused(root: Path, registered: dict[str, str]) -> None:
@@ -34,17 +63,18 @@ def test_weights_that_were_exchanged_are_refused(root: Path, registered: dict[st
         load_version(version)
 
 
+def test_weights_that_the_code_does_not_fit_are_refused(
+    root: Path, registered: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, _ = connect()
+    monkeypatch.setattr(gan_core.generation.generator_file, "FAMILIES", ())
+    with pytest.raises(UserError, match=r"models:/fresh-normal/1: .* do not fit this code .*commit"):
+        load_version(find_version(client, registered["normal"], "1"))
+
+
 def test_lost_files_are_named(root: Path, registered: dict[str, str]) -> None:
     client, _ = connect()
     version = find_version(client, registered["normal"], "1")
     version._version = "7"
     with pytest.raises(UserError, match=r"models:/fresh-normal/7: .*`dvc repro --force --single-item register`"):
         load_version(version)
-
-
-def test_a_version_of_older_code_does_not_give_other_images_than_asked(root: Path, registered: dict[str, str]) -> None:
-    client, _ = connect()
-    model, _ = load_version(find_version(client, registered["normal"], "champion"))
-    model.metadata.signature.inputs = Schema([ColSpec(DataType.long, "seed")])
-    with pytest.raises(UserError, match="count, first"):
-        generated(model, pd.DataFrame({"seed": [1], "count": [1], "first": [4]}))
