@@ -28,6 +28,8 @@ from mlops.tracking.versions import CHAMPION, find_version
 
 BATCH = 512
 """Images in memory at once."""
+MOST = 1_000_000
+"""Images of one call, whose files have numbers of six digits; another seed gives more."""
 IMAGES, ROWS, FACTS, GRID = "images", "manifest.csv", "manifest.json", "grid.png"
 EXAMPLES = """\b
 Examples:
@@ -52,7 +54,7 @@ def generate(
     """Write the first images of a seed as PNG files; the same call gives the same bytes.
 
     Args:
-        count: images, at least 1.
+        count: images, at least 1, at most `MOST`.
         folder: new or empty; complete or not there. It gets `images/000000.png` and so on; `manifest.csv`, with file,
             seed, number, class if the model has any, and sha256 of each; `manifest.json`, with what they were made
             from; and `grid.png`, the first hundred.
@@ -120,7 +122,7 @@ def _pixels(png: bytes) -> NDArray[np.uint8]:
 
 
 @click.command(epilog=EXAMPLES)
-@click.argument("count", type=click.IntRange(1))
+@click.argument("count", type=click.IntRange(1, MOST))
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Of the latents.")
 @click.option("--truncation", type=float, help="Bound on the components of z, such as 1.0: images vary less.")

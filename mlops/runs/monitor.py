@@ -33,7 +33,6 @@ class TrainingMonitor:
 
         It is a UserError if a loss is not finite, or the doctor ends the training.
         """
-        self.live.flush()  # before the device is waited for: it has work in the meantime
         try:
             losses = report.read()
         except NonFiniteLossError as error:

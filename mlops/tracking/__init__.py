@@ -15,6 +15,7 @@ os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 # A lost server is reported within seconds, and training goes on without it; the default tries for minutes.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+os.environ.setdefault("MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER", "false")  # a server may ask for an hour
 # An empty variable names no store, as an unset one; MLflow takes it for an address.
 for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
     if not os.environ.get(name, "").strip():

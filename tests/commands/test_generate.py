@@ -177,6 +177,7 @@ def test_the_command_takes_the_champion_of_the_parameters(
     [
         (["0", "images"], "count"),
         (["two", "images"], "count"),
+        (["1000001", "images"], "count"),
         (["1", "images", "--seed", "-1"], "seed"),
         (["1", "images", "--seed", str(2**63)], "seed"),
         (["1", "images", "--truncation", "little"], "truncation"),
