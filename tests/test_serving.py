@@ -103,6 +103,9 @@ def test_truncated_images_are_served_as_they_are_generated(
         ({"count": 1}, ["seed"]),
         ({"seed": 1, "count": 10**9}, ["10,000"]),
         ({"seed": 1, "truncation": 0}, ["truncation", "0"]),
+        ({"seed": 1.5}, ["seed", "1.5"]),
+        ({"seed": True}, ["seed", "True"]),
+        ({"seed": 1, "sed": 2}, ["sed", "truncation"]),
     ],
 )
 def test_a_bad_request_is_answered_with_what_is_wrong(served: str, row: dict[str, Any], names: list[str]) -> None:

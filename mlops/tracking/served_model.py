@@ -21,6 +21,7 @@ from gan_core.generation.latents import z_bank
 
 MOST_IMAGES = 10_000
 """Images of one call: all of them are in memory at once, and no request should take a server down."""
+COLUMNS = ("seed", "count", "first", "truncation", "label")
 
 
 class ServedGenerator(PythonModel):
@@ -48,9 +49,11 @@ class ServedGenerator(PythonModel):
             seed, number, truncation and label give the same bytes.
 
         Raises:
-            MlflowException: a value is out of range, or there is no such class. A server answers with status 400 and
-                this message; it hides the message of any other exception.
+            MlflowException: a value is out of range or of another kind, a column is unknown, or there is no such class.
+                A server answers with status 400 and this message; it hides the message of any other exception.
         """
+        if not isinstance(model_input, pd.DataFrame):  # a server gives what it was sent
+            raise _refusal("rows are missing; send them as dataframe_records or dataframe_split")
         rows = [_row(record) for record in model_input.to_dict("records")]
         if not 1 <= sum(row["count"] for row in rows) <= MOST_IMAGES:
             raise _refusal(f"one call gives 1 to {MOST_IMAGES:,} images; `first` asks for more of a seed in another")
@@ -75,14 +78,36 @@ class ServedGenerator(PythonModel):
 
 
 def _row(record: dict[Hashable, Any]) -> dict[str, Any]:
-    """Return the arguments of `z_bank`, with defaults if a column or its value is missing."""
-    given = {name: value for name, value in record.items() if not pd.isna(value)}
+    """Return the arguments of `z_bank` and the label, with defaults if a column or its value is missing."""
+    if unknown := ", ".join(str(name) for name in record if name not in COLUMNS):
+        raise _refusal(f"unknown column: {unknown}; a row has {', '.join(COLUMNS)}")
+    given = {str(name): value for name, value in record.items() if _is_given(str(name), value)}
     if "seed" not in given:
         raise _refusal("a row has no seed; give every row one")
-    row = {"seed": int(given["seed"]), "count": int(given.get("count", 1)), "first": int(given.get("first", 0))}
+    row = {name: _whole(name, given.get(name, default)) for name, default in (("seed", 0), ("count", 1), ("first", 0))}
     if row["seed"] < 0 or row["count"] < 1 or row["first"] < 0:
         raise _refusal(f"seed and first must be at least 0 and count at least 1, got {row}")
-    return row | {"truncation": given.get("truncation"), "label": str(given["label"]) if "label" in given else None}
+    truncation, label = given.get("truncation"), given.get("label")
+    if truncation is not None and (isinstance(truncation, bool) or not isinstance(truncation, int | float)):
+        raise _refusal(f"truncation must be a number above 0, got {truncation!r}")
+    if label is not None and not isinstance(label, str):
+        label = str(_whole("label", label))
+    return row | {"truncation": truncation, "label": label}
+
+
+def _is_given(name: str, value: Any) -> bool:
+    """Return whether a row has a value; pandas fills a column with NaN or None where other rows have one."""
+    missing = pd.isna(value)
+    if not isinstance(missing, bool):
+        raise _refusal(f"{name} must be one value, got {value!r}")
+    return not missing
+
+
+def _whole(name: str, value: Any) -> int:
+    """Return a whole number, also one that pandas made a fraction because other rows lack it."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1 or abs(value) >= 2**63:
+        raise _refusal(f"{name} must be a whole number below 2^63, got {value!r}")
+    return int(value)
 
 
 def _refusal(message: str) -> MlflowException:

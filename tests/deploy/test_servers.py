@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import boto3
@@ -18,6 +19,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 
 from mlops.tracking.runs import connect
+from tests.chaos import chaos
 from tests.deploy.team import SECRETS, Team
 from tests.project import ROOT, Project, environment
 from tests.servers import BIN, FLOW_TIMEOUT, QUIET, running, wait_for
@@ -155,7 +157,9 @@ def test_writers_side_by_side_lose_no_metric() -> None:
 
 
 @pytest.mark.usefixtures("logged_in")
-def test_a_pipeline_survives_a_restart_of_postgresql(team: Team, finished: Project, tmp_path: Path) -> None:
+def test_a_pipeline_survives_a_restart_of_postgresql_and_the_moods_of_mlflow(
+    team: Team, finished: Project, tmp_path: Path
+) -> None:
     place = finished.copy(tmp_path / "project")
     (place.root / "ledger.jsonl").unlink()  # it names a champion that this MLflow lacks
     place.set(train={"seed": 1, "steps": 3000, "report_every": 5, "sample_every": 1500, "checkpoint_every": 1000})
@@ -164,24 +168,28 @@ def test_a_pipeline_survives_a_restart_of_postgresql(team: Team, finished: Proje
     (error,) = [line for line in refused.stdout.splitlines() if line.startswith("error: ")]
     assert "MLFLOW_TRACKING_PASSWORD" in error
     assert "Traceback" not in refused.stdout
-    log = tmp_path / "flow.log"
-    with running(place, log, sys.executable, "-m", "flows", **team.client) as flow:
-        history = [*(place.root / ".checkpoints").glob("*/history.csv")]
+    log, trained = tmp_path / "flow.log", place.root / "reports" / "training" / "history.csv"
 
-        def trains() -> bool:
-            history[:] = (place.root / ".checkpoints").glob("*/history.csv")
-            return any(path.read_text().count("\n") > 100 for path in history)
+    def rows_written() -> int:
+        with suppress(FileNotFoundError):  # the training has ended meanwhile
+            histories = [*(place.root / ".checkpoints").glob("*/history.csv")]
+            return sum(path.read_text().count("\n") for path in histories if not trained.exists())
+        return 0
 
-        wait_for(trains, f"no training: {log}", flow)
-        team.stop("postgres")
-        team.start("postgres")
-        assert not (place.root / "reports/training/history.csv").exists()  # it still trains
-        assert flow.wait() == 0, log.read_text()[-3000:]
+    with chaos(team.client["MLFLOW_TRACKING_URI"], seed=0, bad=lambda: rows_written() > 0) as proxy:
+        variables = team.client | {"MLFLOW_TRACKING_URI": proxy.address, "MLFLOW_HTTP_REQUEST_TIMEOUT": "2"}
+        with running(place, log, sys.executable, "-m", "flows", **variables) as flow:
+            wait_for(lambda: rows_written() > 100, f"no training: {log}", flow)
+            team.stop("postgres")
+            team.start("postgres")
+            assert not trained.exists()  # it still trains
+            assert flow.wait() == 0, log.read_text()[-3000:]
+    assert set(proxy.seen) - {"well", "late"}
     registration = json.loads((place.root / "reports/registration.json").read_text())
     client = MlflowClient()
     run = client.get_run(registration["run_id"])
     assert run.info.status == "FINISHED"
-    rows = pd.read_csv(place.root / "reports/training/history.csv")
+    rows = pd.read_csv(trained)
     for column in rows.columns.drop("step"):
         metrics = client.get_metric_history(run.info.run_id, f"training/{column}")
         assert sorted(metric.step for metric in metrics) == list(rows["step"]), column

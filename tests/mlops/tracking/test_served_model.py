@@ -59,6 +59,18 @@ def test_images_are_those_of_each_seeds_bank(served: ServedGenerator) -> None:
         ({"seed": [1, 2], "count": [MOST_IMAGES, 1]}, f"{MOST_IMAGES:,}"),
         ({"seed": []}, f"{MOST_IMAGES:,}"),
         ({"seed": [1], "label": ["3"]}, "no label"),
+        ({"seed": [1.5]}, "seed.* 1.5"),
+        ({"seed": [True]}, "seed.* True"),
+        ({"seed": ["1"]}, "seed.* '1'"),
+        ({"seed": [[1, 2]]}, r"seed.* \[1, 2\]"),
+        ({"seed": [{"a": 1}]}, "seed.* {'a': 1}"),
+        ({"seed": [2**63]}, "seed.* 9223372036854775808"),
+        ({"seed": [float("inf")]}, "seed.* inf"),
+        ({"seed": [1], "count": [False]}, "count.* False"),
+        ({"seed": [1], "truncation": ["0.5"]}, "truncation.* '0.5'"),
+        ({"seed": [1], "truncation": [True]}, "truncation.* True"),
+        ({"seed": [1], "label": [1.5]}, "label.* 1.5"),
+        ({"seed": [1], "sed": [2]}, "unknown column: sed"),
     ],
 )
 def test_a_refusal_names_the_column_and_has_status_400(
@@ -66,6 +78,13 @@ def test_a_refusal_names_the_column_and_has_status_400(
 ) -> None:
     with pytest.raises(MlflowException, match=message) as caught:
         predict(served, **columns)
+    assert caught.value.get_http_status_code() == 400
+
+
+@pytest.mark.parametrize("sent", [[1], {"seed": [1]}, np.ones(2)])
+def test_what_is_no_table_is_refused(served: ServedGenerator, sent: Any) -> None:
+    with pytest.raises(MlflowException, match="dataframe_records") as caught:
+        served.predict(None, sent)
     assert caught.value.get_http_status_code() == 400
 
 
