@@ -58,7 +58,7 @@ $(READY):
 lock:
 	@place=$$(mktemp -d) && trap 'rm -rf $$place' EXIT && $(PYTHON) -m venv $$place && \
 	$$place/bin/python -m pip install --quiet --disable-pip-version-check pip-tools==7.6.2 && \
-	CUSTOM_COMPILE_COMMAND="make lock" $$place/bin/pip-compile --quiet --generate-hashes --strip-extras \
+	CUSTOM_COMPILE_COMMAND="make lock" $$place/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \
 		--no-annotate --no-emit-options --output-file requirements.lock requirements.txt
 
 ui: $(READY)
