@@ -107,8 +107,9 @@ def make_project(folder: Path, count: int) -> None:
 
 @contextmanager
 def _stage(folder: Path, count: int) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run the stage on `count` cores; wait for its end."""
-    rmtree(folder / "prepared", ignore_errors=True)
+    """Run the stage on `count` cores, all of it; wait for its end."""
+    for made in ("prepared", ".checkpoints"):
+        rmtree(folder / made, ignore_errors=True)
     os.sync()
     cpus = os.sched_getaffinity(0)
     command = [sys.executable, "-m", "stages", "prepare", "raw", "prepared"]

@@ -15,13 +15,11 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
-from mlops.images.chunk_store import WRITTEN
 from mlops.project.errors import UserError, command_line
 from mlops.project.identity import project_root
-from mlops.runs.workspace import CHECKPOINT, Workspace
+from mlops.runs.kept_work import CHECKPOINT, OF_PREPARE, delete_work
 from mlops.safety.locks import locked
 from mlops.safety.pipelines import MAIN, PARAMS, cache_folder, load_yaml, nothing_to_do
-from mlops.safety.written_files import delete_written
 
 UNUSED = ("gc", "--workspace", "--all-commits", "--all-experiments", "--force")
 """What DVC deletes with this is named by no commit, no experiment, and not by `dvc.lock` as it is."""
@@ -80,17 +78,14 @@ def _checkpoints(folder: Path) -> Part:
     """Of stopped trainings the last one stays, unless the training of `params.yaml` is done; likewise of `prepare`."""
     values = load_yaml(PARAMS)
     trainings = _stopped(folder, CHECKPOINT, done=nothing_to_do(MAIN, values, only="train"))
-    prepared = _stopped(folder, WRITTEN[0], done=nothing_to_do(MAIN, values, only="prepare"))
+    prepared = _stopped(folder, OF_PREPARE[0], done=nothing_to_do(MAIN, values, only="prepare"))
+    stopped = [*trainings, *prepared]
 
     def delete() -> None:
-        for place in trainings:
-            with suppress(UserError), Workspace(place.name, wait=0) as work:  # that of a training that runs is locked
-                work.discard()
-        for place in prepared:
-            with suppress(UserError), locked(place, "", ""):
-                delete_written(place, *WRITTEN)
+        for place in stopped:
+            with suppress(UserError), locked(place, "", ""):  # that of a training that runs is locked
+                delete_work(place)
 
-    stopped = [*trainings, *prepared]
     what = f"checkpoints of {len(stopped)} stopped runs with other parameters" if stopped else "all is in use"
     return Part(".checkpoints", size_of([folder]), size_of(stopped), what, delete)
 
@@ -142,9 +137,10 @@ def _mlflow(home: Path) -> Part:
 
 
 def size_of(paths: Iterable[Path]) -> int:
-    """Return the bytes of files and of all in folders; links count as nothing."""
+    """Return the bytes of files and of all in folders; links are nothing, and each of n names has 1/n of a file."""
     inside = (path for given in paths for path in ([given] if given.is_file() else given.rglob("*")))
-    return sum(path.stat().st_size for path in inside if path.is_file() and not path.is_symlink())
+    files = (path.stat() for path in inside if path.is_file() and not path.is_symlink())
+    return sum(file.st_size // file.st_nlink for file in files)
 
 
 @click.command()

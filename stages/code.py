@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from mlops.project.code_digest import write_digests
+from mlops.runs.kept_work import delete_recorded
 from mlops.safety.pipelines import MAIN, PARAMS, load_yaml, stage_outputs
 from mlops.safety.preflight import preflight
 from mlops.safety.registration import drop_if_lost
@@ -12,7 +13,8 @@ from mlops.safety.written_files import note_written
 def code(digests: Path) -> None:
     """Check what can be checked before work starts; write for each stage the digests of all files that it imports.
 
-    If MLflow or the ledger lacks what `register` noted, the note goes, and the stage runs again.
+    If MLflow or the ledger lacks what `register` noted, the note goes, and the stage runs again. Trainings and prepared
+    data that DVC has recorded go from `.checkpoints`.
 
     They are the one code dependency that `dvc.yaml` gives a stage. Those of `fetch` include one of a person's own
     images, so `dvc repro` packs them again if they change.
@@ -25,6 +27,7 @@ def code(digests: Path) -> None:
             no stage wrote, or something that a later stage needs is missing.
     """
     preflight()
+    delete_recorded()
     for note in stage_outputs(MAIN).get("register", ()):
         drop_if_lost(note)
     values = load_yaml(PARAMS)

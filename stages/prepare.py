@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-import shutil
 import sys
 from contextlib import suppress
 from dataclasses import asdict
@@ -17,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gan_core.config import FEWEST_SCORED, NetworkConfig
-from mlops.images.chunk_store import WRITTEN, ChunkStore
+from mlops.images.chunk_store import ChunkStore
 from mlops.images.decoding import SPLITS, Recipe, decoded, numbered
 from mlops.images.layout.layout import NO_CLASS
 from mlops.images.layout.split_names import shown
@@ -30,9 +29,9 @@ from mlops.project.identity import project_root
 from mlops.project.params import DataConfig, PrepareConfig
 from mlops.project.prepared_data import MANIFEST, UNLABELLED, Summary, images_path, labels_path, save_summary
 from mlops.project.progress import progress
+from mlops.runs.kept_work import PREPARE, delete_work, hand_over, note_made
 from mlops.safety.locks import ORPHANED, locked
 from mlops.safety.new_outputs import Output
-from mlops.safety.written_files import delete_written
 
 PARALLEL_FROM = 32 << 20
 """Bytes of raw files, about a second of decoding: below, starting processes costs more than they give."""
@@ -56,7 +55,7 @@ def prepare(
     Official test splits stay as they are. Of a published training split the last images are held out for validation, as
     is the custom for MNIST (50,000 and 10,000). Other images go to a split by a hash of their own pixels, see
     `drawn_split`. Files that are no readable image are left out and listed, up to a bound. A run that was stopped is
-    resumed.
+    resumed, and what was decoded is kept until DVC has recorded it.
 
     Args:
         raw: what `fetch` wrote.
@@ -73,7 +72,7 @@ def prepare(
     originals = read(raw, data.name)
     shares = (prepare.test_share, prepare.validation_share)
     recipe = Recipe(prepare.image_size, prepare.channels, prepare.fit, prepare.seed, *shares, originals.official_train)
-    place = project_root() / ".checkpoints" / f"prepare-{_key(raw, data.name, recipe)}"
+    place = project_root() / ".checkpoints" / f"{PREPARE}{_key(raw, data.name, recipe)}"
     work, remedy = "prepares the same data with the same parameters", "what it has decoded is kept"
     with locked(place, work, remedy, ORPHANED):
         _delete_others(place)
@@ -92,8 +91,8 @@ def prepare(
         frame.to_parquet(prepared / MANIFEST, engine="pyarrow", index=False)
         save_summary(prepared, summary)
         for split in SPLITS:
-            shutil.move(images_path(place, split), images_path(prepared, split))
-        delete_written(place, *WRITTEN)
+            hand_over(images_path(place, split), images_path(prepared, split))
+        note_made(place, [prepared])
     _report(summary, refused, originals.unlabelled)
     _report_oddities(frame)
 
@@ -108,10 +107,10 @@ def _key(raw: Path, name: str, recipe: Recipe) -> str:
 
 def _delete_others(place: Path) -> None:
     """Delete the folders of stopped runs with other data or parameters: they can be gigabytes."""
-    for other in place.parent.glob("prepare-*"):
+    for other in place.parent.glob(f"{PREPARE}*"):
         if other != place:
             with suppress(UserError), locked(other, "", ""):
-                delete_written(other, *WRITTEN)
+                delete_work(other)
 
 
 def _decode(originals: Originals, recipe: Recipe, place: Path) -> pd.DataFrame:
@@ -120,7 +119,7 @@ def _decode(originals: Originals, recipe: Recipe, place: Path) -> pd.DataFrame:
     largest = max(1, min(CHUNK, CHUNK_PIXELS // math.prod(shape)))
     with ChunkStore(place, shape) as store:
         if store.done:
-            print(f"prepare: resumes after {store.done:,} images of a stopped run", file=sys.stderr)
+            print(f"prepare: resumes after {store.done:,} images of an earlier run", file=sys.stderr)
         processes = min(cores(), MOST_PROCESSES) if originals.raw_bytes >= PARALLEL_FROM else 1
         tasks = numbered(originals.chunks(store.done, largest), store.done)
         with progress("prepare: images", originals.total, store.done) as line:

@@ -44,6 +44,7 @@ from mlops.promotion.history import ModelId, Standing, replay, standing
 from mlops.promotion.ledger import LEDGER, locked_ledger
 from mlops.promotion.naming import data_name, model_name
 from mlops.provenance.record import write_lineage
+from mlops.runs.kept_work import delete_recorded
 from mlops.safety.new_outputs import Output
 from mlops.scoring.comparison import shown_interval
 from mlops.scoring.evaluation import Evaluation
@@ -103,6 +104,7 @@ def register(
     describe(writer, version, judgement, now, candidate, evaluation, summary, trained, doctor, register)
     place = _place(writer, version, judgement, candidate, register)
     save_json(registration, place)
+    delete_recorded()
     print_end(candidate, place, *_champion(writer, register.model_name), doctor, chosen, evaluation)
 
 

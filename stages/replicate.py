@@ -1,6 +1,5 @@
 """The stage `replicate`: the same training under other seeds, by which seed-to-seed variance is measured."""
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,7 +29,8 @@ def replicate(
 ) -> None:
     """Write snapshots of trainings that differ from that of `train` in their seed alone, at the same steps.
 
-    A training that was stopped is resumed from its last checkpoint, as that of `train` is.
+    A training that was stopped is resumed from its last checkpoint, and one that is finished is kept, as that of
+    `train` is.
 
     Args:
         prepared: what `prepare` wrote.
@@ -61,8 +61,9 @@ def replicate(
         return
     save_json(snapshots / "seeds.json", {"seeds": [seed for seed, _ in finished]})
     for seed, work in finished:
-        shutil.copytree(work.snapshots, snapshots / str(seed))
-        work.discard()
+        work.hand_over(work.snapshots, snapshots / str(seed))
+    for _, work in finished:
+        work.note_made(snapshots)
 
 
 def _train(state: TrainState, run: TrainingRun, work: Workspace) -> None:

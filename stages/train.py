@@ -1,8 +1,11 @@
-"""The stage `train`: train, record it, and never lose more than what came after the last checkpoint."""
+"""The stage `train`: train, record it, and never lose more than what came after the last checkpoint.
+
+A finished training is kept, too (`mlops.runs.kept_work`): if DVC does not record the outputs, the next run writes them
+again without training.
+"""
 
 import platform
 import shutil
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -73,14 +76,20 @@ def train(
     facts = _facts(run, train, execution)
     with Workspace(facts["key"]) as work:
         state = run.state(train, work)
-        if state.step:
-            print(f"train: going on from step {state.step} of {train.steps} ({work.checkpoint})")
+        _print_start(state, work)
         with LiveRun(facts, prepared) as live:
             monitor = TrainingMonitor(state, doctor, run.instruments(state), live)
             speed = _train_and_record(state, run, work, monitor)
-        shutil.copytree(work.snapshots, snapshots)
+        work.hand_over(work.snapshots, snapshots)
         _write_folder(training, facts, speed, work)
-        work.discard()
+        work.note_made(snapshots, training)
+
+
+def _print_start(state: TrainState, work: Workspace) -> None:
+    if state.step == state.config.steps:
+        print(f"train: finished already, and kept in {work.folder}")
+    elif state.step:
+        print(f"train: going on from step {state.step} of {state.config.steps} ({work.checkpoint})")
 
 
 def _facts(run: TrainingRun, config: TrainConfig, execution: ExecutionConfig) -> dict[str, Any]:
@@ -96,13 +105,13 @@ def _facts(run: TrainingRun, config: TrainConfig, execution: ExecutionConfig) ->
 def _train_and_record(
     state: TrainState, run: TrainingRun, work: Workspace, monitor: TrainingMonitor
 ) -> dict[str, float]:
-    """Train to the end; return seconds, images per second and steps, since the start or the last resume."""
+    """Train to the end; return seconds, images per second and steps, of all runs that took part."""
     config = state.config
     shape = {"columns": GRID_COLUMNS, "rows": GRID_ROWS}
     bank = grid_bank(state.network, len(run.classes), seed=config.seed, **shape)
-    first, started = state.step, time.monotonic()
+    first = state.step
     with (
-        work.open_history(columns(state), keep_to=first) as rows,
+        work.open_history(columns(state)) as rows,
         progress("train: steps", config.steps, first) as line,
     ):
         for past in load_history(work.history):
@@ -118,21 +127,23 @@ def _train_and_record(
             if report.step % config.sample_every == 0 or last:
                 _record_grid(state, bank, work, monitor.live)
     monitor.close()
-    seconds = time.monotonic() - started
-    images_seen = (config.steps - first) * config.batch_size * config.discriminator_steps
+    images_seen = config.steps * config.batch_size * config.discriminator_steps
+    seconds = work.seconds
     return {"seconds": seconds, "images_per_second": images_seen / seconds, "steps": config.steps}
 
 
 def _write_folder(training: Path, facts: dict[str, Any], speed: dict[str, float], work: Workspace) -> None:
     save_json(training / TRAINING, facts)
     save_json(training / SPEED, speed)
-    shutil.copy(work.history, training / HISTORY)
-    shutil.copytree(work.samples, training / SAMPLES)
+    shutil.copyfile(work.history, training / HISTORY)
+    work.hand_over(work.samples, training / SAMPLES)
 
 
 def _record_grid(state: TrainState, bank: tuple[Tensor, Tensor | None], work: Workspace, live: LiveRun) -> None:
     picture = grid(generate(state.ema_generator, *bank).numpy(), GRID_COLUMNS)
-    write_atomically(grid_path(work.samples, state.step), png_bytes(picture))
+    path = grid_path(work.samples, state.step)
+    write_atomically(path, png_bytes(picture))
+    work.note(path)
     live.log_grid(picture, state.step)
 
 

@@ -1,3 +1,4 @@
+import json
 import shutil
 from collections.abc import Callable
 from copy import deepcopy
@@ -45,7 +46,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, committed: Params) -> Pat
 
     folder = tmp_path_factory.mktemp("digits")
     fetch(folder / "raw", data=committed.data)
-    prepare(folder / "raw", folder / "prepared", data=committed.data, prepare=committed.prepare)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DVC_ROOT", str(folder))
+        prepare(folder / "raw", folder / "prepared", data=committed.data, prepare=committed.prepare)
     return folder / "prepared"
 
 
@@ -66,7 +69,11 @@ def root(tmp_path: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture
 def train_tiny(root: Path, prepared: Path, committed: Params) -> Callable[..., Path]:
-    """Return a function that runs the stage `train`, tiny, into a named folder with given changes."""
+    """Return a function that runs the stage `train`, tiny, into a named folder with given changes.
+
+    Unless `kept`, the finished training is deleted, as if DVC had recorded it, so the next one trains again.
+    """
+    from mlops.runs.kept_work import delete_work
     from stages.train import train
 
     tiny = replace(committed.train, steps=24, batch_size=8, report_every=4, sample_every=12, checkpoint_every=6)
@@ -78,6 +85,7 @@ def train_tiny(root: Path, prepared: Path, committed: Params) -> Callable[..., P
         doctor: dict[str, Any] | None = None,
         conditional: bool = False,
         augmentation: AugmentationConfig = NONE,
+        kept: bool = False,
         **changes: object,
     ) -> Path:
         folder = root / name
@@ -88,6 +96,8 @@ def train_tiny(root: Path, prepared: Path, committed: Params) -> Callable[..., P
         sections = {"compute": compute, "execution": committed.execution, "doctor": watch}
         sections |= {"network": replace(network, conditional=conditional), "augmentation": augmentation}
         train(prepared, snapshots, training, train=config, **sections)  # type: ignore[arg-type]
+        if not kept:
+            delete_work(root / ".checkpoints" / json.loads((training / "training.json").read_text())["key"])
         shutil.copyfile(max(snapshots.iterdir()), folder / "generator.safetensors")  # as the stage `choose` does
         return folder
 

@@ -3,6 +3,7 @@
 import hashlib
 import math
 import os
+import shutil
 import struct
 import zlib
 from collections import Counter
@@ -19,8 +20,6 @@ from mlops.images.decoding import SPLITS, Decoded, Row
 from mlops.project.prepared_data import Split, images_path
 
 ROWS = "rows"
-WRITTEN = (ROWS, "images_*.npy", "lock")
-"""Files of a store's folder, and the lock that its user holds on it."""
 _SCHEMA = pa.schema({name: pa.int64() if name in ("width", "height") else pa.large_string() for name in Row._fields})
 _FRAME = struct.Struct("<QI")  # length and checksum of the record batch behind it
 
@@ -107,12 +106,15 @@ class ImageFile:
     """An .npy file of images that grows, so that memory holds few of them.
 
     NumPy pads headers so that the first dimension can be corrected in place; until the block ends, it is 0. A full disk
-    raises OSError here; in a memory map it would be a bus error.
+    raises OSError here; in a memory map it would be a bus error. Whoever gave the file a second name, as DVC may have
+    done, or made it read-only, keeps its bytes: then this class writes into a copy.
     """
 
     def __init__(self, path: Path, shape: tuple[int, int, int], *, keep: int = 0) -> None:
         self._shape = shape
         self._count = keep
+        if path.exists() and (path.stat().st_nlink > 1 or not os.access(path, os.W_OK)):
+            _part(path)
         self._file = path.open("r+b" if keep else "wb")
         self._write_header()
         self._file.seek(keep * math.prod(shape), os.SEEK_CUR)
@@ -136,3 +138,10 @@ class ImageFile:
         self._file.seek(0)
         header = {"descr": "|u1", "fortran_order": False, "shape": (count, *self._shape)}
         np.lib.format.write_array_header_1_0(self._file, header)
+
+
+def _part(path: Path) -> None:
+    """Give a file bytes of its own, if it shares them with another name."""
+    copy = path.with_suffix(".copy.npy")
+    shutil.copyfile(path, copy)
+    copy.replace(path)

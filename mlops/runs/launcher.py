@@ -13,12 +13,11 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalEx
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from gan_core.runtime.tensor_files import load_tensors
 from mlops.project.errors import UserError
 from mlops.project.identity import project_root
 from mlops.project.params import Params
 from mlops.runs.worker import LOST, MEETING
-from mlops.runs.workspace import CHECKPOINT
+from mlops.runs.workspace import last_step
 from mlops.safety.ending import GRACE, SIGNALS
 
 ENDED = (128 + signal.SIGTERM, -signal.SIGTERM)
@@ -95,7 +94,6 @@ def _end(failures: dict[int, ProcessFailure], count: int) -> NoReturn:
 
 def _last_step(process: int) -> int | None:
     """Return the step of the last checkpoint of the training that a process locked last; None without any."""
-    locks = [lock for lock in (project_root() / ".checkpoints").glob("*/lock") if lock.read_text() == str(process)]
+    locks = [lock for lock in (project_root() / ".checkpoints").glob("*/lock") if lock.read_bytes() == b"%d" % process]
     newest = max(locks, key=lambda lock: lock.stat().st_mtime, default=Path())
-    checkpoint = newest.with_name(CHECKPOINT) if locks else None
-    return load_tensors(checkpoint)[1]["step"] if checkpoint is not None and checkpoint.exists() else None
+    return last_step(newest.parent) if locks else None

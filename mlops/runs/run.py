@@ -11,9 +11,8 @@ import torch
 from gan_core.config import AugmentationConfig, ComputeConfig, ExecutionConfig, NetworkConfig, TrainConfig
 from gan_core.generation.generator_file import save_generator
 from gan_core.runtime.device import configure_torch
-from gan_core.runtime.distributed import all_gather, local_only, world_size
+from gan_core.runtime.distributed import all_gather, local_only, rank, world_size
 from gan_core.training.batches import Batches
-from gan_core.training.checkpoints import restore_checkpoint, save_checkpoint
 from gan_core.training.execution import execution_of, fitting_parts
 from gan_core.training.instruments import Instruments
 from gan_core.training.loop import Report, train
@@ -103,19 +102,20 @@ class TrainingRun:
         )
 
     def state(self, config: TrainConfig, work: Workspace) -> TrainState:
-        """Return the state at the start, or that of the last checkpoint in `work`, which rank 0 has locked.
+        """Return the state at the start, or that of the last sound checkpoint in `work`, which rank 0 has locked.
 
         If ranks read different checkpoints, that is a UserError.
         """
         state = self.initial_state(config)
         all_gather(torch.tensor(0))  # from here on rank 0 has locked the workspace, and no other process writes there
-        if work.checkpoint.exists():
-            restore_checkpoint(work.checkpoint, state)
+        work.restore(state)
         steps = [int(step) for step in all_gather(torch.tensor(state.step))]
         if min(steps) < max(steps):
             raise UserError(
                 f"ranks would go on from different steps, {steps}; share {work.folder.parent} among the machines"
             )
+        if rank() == 0:
+            work.settle()
         return state
 
     def train_without_recording(self, config: TrainConfig) -> None:
@@ -139,12 +139,14 @@ class TrainingRun:
                 for report in train(state, batches, step):
                     yield report
                     if work and report.step in config.snapshot_steps:  # before the checkpoint, after which none is made
-                        self.save(snapshot_path(work.snapshots, report.step), state)
+                        snapshot = snapshot_path(work.snapshots, report.step)
+                        self.save(snapshot, state)
+                        work.note(snapshot)
                     last = report.step == config.steps
                     stopping = work is not None and asked_to_stop() and not last
                     late = time.monotonic() - saved > SAVED_EVERY
                     if work and (late or stopping or last or report.step % config.checkpoint_every == 0):
-                        save_checkpoint(work.checkpoint, state)
+                        work.save(state)
                         saved = time.monotonic()
                     if stopping:
                         stop(report.step, config.steps, f" of seed {config.seed}" if self.stage == "replicate" else "")

@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 
 from mlops.images.archives import Entry, open_entries
 from mlops.project.identity import file_digest, located, project_root
-from mlops.project.result_files import load_json, save_json
+from mlops.safety.written_files import load_note, save_note
 
 NOTE = Path(".checkpoints/source.json")
 """The last digest, and of which sizes and times it is: images that have not changed are not read again."""
@@ -42,7 +42,7 @@ def source_sha256(source: Path) -> str:
 def _noted(source: Path, stamp: str, entries: list[Entry] | None) -> str:
     """Return the digest that was noted under the same stamp; otherwise read the files and note it."""
     facts, note = {"source": str(source), "stamp": stamp}, project_root() / NOTE
-    before = load_json(note) if note.is_file() else {}
+    before = load_note(note)
     if before.items() >= facts.items():
         return str(before["sha256"])
     if entries is None:
@@ -50,5 +50,5 @@ def _noted(source: Path, stamp: str, entries: list[Entry] | None) -> str:
     else:
         files = {entry.name: file_digest(source / entry.name) for entry in entries}
         sha256 = hashlib.sha256(json.dumps(files).encode()).hexdigest()
-    save_json(note, facts | {"sha256": sha256})
+    save_note(note, facts | {"sha256": sha256})
     return sha256

@@ -1,10 +1,12 @@
 """Which files of an output are known to be of the pipeline: their sizes and times, noted when a stage wrote them."""
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 NOTES = Path(".checkpoints/written")
@@ -15,21 +17,37 @@ Stamp = tuple[int, int]
 
 def unknown_files(output: Path) -> list[Path]:
     """Return the files of an output that are not as they were noted, sorted; links count as files."""
-    note = _note(output)
-    known = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {}
+    known = load_note(_note(output))
     return [output / name for name, stamp in stamps(output).items() if known.get(name) != list(stamp)]
 
 
 def note_written(output: Path, written: Path | None = None) -> None:
     """Note the files of an output as the pipeline's; `written` is where they are before they become the output."""
-    content = json.dumps(stamps(written or output))
-    note = _note(output)
-    if note.is_file() and note.read_text(encoding="utf-8") == content:
-        return
-    note.parent.mkdir(parents=True, exist_ok=True)
-    partial = note.with_name(f"{note.name}.{os.getpid()}")
-    partial.write_text(content, encoding="utf-8")
-    partial.replace(note)
+    content = {name: list(stamp) for name, stamp in stamps(written or output).items()}
+    if load_note(_note(output)) != content:
+        save_note(_note(output), content)
+
+
+def save_note(path: Path, content: dict[str, Any]) -> None:
+    """Write JSON with its checksum, which appears complete or not at all; the folder is made if it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}")
+    partial.write_text(json.dumps({"content": content, "sha256": _sha256(content)}), encoding="utf-8")
+    partial.replace(path)
+
+
+def load_note(path: Path) -> dict[str, Any]:
+    """Return what `save_note` wrote; nothing if that is missing or damaged."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        note = json.loads(path.read_bytes())
+        if note["sha256"] == _sha256(note["content"]):
+            content: dict[str, Any] = note["content"]
+            return content
+    return {}
+
+
+def _sha256(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def stamps(output: Path) -> dict[str, Stamp]:

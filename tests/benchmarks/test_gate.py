@@ -26,7 +26,9 @@ def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Laboratory:
     """Return images of a generator that makes training images with noise: the same distribution on every machine."""
     folder, compute = tmp_path_factory.mktemp("laboratory"), ComputeConfig("cpu", 1)
     fetch(folder / "raw", data=PARAMS.data)
-    prepare(folder / "raw", folder / "prepared", data=PARAMS.data, prepare=PARAMS.prepare)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DVC_ROOT", str(folder))
+        prepare(folder / "raw", folder / "prepared", data=PARAMS.data, prepare=PARAMS.prepare)
     extractor(folder / "prepared", folder / "extractor", compute=compute, extractor=PARAMS.extractor)
     rng = stream(0, "test generator")
     images = torch.tensor(load_images(folder / "prepared", "train"))

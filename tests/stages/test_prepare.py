@@ -22,9 +22,11 @@ from mlops.images.layout.layout import NO_CLASS
 from mlops.images.pixels import decode, pixels
 from mlops.images.worker_pool import mapped
 from mlops.project.errors import UserError
+from mlops.project.identity import project_root
 from mlops.project.params import ChooseConfig, DataConfig, Params, PrepareConfig
 from mlops.project.prepared_data import load_images, load_labels, load_summary
 from mlops.project.progress import progress
+from mlops.runs.kept_work import MADE, delete_work
 from mlops.safety.new_outputs import new_outputs
 from stages.fetch import fetch
 from stages.prepare import FEWEST, prepare
@@ -68,7 +70,14 @@ def run(
     fetch(root / name / "raw", data=DataConfig("folder", str(root / name / "source")))
     with new_outputs([root / name / "out"]) as [out]:
         prepare(root / name / "raw", out, data=FOLDER, prepare=config, network=network)
+    forget()
     return root / name / "out"
+
+
+def forget() -> None:
+    """Delete what finished runs keep, as if DVC had recorded what they made."""
+    for note in (project_root() / ".checkpoints").glob(f"*/{MADE}"):
+        delete_work(note.parent)
 
 
 def table(prepared: Path) -> pd.DataFrame:
@@ -313,6 +322,7 @@ def test_arrays_are_the_same_from_any_number_of_processes(tmp_path: Path, monkey
     for name, parallel_from in (("alone", 1 << 30), ("three", 0)):
         monkeypatch.setattr("stages.prepare.PARALLEL_FROM", parallel_from)
         prepare(tmp_path / "raw", tmp_path / name, data=DataConfig("digits", None), prepare=CONFIG)
+        forget()
     assert contents(tmp_path / "alone") == contents(tmp_path / "three")
 
 
@@ -360,8 +370,24 @@ def test_a_killed_run_goes_on_where_it_was(
     monkeypatch.setattr("stages.prepare.progress", spied)
     prepare(raw, out, data=FOLDER, prepare=config)
     assert begun == [(120, 50)]
-    assert "prepare: resumes after 50 images of a stopped run" in capsys.readouterr().err
+    assert "prepare: resumes after 50 images of an earlier run" in capsys.readouterr().err
     assert contents(out) == whole
+
+
+def test_finished_work_is_not_done_again_and_never_written_into_as_long_as_dvc_has_not_recorded_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch(tmp_path / "raw", data=DataConfig("digits", None))
+    prepare(tmp_path / "raw", tmp_path / "first", data=DataConfig("digits", None), prepare=CONFIG)
+    first = contents(tmp_path / "first")
+    chunks = []
+    monkeypatch.setattr("stages.prepare.decoded", lambda *_: chunks.append(0))
+    prepare(tmp_path / "raw", tmp_path / "second", data=DataConfig("digits", None), prepare=CONFIG)
+    assert chunks == []
+    assert contents(tmp_path / "second") == contents(tmp_path / "first") == first
+    images = [tmp_path / name / "images_train.npy" for name in ("first", "second")]
+    assert images[0].stat().st_ino != images[1].stat().st_ino
+    forget()
     assert list((tmp_path / "project" / ".checkpoints").glob("prepare-*")) == []
 
 

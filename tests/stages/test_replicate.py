@@ -8,10 +8,11 @@ import pytest
 
 from gan_core.augmentation.augment import NONE
 from gan_core.config import ComputeConfig, ExecutionConfig, MlpConfig, TrainConfig
-from gan_core.training.checkpoints import save_checkpoint
 from gan_core.training.state import TrainState
 from mlops.project.errors import UserError
 from mlops.project.params import Params, ReplicateConfig
+from mlops.runs.kept_work import MADE, delete_work
+from mlops.runs.workspace import Workspace
 from stages.replicate import replicate
 
 CPU = ComputeConfig("cpu", 1)
@@ -31,7 +32,7 @@ def tiny(committed: Params) -> TrainConfig:
 def again(root: Path, prepared: Path, tiny: TrainConfig) -> Retrain:
     """Return a function that trains again and returns the generators by file name."""
 
-    def run(folder: str, seeds: int, **changes: Any) -> dict[str, bytes]:
+    def run(folder: str, seeds: int, kept: bool = False, **changes: Any) -> dict[str, bytes]:
         options = {
             "network": NETWORK,
             "augmentation": NONE,
@@ -39,6 +40,8 @@ def again(root: Path, prepared: Path, tiny: TrainConfig) -> Retrain:
             "replicate": ReplicateConfig(seeds),
         }
         replicate(prepared, root / folder, compute=CPU, execution=PLAIN, **options)  # type: ignore[arg-type]
+        for note in () if kept else (root / ".checkpoints").glob(f"*/{MADE}"):
+            delete_work(note.parent)  # as if DVC had recorded what was made
         files = (root / folder).glob("*/*.safetensors")
         return {path.relative_to(root / folder).as_posix(): path.read_bytes() for path in files}
 
@@ -63,20 +66,28 @@ def test_each_is_what_train_makes_of_that_seed(again: Retrain, train_tiny: Calla
 def test_a_stopped_one_goes_on_to_the_same_bytes(again: Retrain, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = again("whole", 2)
     saved: list[int] = []
+    save_checkpoint = Workspace.save
 
-    def save(path: Path, state: TrainState) -> None:
-        save_checkpoint(path, state)
+    def save(work: Workspace, state: TrainState) -> None:
+        save_checkpoint(work, state)
         saved.append(state.step)
         if saved == [6, 12, 18, 24, 6, 12]:  # in the middle of the second
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("mlops.runs.run.save_checkpoint", save)
+    monkeypatch.setattr(Workspace, "save", save)
     with pytest.raises(KeyboardInterrupt):
         again("stopped", 2)
     assert not (root / "stopped").exists()
     assert again("stopped", 2) == whole
     assert saved == [6, 12, 18, 24, 6, 12, 18, 24]
-    assert not list((root / ".checkpoints").glob("*/state.safetensors"))
+
+
+def test_finished_ones_are_not_trained_again_as_long_as_dvc_has_not_recorded_them(
+    again: Retrain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = again("whole", 2, kept=True)
+    monkeypatch.setattr("gan_core.training.execution.train_step", lambda *_: pytest.fail("a step is computed"))
+    assert again("again", 2) == whole
 
 
 def test_a_loss_that_is_not_finite_names_the_seed(again: Retrain) -> None:

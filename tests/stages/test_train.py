@@ -141,9 +141,22 @@ def test_other_parameters_do_not_go_on_from_a_checkpoint(
     assert "going on" not in capsys.readouterr().out
 
 
-def test_nothing_is_left_of_a_finished_training(train_tiny: Train, root: Path) -> None:
-    train_tiny("whole")
-    assert list((root / ".checkpoints").iterdir()) == []
+def test_a_finished_training_is_not_trained_again_as_long_as_dvc_has_not_recorded_it(
+    train_tiny: Train, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = train_tiny("whole", seed=30, kept=True)
+    with monkeypatch.context() as patch:
+        patch.setattr("gan_core.training.execution.train_step", lambda *_: pytest.fail("a step is computed"))
+        again = train_tiny("again", seed=30)
+    assert "finished already" in capsys.readouterr().out
+    assert contents(again) == contents(whole)
+    speeds = [json.loads((folder / "training" / "speed.json").read_text()) for folder in (whole, again)]
+    assert speeds[0]["images_per_second"] / 2 < speeds[1]["images_per_second"] < 10 * speeds[0]["images_per_second"]
+    client, experiment = connect()
+    (run,) = client.search_runs([experiment], "params.`train.seed` = '30'")
+    assert run.info.status == "FINISHED"
+    history = client.get_metric_history(run.info.run_id, "training/d_loss")
+    assert [metric.step for metric in history] == [4, 8, 12, 16, 20, 24]
 
 
 def test_history_has_a_row_each_report_and_one_for_the_last_step(train_tiny: Train) -> None:

@@ -9,7 +9,13 @@ import torch
 
 from gan_core.config import AdaConfig, AugmentationConfig, NetworkConfig, Schedule, TrainConfig
 from gan_core.training.batches import Batches
-from gan_core.training.checkpoints import CheckpointMismatchError, restore_checkpoint, save_checkpoint
+from gan_core.training.checkpoints import (
+    CheckpointError,
+    CheckpointMismatchError,
+    checkpoint_metadata,
+    restore_checkpoint,
+    save_checkpoint,
+)
 from gan_core.training.loop import NonFiniteLossError, train
 from tests.gan_core.examples import (
     ADAPTIVE,
@@ -124,6 +130,40 @@ def test_a_checkpoint_of_other_parameters_is_refused_with_each_difference(tmp_pa
     assert message.count(" was ") == 3  # the third is the sentence's own verb
     assert str(path) in message
     assert same_bits(everything(state), before)
+
+
+def test_no_bit_can_flip_unnoticed_and_no_byte_be_lost(tmp_path: Path) -> None:
+    path, state = tmp_path / "checkpoint", fresh(TRAIN, MLP)
+    stop_at(TRAIN, MLP, path, 2)
+    before, sound = everything(state), path.read_bytes()
+    header = 8 + int.from_bytes(sound[:8], "little")
+    flipped = [(place, 1 << place % 8) for place in (*range(0, header, 7), *range(header, len(sound), 99))]
+    damaged = [sound[:place] + bytes([sound[place] ^ bit]) + sound[place + 1 :] for place, bit in flipped]
+    damaged += [sound[:length] for length in (0, 7, 8, 100, header, len(sound) - 1)]
+    for content in (*damaged, sound + b"0", bytes(len(sound))):
+        path.write_bytes(content)
+        with pytest.raises(CheckpointError, match=str(path)):
+            restore_checkpoint(path, state)
+    path.unlink()
+    with pytest.raises(CheckpointError, match=str(path)):
+        checkpoint_metadata(path)
+    assert same_bits(everything(state), before)
+
+
+def test_a_record_comes_back_and_may_refuse_the_checkpoint(tmp_path: Path) -> None:
+    path, record = tmp_path / "checkpoint", {"files": {"a": [3, "0" * 64]}, "seconds": 0.1}
+    save_checkpoint(path, trained(TRAIN, MLP, IMAGES), record)
+    assert checkpoint_metadata(path)["record"] == record
+    state, seen = fresh(TRAIN, MLP), []
+
+    def refuse(record: dict[str, Any]) -> None:
+        seen.append(record)
+        raise CheckpointError("no")
+
+    with pytest.raises(CheckpointError, match="no"):
+        restore_checkpoint(path, state, refuse)
+    assert seen == [record]
+    assert same_bits(everything(state), everything(fresh(TRAIN, MLP)))
 
 
 @pytest.mark.parametrize("section", ["train", "network"])

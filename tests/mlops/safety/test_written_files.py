@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from mlops.safety.written_files import delete_written, note_written, stamps, unknown_files
+from mlops.safety.written_files import delete_written, load_note, note_written, save_note, stamps, unknown_files
 
 
 @pytest.fixture(autouse=True)
@@ -19,6 +19,20 @@ def test_what_was_noted_is_known_until_it_changes() -> None:
     assert unknown_files(folder) == []
     (folder / "mine").write_bytes(b"")
     assert unknown_files(folder) == [folder / "mine"]
+
+
+def test_a_damaged_note_is_none() -> None:
+    note = Path("notes/note.json")
+    assert load_note(note) == {}
+    save_note(note, content := {"a/é": [1, 2], "b": "x"})
+    assert load_note(note) == content
+    sound = note.read_bytes()
+    for place in range(len(sound)):
+        for damaged in (sound[:place], sound[:place] + bytes([sound[place] ^ 1]) + sound[place + 1 :]):
+            note.write_bytes(damaged)
+            assert load_note(note) == {}
+    note.write_bytes(b"[" * 10)
+    assert load_note(note) == {}
 
 
 def test_an_output_may_be_a_file() -> None:
