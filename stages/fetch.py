@@ -2,10 +2,13 @@
 
 import importlib.util
 import shutil
+from io import BufferedReader
 from pathlib import Path, PurePosixPath
+from typing import cast
 
-from mlops.images.archives import LARGEST_FILE, Entry, open_entries
-from mlops.images.decompression import copy_bounded, unpacked
+from mlops.images.archives.archives import LARGEST_FILE, open_entries
+from mlops.images.archives.decompression import copy_bounded, unpacked
+from mlops.images.archives.entry import Entry, readable
 from mlops.images.image_tar import IMAGES_LIST, IMAGES_TAR, pack
 from mlops.images.layout.layout import layout
 from mlops.images.published import DIGITS, DIGITS_SHA256, PUBLISHED, Published
@@ -101,7 +104,7 @@ def _take(published: Published, source: Path, folder: Path) -> None:
             # In some copies a dot stands for the dash: train-images.idx3-ubyte.
             name = PurePosixPath(entry.name).name.removesuffix(".gz").replace(".idx", "-idx")
             if name in missing:
-                _unpack(entry, folder / name)
+                _unpack(entry, source, folder / name)
                 remedy = "replace it by the original file, or set params.yaml: data.path to null to download it"
                 _verify(folder / name, missing.pop(name), source / entry.name, remedy)
     if missing:
@@ -113,9 +116,9 @@ def _take(published: Published, source: Path, folder: Path) -> None:
         raise UserError(f"{lacking}; {remedy}, or set data.path to null to download")
 
 
-def _unpack(entry: Entry, target: Path) -> None:
-    with entry.open() as packed, unpacked(packed) as file, target.open("wb") as copy:
-        copy_bounded(file, copy, LARGEST_FILE, entry.name)
+def _unpack(entry: Entry, source: Path, target: Path) -> None:
+    with entry.open() as packed, target.open("wb") as copy, readable(source / entry.name):
+        copy_bounded(unpacked(cast(BufferedReader, packed)), copy, LARGEST_FILE, entry.name)
 
 
 def _verify(path: Path, sha256: str, source: Path, remedy: str) -> None:

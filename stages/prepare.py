@@ -21,7 +21,8 @@ from mlops.images.decoding import SPLITS, Recipe, decoded, numbered
 from mlops.images.layout.layout import NO_CLASS
 from mlops.images.layout.split_names import shown
 from mlops.images.manifest import manifest, summarize, untrained
-from mlops.images.readers import Originals, read
+from mlops.images.originals import Originals
+from mlops.images.readers import read
 from mlops.images.worker_pool import cores, mapped
 from mlops.project.code_digest import stage_sha256
 from mlops.project.errors import UserError

@@ -5,8 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
-from mlops.images.pixels import pixels
-from mlops.images.readers import Chunk, Original
+from mlops.images.memory import reserved
+from mlops.images.originals import Chunk, Original
+from mlops.images.pixels import RefusedError, pixels, unreadable
+from mlops.project.errors import UserError
 from mlops.project.prepared_data import Split
 
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -70,15 +72,34 @@ def decoded(task: tuple[int, Chunk], recipe: Recipe) -> Decoded:
     rows: list[Row] = []
     parts: dict[Split, list[bytes]] = {split: [] for split in SPLITS}
     for number, original in enumerate(chunk.originals(), first):
-        if original.image is None:
-            rows.append(Row(original.source, None, original.class_name, None, None, None, original.refused))
+        try:
+            content, size, note = _prepared(original, recipe)
+        except RefusedError as reason:
+            rows.append(Row(original.source, None, original.class_name, None, None, None, str(reason)))
             continue
-        content = pixels(original.image, size=recipe.size, channels=recipe.channels, fit=recipe.fit).tobytes()
         split = _split(original, number, content, recipe)
         parts[split].append(content)
         sha256 = hashlib.sha256(content).hexdigest()
-        rows.append(Row(original.source, split, original.class_name, *original.image.size, sha256, None, original.note))
+        rows.append(Row(original.source, split, original.class_name, *size, sha256, None, note))
     return Decoded(tuple(zip(*rows, strict=True)), {split: b"".join(images) for split, images in parts.items()})
+
+
+def _prepared(original: Original, recipe: Recipe) -> tuple[bytes, tuple[int, int], str | None]:
+    """Return the prepared pixels, the size of the upright original, and a note; all else of it is freed."""
+    try:
+        with reserved("pixels") as reserve:
+            image, note = original.load(reserve)
+            content = pixels(image, size=recipe.size, channels=recipe.channels, fit=recipe.fit).tobytes()
+            return content, image.size, note
+    except (RefusedError, UserError):
+        raise
+    except MemoryError:  # nothing that an image is refused for: the next run may have more
+        raise UserError(
+            f"memory ran out at {original.source}; end other programs and run again, what was decoded is kept; if it "
+            "runs out there again, remove this image from data.path"
+        ) from None
+    except Exception as error:
+        raise unreadable(error) from error
 
 
 def _split(original: Original, number: int, content: bytes, recipe: Recipe) -> Split:

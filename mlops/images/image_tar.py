@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from mlops.images.archives import Entry
+    from mlops.images.archives.entry import Entry
 
 IMAGES_TAR = "images.tar"
 """The name under which the images of a user's folder are kept in `raw`."""
@@ -41,6 +41,7 @@ def pack(entries: list["Entry"], target: Path, index: Path) -> None:
             header.size = entry.size
             with entry.open() as content:
                 tar.addfile(header, cast(BinaryIO, content))
+                content.read(1)  # to the end, where checksums are compared
             blocks = -(-entry.size // tarfile.BLOCKSIZE)
             rows.writerow((entry.name, file.tell() - blocks * tarfile.BLOCKSIZE, entry.size))
             line.update(done)

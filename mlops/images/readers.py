@@ -1,10 +1,11 @@
 """What `fetch` wrote, read chunk by chunk: four formats, one kind of record."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,57 +13,21 @@ from PIL import Image
 
 from mlops.images.image_tar import COLUMNS, IMAGES_LIST, IMAGES_TAR, Member, cut, listed
 from mlops.images.layout.layout import Place, layout
+from mlops.images.memory import Reserve, reserved
+from mlops.images.originals import Chunk, Loaded, Original, Originals
 from mlops.images.pixels import RefusedError, decode
 from mlops.images.published import CIFAR_TEST, CIFAR_TRAIN, DIGITS, IDX_FILES, PUBLISHED
 from mlops.project.errors import UserError
 from mlops.project.prepared_data import Split
 
-
-@dataclass(frozen=True)
-class Original:
-    """One source image, or the reason why there is none; `split` is the official one; all but `source` may be None.
-
-    `note` is what was odd in reading the image.
-    """
-
-    source: str
-    split: Split | None
-    class_name: str | None
-    image: Image.Image | None
-    refused: str | None
-    note: str | None = None
-
-
-class Chunk(Protocol):
-    """Consecutive source images, not decoded yet; small enough to be sent to another process."""
-
-    def __len__(self) -> int: ...
-
-    def originals(self) -> Iterator[Original]:
-        """Decode them one by one."""
-
-
-@dataclass(frozen=True)
-class Originals:
-    """All source images in a fixed order; `classes` in label order, or None if folders name them.
-
-    `official_train` is the number of images in a published training split, whose order is random; 0 for other data.
-    `chunks(first, largest)` yields the images from number `first` on in chunks of at most `largest`. `unlabelled` is
-    why images have no labels although something names classes.
-    """
-
-    total: int
-    raw_bytes: int
-    official_train: int
-    classes: tuple[str, ...] | None
-    chunks: Callable[[int, int], Iterator[Chunk]]
-    unlabelled: str | None = None
+LARGEST_IMAGE_FILE = 128 << 20
+"""Bytes; an uncompressed image of 44 million pixels has as many."""
 
 
 def read(raw: Path, name: str) -> Originals:
-    """Return the images that `fetch` wrote, each to be decoded when the iterator over its chunk reaches it.
+    """Return the images that `fetch` wrote, to be decoded chunk by chunk.
 
-    A file that is missing or is not what `fetch` writes is a UserError.
+    A file that is missing or is not what `fetch` writes is a UserError, whatever the library that reads it raises.
     """
     try:
         match name:
@@ -74,8 +39,12 @@ def read(raw: Path, name: str) -> Originals:
                 return _cifar(raw, PUBLISHED[name].classes)
             case _:
                 return _idx(raw, PUBLISHED[name].classes)
-    except (FileNotFoundError, ValueError) as error:
-        raise UserError(f"{raw} is not what fetch writes for {name} ({error}); run `dvc repro --force fetch`") from None
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"{raw} is not what fetch writes for {name} ({error}); run `dvc repro --force fetch`"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -95,13 +64,17 @@ class Arrays:
     def originals(self) -> Iterator[Original]:
         """See `Chunk`."""
         for number, (image, label) in enumerate(zip(self.images, self.labels, strict=True), self.first):
-            yield Original(f"{self.file}#{number}", self.split, self.classes[label], Image.fromarray(image), None)
+            yield Original(f"{self.file}#{number}", self.split, self.classes[label], partial(_of_array, image))
 
     def cut(self, first: int, largest: int) -> Iterator[Chunk]:
         """Yield the images from `first` on in chunks."""
         for start in range(first, len(self.images), largest):
             part = slice(start, start + largest)
             yield Arrays(self.file, self.split, self.images[part], self.labels[part], self.classes, start)
+
+
+def _of_array(image: NDArray[np.uint8], _: Reserve) -> Loaded:
+    return Image.fromarray(image), None
 
 
 def _published(files: list[Arrays]) -> Originals:
@@ -146,13 +119,15 @@ def _idx_array(path: Path, dimensions: int) -> NDArray[np.uint8]:
 
 
 def _cifar(raw: Path, classes: tuple[str, ...]) -> Originals:
-    """Records of a label and 3 x 32 x 32 bytes."""
+    """Records of a label and 3 x 32 x 32 bytes, as many in each file."""
     record = np.dtype([("label", np.uint8), ("pixels", np.uint8, (3, 32, 32))])
     files = []
     for file in (*CIFAR_TRAIN, CIFAR_TEST):
         records = np.asarray(np.memmap(raw / file, record, "r"))
         split: Split = "test" if file == CIFAR_TEST else "train"
         files.append(Arrays(file, split, records["pixels"].transpose(0, 2, 3, 1), records["label"], classes))
+    if len({len(file) for file in files}) > 1:
+        raise ValueError("its files have different numbers of images")
     return _published(files)
 
 
@@ -170,16 +145,23 @@ class Packed:
     def originals(self) -> Iterator[Original]:
         """See `Chunk`."""
         with self.path.open("rb") as file:
-            for (name, offset, size), (split, class_name, misplaced) in zip(self.members, self.places, strict=True):
-                file.seek(offset)
-                try:
-                    image, note = decode(file.read(size))
-                    if misplaced is not None:
-                        raise RefusedError(misplaced)
-                except RefusedError as reason:
-                    yield Original(name, split, class_name, None, str(reason))
-                else:
-                    yield Original(name, split, class_name, image, None, note)
+            for member, (split, class_name, misplaced) in zip(self.members, self.places, strict=True):
+                yield Original(member[0], split, class_name, partial(_of_file, file, member, misplaced))
+
+
+def _of_file(file: IO[bytes], member: Member, misplaced: str | None, reserve: Reserve) -> Loaded:
+    _, offset, size = member
+    if size > LARGEST_IMAGE_FILE:
+        raise RefusedError(f"{size:,} bytes, and an image may have {LARGEST_IMAGE_FILE:,}")
+    with reserved("files") as read:
+        read(size)
+        file.seek(offset)
+        if len(content := file.read(size)) != size:
+            raise UserError(f"{IMAGES_TAR} was cut off while it was read; run `dvc repro --force fetch`")
+        loaded = decode(content, reserve)
+    if misplaced is not None:
+        raise RefusedError(misplaced)
+    return loaded
 
 
 def _folder(tar: Path, index: Path) -> Originals:

@@ -10,6 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context, parent_process
 from typing import TypeVar
 
+from mlops.images.memory import Budget, Kind, budgets, share
 from mlops.project.errors import UserError
 
 Item = TypeVar("Item")
@@ -35,7 +36,8 @@ def mapped(function: Callable[[Item], Result], items: Iterable[Item], *, process
     if processes == 1:
         yield from map(function, items)
         return
-    pool = ProcessPoolExecutor(processes, get_context("spawn"), _begin)
+    context = get_context("spawn")
+    pool = ProcessPoolExecutor(processes, context, _begin, (budgets(context),))
     waiting = deque[Future[Result]]()
     try:
         for item in items:
@@ -52,8 +54,9 @@ def mapped(function: Callable[[Item], Result], items: Iterable[Item], *, process
         pool.shutdown(cancel_futures=True)
 
 
-def _begin() -> None:
-    """Prepare a new process: Ctrl-C is its parent's, and it ends if its parent is killed."""
+def _begin(shared: dict[Kind, Budget]) -> None:
+    """Prepare a new process: Ctrl-C is its parent's, it ends if its parent is killed, and memory is shared."""
+    share(shared)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import re
+import stat
 import subprocess
 from contextlib import suppress
 from dataclasses import dataclass
@@ -40,15 +41,17 @@ def project_root() -> Path:
 def located(path: str, what: str) -> Path:
     """Return where a path of a person leads: `~` is a home folder, and a relative one starts at the project's root.
 
-    A path that no file can have here, or that may not be looked at, is a UserError, which begins with `what`; one at
-    which there is nothing is returned.
+    A path that no file can have here, or that may not be looked at, is a UserError, which begins with `what`, as is a
+    device, a pipe or a socket, which would be read for ever; one at which there is nothing is returned.
     """
     try:
         if not path.strip():
             raise ValueError("it is empty")
         place = project_root() / Path(path).expanduser()
         with suppress(FileNotFoundError, NotADirectoryError):
-            place.stat()
+            mode = place.stat().st_mode
+            if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+                raise ValueError("it is a device, a pipe or a socket")
         return place
     except (OSError, RuntimeError, ValueError) as error:
         shown = path if len(path) <= 80 else f"{path[:80]}... ({len(path):,} characters)"

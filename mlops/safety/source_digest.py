@@ -5,7 +5,8 @@ import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from mlops.images.archives import Entry, open_entries
+from mlops.images.archives.archives import open_entries
+from mlops.images.archives.entry import Entry
 from mlops.project.identity import file_digest, located, project_root
 from mlops.safety.written_files import load_note, save_note
 

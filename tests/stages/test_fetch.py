@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from mlops.images.archives import Entry
+from mlops.images.archives.entry import Entry
 from mlops.images.published import PUBLISHED, Download
 from mlops.project.errors import UserError
 from mlops.project.params import DataConfig

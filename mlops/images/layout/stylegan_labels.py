@@ -8,7 +8,7 @@ from mlops.project.errors import UserError
 
 LABELS = "dataset.json"
 """It lies in the folder that holds all images."""
-MOST_BYTES = 128 << 20
+MOST_BYTES = 32 << 20
 """Of this file, which has 50 bytes an image."""
 
 

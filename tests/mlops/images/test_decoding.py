@@ -1,6 +1,8 @@
 import hashlib
-from collections.abc import Iterator
+import struct
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,7 +11,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mlops.images.decoding import Decoded, Recipe, Row, decoded, drawn_split, numbered
-from mlops.images.readers import Original
+from mlops.images.memory import Reserve
+from mlops.images.originals import Loaded, Original
+from mlops.images.pixels import RefusedError
+from mlops.project.errors import UserError
 from mlops.project.prepared_data import Split
 
 RECIPE = Recipe(size=8, channels=1, fit="crop", seed=0, test_share=0.25, validation_share=0.1, official_train=0)
@@ -27,8 +32,13 @@ class Pictures:
 
     def originals(self) -> Iterator[Original]:
         for number, content in enumerate(self.contents):
-            image = None if content is None else Image.frombytes("L", (8, 8), content)
-            yield Original(f"#{number}", self.split, "cat", image, "empty file" if content is None else None)
+            yield Original(f"#{number}", self.split, "cat", partial(loaded, content))
+
+
+def loaded(content: bytes | None, _: Reserve) -> Loaded:
+    if content is None:
+        raise RefusedError("empty file")
+    return Image.frombytes("L", (8, 8), content), None
 
 
 def rows_of(found: Decoded) -> list[Row]:
@@ -59,6 +69,23 @@ def test_seeds_draw_other_splits() -> None:
         return [drawn_split(bytes([n]), seed=seed, test_share=0.5, validation_share=1e-9) for n in range(256)]
 
     assert 90 < sum(one == other for one, other in zip(drawn(1), drawn(11), strict=True)) < 166
+
+
+Raising = Callable[[Exception], Pictures]
+
+
+@pytest.fixture
+def raising(monkeypatch: pytest.MonkeyPatch) -> Raising:
+    """Return a function that returns a chunk of one image, at whose pixels an error is raised."""
+
+    def chunk(error: Exception) -> Pictures:
+        def fail(*_: object, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr("mlops.images.decoding.pixels", fail)
+        return Pictures([bytes(64)])
+
+    return chunk
 
 
 pictures = st.lists(st.binary(min_size=64, max_size=64), min_size=1, max_size=12)
@@ -110,3 +137,17 @@ def test_a_train_folder_of_a_user_is_split_into_training_and_validation_only() -
 def test_chunks_are_numbered_by_their_first_image() -> None:
     chunks = [Pictures([b""] * count) for count in (3, 1, 2)]
     assert [number for number, _ in numbered(iter(chunks), 5)] == [5, 8, 9]
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("a\nb"), RecursionError(), struct.error("c"), ZeroDivisionError()], ids=repr
+)
+def test_whatever_a_library_raises_refuses_one_image_with_a_reason(error: Exception, raising: Raising) -> None:
+    (row,) = rows_of(decoded((0, raising(error)), RECIPE))
+    assert row.refused == f"unreadable: {' '.join(str(error).split()) or type(error).__name__}"
+
+
+@pytest.mark.parametrize("error", [MemoryError(), UserError("#0 was cut off; run again")], ids=repr)
+def test_what_another_run_may_not_raise_refuses_no_image(error: Exception, raising: Raising) -> None:
+    with pytest.raises(UserError, match=r"#0.*run again"):
+        decoded((0, raising(error)), RECIPE)

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mlops.images import image_tar as packed
-from mlops.images.archives import Entry
+from mlops.images.archives.entry import Entry
 from mlops.images.image_tar import cut, listed, pack
 
 

@@ -48,6 +48,13 @@ def test_sixteen_bits_are_scaled_and_not_clipped() -> None:
     assert image[0, 3].tolist() == [0, 0, 1, 1, 100, 128, 254, 255]
 
 
+def test_all_of_sixteen_bits_are_rounded_to_the_nearest() -> None:
+    values = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    image, _ = decode(encoded(Image.fromarray(values)))
+    expected = np.rint(values / 257).astype(np.uint8)
+    assert np.array_equal(pixels(image, size=256, channels=1, fit="crop")[0], expected)
+
+
 def test_one_bit_is_black_and_white() -> None:
     bits = noise(8, 8) > 127
     assert np.array_equal(prepared(Image.fromarray(bits))[0], np.where(bits, 255, 0))

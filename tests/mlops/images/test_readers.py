@@ -1,4 +1,5 @@
 import io
+import os
 import pickle
 import struct
 from functools import partial
@@ -6,17 +7,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from mlops.images.archives import Entry
+from mlops.images import readers
+from mlops.images.archives.entry import Entry
 from mlops.images.image_tar import pack
 from mlops.images.layout.layout import OUTSIDE
+from mlops.images.originals import Originals
 from mlops.images.published import CIFAR_TEST, CIFAR_TRAIN, TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS
-from mlops.images.readers import Original, Originals, read
+from mlops.images.readers import read
 from mlops.project.errors import UserError
 from mlops.project.params import DataConfig
 from stages.fetch import fetch
+from tests.mlops.images.decoded import Read, decoded
 
 
 def idx(array: NDArray[np.uint8]) -> bytes:
@@ -35,15 +41,15 @@ def write_idx(folder: Path, train: int = 7, test: int = 3) -> tuple[NDArray[np.u
     return images, labels
 
 
-def all_of(originals: Originals, first: int = 0) -> list[Original]:
+def all_of(originals: Originals, first: int = 0) -> list[Read]:
     """Return all images as other processes get them."""
     chunks = [pickle.loads(pickle.dumps(chunk)) for chunk in originals.chunks(first, 256)]
     assert max(map(len, chunks), default=0) <= 256
     assert sum(len(chunk) for chunk in chunks) == originals.total - first
-    return [original for chunk in chunks for original in chunk.originals()]
+    return [decoded(original) for chunk in chunks for original in chunk.originals()]
 
 
-def pixels_of(original: Original) -> NDArray[np.uint8]:
+def pixels_of(original: Read) -> NDArray[np.uint8]:
     assert original.image is not None
     return np.asarray(original.image)
 
@@ -161,3 +167,70 @@ def test_a_folder_without_its_list_is_named(tmp_path: Path) -> None:
     (tmp_path / "images.tar").write_bytes(bytes(10240))
     with pytest.raises(UserError, match=r"images\.csv.*`dvc repro --force fetch`"):
         read(tmp_path, "folder")
+
+
+@given(
+    st.builds(
+        lambda magic, shape, data, cut: struct.pack(f">{1 + len(shape)}I", magic, *shape)[: cut or None] + data,
+        st.sampled_from([0x801, 0x803, 0x802, 0xD03, 0, 2**32 - 1]),
+        st.lists(st.sampled_from([0, 1, 2, 3, 5, 2**16, 2**31, 2**32 - 1]), max_size=4),
+        st.binary(max_size=80),
+        st.integers(0, 16),
+    )
+    | st.binary(max_size=40),
+    st.sampled_from([TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS]),
+)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_idx_file_is_read_to_its_exact_end_or_is_one_error(tmp_path: Path, content: bytes, name: str) -> None:
+    write_idx(tmp_path)
+    (tmp_path / name).write_bytes(content)
+    try:
+        originals = read(tmp_path, "mnist")
+    except UserError:
+        return
+    count, *sides = struct.unpack(f">{3 if 'images' in name else 1}I", content[4:][: 12 if "images" in name else 4])
+    assert count == (7 if "train" in name else 3)
+    assert len(content) == 4 * (2 + len(sides)) + count * int(np.prod(sides))
+    assert len(all_of(originals)) == 10
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+@pytest.mark.parametrize("cut", [0, 5])
+@pytest.mark.parametrize("more", [0, 1, -1, 3073, -3073, -500])
+def test_cifar_files_have_whole_records_and_as_many_in_each(tmp_path: Path, count: int, cut: int, more: int) -> None:
+    for number, file in enumerate((*CIFAR_TRAIN, CIFAR_TEST)):
+        length = 3073 * count + (more if number == cut else 0)
+        (tmp_path / file).write_bytes(b"\1" * max(0, length))
+    if count and not more:
+        assert len(all_of(read(tmp_path, "cifar10"))) == 6 * count
+        return
+    with pytest.raises(UserError, match=r"cifar10 .*`dvc repro --force fetch`"):
+        read(tmp_path, "cifar10")
+
+
+def test_a_cut_csv_of_digits_is_one_error(tmp_path: Path) -> None:
+    fetch(tmp_path / "raw", data=DataConfig("digits", None))
+    whole = (tmp_path / "raw" / "digits.csv.gz").read_bytes()
+    for length in (0, 1, 1000, len(whole) - 1):
+        (tmp_path / "raw" / "digits.csv.gz").write_bytes(whole[:length])
+        with pytest.raises(UserError, match=r"raw .*`dvc repro --force fetch`"):
+            read(tmp_path / "raw", "digits")
+
+
+def test_a_tar_that_is_cut_while_it_is_read_refuses_no_image(tmp_path: Path) -> None:
+    entries = [Entry(f"{n}.png", 2000, partial(io.BytesIO, bytes(2000))) for n in range(5)]
+    pack(entries, tmp_path / "images.tar", tmp_path / "images.csv")
+    originals = read(tmp_path, "folder")
+    os.truncate(tmp_path / "images.tar", 3000)
+    with pytest.raises(UserError, match=r"images\.tar"):
+        all_of(originals)
+
+
+def test_a_file_beyond_the_bound_is_refused_before_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = [Entry(f"{size}.png", size, partial(io.BytesIO, bytes(size))) for size in (2000, 2001)]
+    pack(entries, tmp_path / "images.tar", tmp_path / "images.csv")
+    monkeypatch.setattr(readers, "LARGEST_IMAGE_FILE", 2000)
+    assert [original.refused for original in all_of(read(tmp_path, "folder"))] == [
+        "not an image (PNG, JPEG, WEBP, BMP)",
+        "2,001 bytes, and an image may have 2,000",
+    ]

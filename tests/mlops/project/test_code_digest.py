@@ -68,7 +68,7 @@ NOISE: dict[str, Callable[[str], str]] = {
     "blank lines": partial(between, ""),
     "layout": lambda text: ast.unparse(ast.parse(text)),
     "docstrings": lambda text: ast.unparse(ast.fix_missing_locations(Documented().visit(ast.parse(text)))),
-    "imports for types": lambda text: f"{text}\nif TYPE_CHECKING:\n    import mlops.images.archives\n",
+    "imports for types": lambda text: f"{text}\nif TYPE_CHECKING:\n    import mlops.images.archives.archives\n",
 }
 
 
@@ -107,7 +107,7 @@ CHANGES: dict[str, set[str]] = {
     "gan_core/metrics/classifier.py": {"extractor", "choose", "diagnose", "evaluate"},
     "gan_core/doctor.py": {"diagnose"},
     "gan_core/config/training.py": set(),
-    "mlops/images/archives.py": {"fetch"},
+    "mlops/images/archives/archives.py": {"fetch"},
     "mlops/images/decoding.py": {"prepare"},
     "mlops/runs/run.py": TRAINING,
     "mlops/cards/publish.py": {"register"},

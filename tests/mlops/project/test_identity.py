@@ -1,3 +1,6 @@
+import contextlib
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -195,6 +198,16 @@ def test_only_what_is_known_becomes_a_tag(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_path_that_no_file_can_have_is_refused_with_its_parameter(path: str) -> None:
     with pytest.raises(UserError, match=r"params: data\.path"):
         located(path, "params: data.path")
+
+
+def test_a_device_a_pipe_and_a_socket_are_refused_and_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    with socket.socket(socket.AF_UNIX) as listener, contextlib.chdir(tmp_path):
+        listener.bind("socket")
+        for path in (tmp_path / "pipe", tmp_path / "link", tmp_path / "socket", "/dev/zero", "/dev/null"):
+            with pytest.raises(UserError, match=r"data\.path: .*(pipe|socket|device)"):
+                located(str(path), "params: data.path")
 
 
 def test_a_path_starts_at_the_project_or_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

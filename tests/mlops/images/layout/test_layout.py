@@ -10,10 +10,11 @@ import pytest
 from PIL import Image
 
 from mlops.images.layout.layout import NO_CLASS, UNLISTED, layout
-from mlops.images.readers import Original, read
+from mlops.images.readers import read
 from mlops.project.errors import UserError
 from mlops.project.params import DataConfig
 from stages.fetch import fetch
+from tests.mlops.images.decoded import Read, decoded
 
 DOCS = Path(__file__).parents[4] / "docs" / "data.md"
 IMAGES = (".png", ".jpg")
@@ -63,10 +64,11 @@ def build(folder: Path, cell: str) -> Path:
     return folder
 
 
-def originals(root: Path) -> list[Original]:
+def originals(root: Path) -> list[Read]:
     """Return the images that `fetch` packs of the folder `source`, as `prepare` reads them."""
     fetch(root / "raw", data=DataConfig("folder", str(root / "source")))
-    return [original for chunk in read(root / "raw", "folder").chunks(0, 256) for original in chunk.originals()]
+    chunks = read(root / "raw", "folder").chunks(0, 256)
+    return [decoded(original) for chunk in chunks for original in chunk.originals()]
 
 
 def test_the_table_has_the_layouts_that_people_have() -> None:

@@ -1,0 +1,1 @@
+"""Folders, zip and tar archives of a person, read alike."""
