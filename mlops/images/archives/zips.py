@@ -50,7 +50,7 @@ def zip_entries(source: Path, stack: ExitStack) -> Iterator[Entry | Link]:
             with archive.open(info) as link:
                 yield Link(name, beside(name, os.fsdecode(link.read(LONGEST_LINK))))
         elif info.is_dir():
-            if info.compress_size:
+            if info.file_size:
                 refuse(source, info.filename, "is a folder with content")
         else:
             if hidden(name):
