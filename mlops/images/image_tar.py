@@ -42,6 +42,7 @@ def pack(entries: list["Entry"], target: Path, index: Path) -> None:
             with entry.open() as content:
                 tar.addfile(header, cast(BinaryIO, content))
                 content.read(1)  # to the end, where checksums are compared
+            tar.members.clear()  # type: ignore[attr-defined]  # all would take a kilobyte each
             blocks = -(-entry.size // tarfile.BLOCKSIZE)
             rows.writerow((entry.name, file.tell() - blocks * tarfile.BLOCKSIZE, entry.size))
             line.update(done)

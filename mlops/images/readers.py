@@ -20,8 +20,8 @@ from mlops.images.published import CIFAR_TEST, CIFAR_TRAIN, DIGITS, IDX_FILES, P
 from mlops.project.errors import UserError
 from mlops.project.prepared_data import Split
 
-LARGEST_IMAGE_FILE = 128 << 20
-"""Bytes; an uncompressed image of 44 million pixels has as many."""
+LARGEST_IMAGE_FILE = 64 << 20
+"""Bytes, of which Pillow reads some formats one by one; an uncompressed image of 22 million pixels has as many."""
 
 
 def read(raw: Path, name: str) -> Originals:

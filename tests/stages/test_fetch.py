@@ -1,6 +1,7 @@
 import gzip
 import hashlib
 import importlib.util
+import os
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -215,6 +216,30 @@ def test_a_folder_of_images_becomes_one_tar_of_the_original_bytes(root: Path, fo
     assert sorted(content(root / "raw")) == ["images.csv", "images.tar", "source.sha256"]
     with tarfile.open(root / "raw" / "images.tar", "r:") as tar:
         assert [(info.name, file.read()) for info in tar if (file := tar.extractfile(info))] == sorted(files.items())
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "zeroed"])
+def test_a_tar_that_is_damaged_at_a_member_is_not_taken_for_a_shorter_one(root: Path, damage: str) -> None:
+    folder = write(root / "pets", {f"{number:04}.jpg": b"x" * 100 for number in range(1000)})
+    with tarfile.open(root / "pets.tar", "w") as tar:
+        for path in sorted(folder.iterdir()):
+            tar.add(path, path.name)
+    whole, header = (root / "pets.tar").read_bytes(), 100 * 1024
+    other = {
+        "cut": whole[:header],
+        "flipped": whole[: header + 130] + bytes([whole[header + 130] ^ 1]) + whole[header + 131 :],
+        "zeroed": whole[:header] + bytes(512) + whole[header + 512 :],
+    }
+    (root / "pets.tar").write_bytes(other[damage])
+    with pytest.raises(UserError, match=r"pets\.tar .*; get a fresh copy"):
+        fetch(root / "raw", data=DataConfig("folder", "pets.tar"))
+    assert not list(root.glob("*raw*"))
+
+
+def test_a_pipe_is_refused_and_not_opened(root: Path) -> None:
+    os.mkfifo(root / "pets")
+    with pytest.raises(UserError, match=r"data\.path: 'pets' .*pipe"):
+        fetch(root / "raw", data=DataConfig("folder", "pets"))
 
 
 def test_an_empty_folder_is_an_error(root: Path) -> None:

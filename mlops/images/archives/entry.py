@@ -12,7 +12,7 @@ from typing import IO, Any, NamedTuple, NoReturn, Self
 from mlops.project.errors import UserError
 
 MOST_FILES = 2_000_000
-"""Files of a source, folders of an archive included; the names of 250,000 take half a minute and half a gibibyte."""
+"""Files of a source, folders of an archive included; 250,000 take 20 seconds and 350 MiB."""
 PIECE = 1 << 14
 """Bytes that are unpacked at once: bzip2 makes 20,000 times as many of some."""
 

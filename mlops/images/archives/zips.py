@@ -17,8 +17,8 @@ from mlops.project.errors import UserError
 
 LONGEST_LINK = 4096
 """Bytes of what a link in a zip leads to."""
-LARGEST_DIRECTORY = 128 << 20
-"""Bytes of the directory of a zip: 500 for each of the most files."""
+LARGEST_DIRECTORY = 256 << 20
+"""Bytes of the directory of a zip: 130 for each of the most files."""
 METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
 _WHOLE = "get a fresh copy, or, if it is whole, unpack it and name the folder"
 

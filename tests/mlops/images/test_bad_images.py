@@ -3,6 +3,8 @@
 import io
 import struct
 import zlib
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,11 @@ import pytest
 from PIL import Image
 
 from mlops.images import pixels as module
+from mlops.images.archives.entry import Entry
+from mlops.images.decoding import Recipe, Row, decoded
+from mlops.images.image_tar import pack
 from mlops.images.pixels import RefusedError, decode, pixels
+from mlops.images.readers import read
 
 
 def encoded(file_format: str, mode: str = "RGB", size: tuple[int, int] = (40, 30), **options: Any) -> bytes:
@@ -202,6 +208,17 @@ def test_each_bad_image_is_refused_for_a_reason(name: str) -> None:
 @pytest.mark.parametrize("name", TAKEN)
 def test_each_odd_image_is_taken(name: str) -> None:
     prepared(TAKEN[name])
+
+
+def test_all_of_them_together_are_taken_or_listed_one_by_one(tmp_path: Path) -> None:
+    files = {name: content for name, (content, _) in REFUSED.items()} | TAKEN
+    entries = [Entry(name, len(content), partial(io.BytesIO, content)) for name, content in files.items()]
+    pack(entries, tmp_path / "images.tar", tmp_path / "images.csv")
+    recipe = Recipe(size=8, channels=3, fit="crop", seed=0, test_share=0.2, validation_share=0.1, official_train=0)
+    (chunk,) = read(tmp_path, "folder").chunks(0, 1000)
+    rows = [Row(*row) for row in zip(*decoded((0, chunk), recipe).columns, strict=True)]
+    assert [row.source for row in rows] == list(files)
+    assert {row.source for row in rows if row.refused is None} == set(TAKEN)
 
 
 @pytest.mark.parametrize("content", [PNG, PALETTE, JPEG, PROGRESSIVE, WEBP, LOSSY, BMP])

@@ -2,12 +2,14 @@ import contextlib
 import random
 import threading
 import time
+from itertools import pairwise
 from multiprocessing import get_context
 
 import pytest
 
 from mlops.images import memory
 from mlops.images.memory import UNCOUNTED, Budget, budgets, reserved, share
+from mlops.images.worker_pool import mapped
 
 TOTAL = 10 * UNCOUNTED
 
@@ -66,6 +68,20 @@ def test_another_amount_replaces_the_first_and_an_error_gives_all_back(budget: B
         assert free(budget) == 0
         raise ZeroDivisionError
     assert free(budget) == TOTAL
+
+
+def hold_all(_: int) -> tuple[float, float]:
+    """Return from when to when this process held all of the memory."""
+    with reserved("pixels") as reserve:
+        reserve(memory.TOTALS["pixels"])
+        began = time.monotonic()
+        time.sleep(0.05)
+        return began, time.monotonic()
+
+
+def test_processes_that_decode_share_the_budget() -> None:
+    times = sorted(mapped(hold_all, range(6), processes=2))
+    assert all(end <= begin for (_, end), (begin, _) in pairwise(times))
 
 
 def test_a_process_alone_takes_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
