@@ -42,9 +42,9 @@ def read(raw: Path, name: str) -> Originals:
     except UserError:
         raise
     except Exception as error:
-        raise UserError(
-            f"{raw} is not what fetch writes for {name} ({error}); run `dvc repro --force fetch`"
-        ) from error
+        why = " ".join(str(error).split()) or type(error).__name__
+        remedy = "run `dvc repro --force fetch`"
+        raise UserError(f"{raw} is not what fetch writes for {name} ({why}); {remedy}") from error
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from mlops.images.archives.archives import open_entries
-from mlops.images.archives.entry import Entry
+from mlops.images.archives.entry import Entry, readable
 from mlops.project.identity import file_digest, located, project_root
 from mlops.safety.written_files import load_note, save_note
 
@@ -27,7 +27,7 @@ def recorded_sha256(path: str | None, raw: Path) -> str:
 def source_sha256(source: Path) -> str:
     """Return sha256 over names and contents of the files in a folder, or of an archive.
 
-    What `open_entries` refuses is a UserError.
+    What `open_entries` refuses, and a file that cannot be read, is a UserError.
     """
     stamp = hashlib.sha256()
     if source.is_dir():
@@ -46,10 +46,12 @@ def _noted(source: Path, stamp: str, entries: list[Entry] | None) -> str:
     before = load_note(note)
     if before.items() >= facts.items():
         return str(before["sha256"])
-    if entries is None:
-        sha256 = file_digest(source)
-    else:
-        files = {entry.name: file_digest(source / entry.name) for entry in entries}
-        sha256 = hashlib.sha256(json.dumps(files).encode()).hexdigest()
+    with readable(source):
+        sha256 = file_digest(source) if entries is None else _folder_digest(source, entries)
     save_note(note, facts | {"sha256": sha256})
     return sha256
+
+
+def _folder_digest(source: Path, entries: list[Entry]) -> str:
+    files = {entry.name: file_digest(source / entry.name) for entry in entries}
+    return hashlib.sha256(json.dumps(files).encode()).hexdigest()

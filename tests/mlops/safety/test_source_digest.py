@@ -83,6 +83,15 @@ def test_a_link_that_leads_out_is_refused_before_it_is_read(images: Path) -> Non
         source_sha256(images)
 
 
+def test_a_file_that_cannot_be_read_is_one_error(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: Path) -> str:
+        raise OSError(5, "Input/output error", str(path))
+
+    monkeypatch.setattr(source_digest, "file_digest", fail)
+    with pytest.raises(UserError, match=r"images cannot be read: .*1\.png.*; "):
+        source_sha256(images)
+
+
 @pytest.mark.slow
 def test_a_changed_folder_is_packed_anew_by_a_plain_repro(pictured: Project, tmp_path: Path) -> None:
     project = pictured.copy(tmp_path / "copy")
