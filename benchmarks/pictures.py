@@ -156,7 +156,7 @@ def main() -> None:
             screenshot("prefect-run.png", 580, prefect_run, address)
             screenshot("prefect-form.png", 900, prefect_form, address)
             if sweeps(address):
-                screenshot("prefect-sweep.png", 900, prefect_sweep, address)
+                screenshot("prefect-sweep.png", 1150, prefect_sweep, address)
 
 
 if __name__ == "__main__":

@@ -147,7 +147,7 @@ def _conclude(sweep: Sweep, *, to_gate: bool) -> None:
     with TemporaryDirectory() as folder:
         drawn = draw(sweep.study, Path(folder), name or "")
         create_markdown_artifact(
-            key="gan-sweep", markdown=page(sweep, sentences, decisions, drawn), description=" ".join(sentences)
+            key="gan-sweep", markdown=page(sweep, decisions, drawn), description=" ".join(sentences)
         )
         metrics = {f"best_{name}": best.value, "best_trial": best.number, "trials": len(ranked(sweep.study))}
         sweep.record.ask(files=[str(path) for path in drawn], metrics=metrics, status="FINISHED")

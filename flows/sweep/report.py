@@ -55,7 +55,8 @@ def draw(study: optuna.Study, folder: Path, score: str) -> list[Path]:
 def table(sweep: Sweep, decisions: Mapping[int, str]) -> str:
     """Return all trials as a table of markdown."""
     keys = list(sweep.drawn)
-    names = ["trial", sweep.asked["score"], "95 %", *keys, "decision", "links"]
+    heads = [key.partition(".")[2] for key in keys]
+    names = ["trial", sweep.asked["score"], "95 %", *heads, "decision", "links"]
     rows = [_row(sweep, trial, decisions.get(trial.number, "")) for trial in ranked(sweep.study)]
     return "\n".join("| " + " | ".join(row) + " |" for row in [names, ["---"] * len(names), *rows])
 
@@ -84,7 +85,7 @@ def interval_of(scores: Mapping[str, Mapping[str, float]], kind: str, prefix: st
     return f"{mean:.4g}", f"[{low:.4g}, {high:.4g}]"
 
 
-def page(sweep: Sweep, sentences: list[str], decisions: Mapping[int, str], drawn: list[Path]) -> str:
-    """Return the page of a sweep as markdown."""
+def page(sweep: Sweep, decisions: Mapping[int, str], drawn: list[Path]) -> str:
+    """Return the page of a sweep as markdown: its pictures, and all trials."""
     shown = [embedded(path, path.stem.replace("_", " ")) for path in drawn]
-    return "\n\n".join([f"# {sweep.name}", *sentences, table(sweep, decisions), *shown])
+    return "\n\n".join([f"# {sweep.name}", *shown, table(sweep, decisions)])

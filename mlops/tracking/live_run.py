@@ -24,8 +24,8 @@ SHARE = 0.01
 """Of all time, at most, this thread computes: training has the same interpreter."""
 MOST_ROWS, MOST_GRIDS = 20_000, 8
 """That wait, the newest; the history and the grids themselves are files."""
-LAST, LAST_IN_VAIN = 60.0, 2.0
-"""Seconds that a training which has ended waits for the last write, as long as none failed, and otherwise."""
+LAST, LAST_STOPPED, LAST_IN_VAIN = 60.0, 5.0, 2.0
+"""Seconds that the last write may take: after the end of a training, after a stop, and after a write that failed."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,8 @@ class LiveRun:
         stopped = kind is not None and not issubclass(kind, Exception)
         self._status = RunStatus.KILLED if stopped else RunStatus.FAILED if kind else RunStatus.FINISHED
         self._ended.set()
-        began = time.monotonic()
-        while self._thread.is_alive():  # who stops a training waits for it
-            if time.monotonic() - began > (LAST_IN_VAIN if stopped or self._lost else LAST):
-                break
+        began, patience = time.monotonic(), LAST_STOPPED if stopped else LAST
+        while self._thread.is_alive() and time.monotonic() - began < (LAST_IN_VAIN if self._lost else patience):
             self._thread.join(0.1)
 
     def log_row(self, row: dict[str, float]) -> None:

@@ -235,7 +235,7 @@ def test_the_page_has_the_best_first_and_pictures(server: Server, sweep: Callabl
     assert values == sorted(values)
     assert [trial.state for trial in order[len(values) :]] == [TrialState.PRUNED, TrialState.FAIL]
     drawn = draw(one.study, tmp_path, "fid_digits")
-    text = page(one, ["It."], {order[0].number: "promoted"}, drawn)
+    text = page(one, {order[0].number: "promoted"}, drawn)
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     assert rows[2].startswith(f"| {order[0].number} | {values[0]:.4g} | [")
     assert "| promoted |" in rows[2]

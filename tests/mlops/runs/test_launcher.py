@@ -108,6 +108,13 @@ def test_a_killed_rank_ends_the_stage_and_any_number_goes_on(start: Start, root:
 def test_who_is_told_to_end_ends_all_ranks(start: Start, root: Path, told: signal.Signals, status: int) -> None:
     process = start(2, steps=10**7, seed=20 + told)
     checkpoint(root)
+    client, experiment = connect()
+
+    def states() -> list[str]:
+        runs = client.search_runs([experiment], f"params.`train.seed` = '{20 + told}'")
+        return [run.info.status for run in runs]
+
+    wait_for(states, "MLflow has no run")
     played = ranks(process)
     process.send_signal(told)
     found, lines = ended(process)
@@ -121,9 +128,7 @@ def test_who_is_told_to_end_ends_all_ranks(start: Start, root: Path, told: signa
         )
         assert int(step[0].replace(",", "")) == load_tensors(checkpoint(root))[1]["step"]
     if told != signal.SIGKILL:  # ranks without a launcher have 10 seconds, too few on a busy machine to close the run
-        client, experiment = connect()
-        (run,) = client.search_runs([experiment], f"params.`train.seed` = '{20 + told}'")
-        assert run.info.status == "KILLED"
+        assert states() == ["KILLED"]
 
 
 def test_an_error_is_said_once(start: Start, root: Path) -> None:
