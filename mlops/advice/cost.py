@@ -41,7 +41,8 @@ def cost(prepared: Path, params: Params) -> Cost:
     config, state = params.train, run.initial_state(params.train)
     step, reading = _measured(run, state, config)
     seconds = config.steps * step + config.steps / config.report_every * reading
-    disk = COPIES * _bytes(prepared) + _checkpoint_bytes(state) + _snapshot_bytes(state, params.replicate.seeds)
+    seeds = params.replicate.seeds
+    disk = COPIES * _bytes(prepared) + _checkpoint_bytes(state, seeds) + _snapshot_bytes(state, seeds)
     return Cost(step, seconds, _features(params, run), disk)
 
 
@@ -94,8 +95,8 @@ def _snapshot_bytes(state: TrainState, seeds: int) -> int:
     return (COPIES + 1) * (1 + seeds) * len(state.config.snapshot_steps) * one
 
 
-def _checkpoint_bytes(state: TrainState) -> int:
-    """Return the bytes of networks and averages and of both of Adam's moments, twice while one replaces another."""
+def _checkpoint_bytes(state: TrainState, seeds: int) -> int:
+    """Return the bytes of networks, averages and both of Adam's moments: two of each training, and one to come."""
     networks = (state.generator, state.ema_generator, state.discriminator)
     weights = [sum(p.numel() for p in network.parameters()) * torch.float32.itemsize for network in networks]
-    return 2 * (sum(weights) + 2 * (weights[0] + weights[2]))
+    return (2 * (1 + seeds) + 1) * (sum(weights) + 2 * (weights[0] + weights[2]))

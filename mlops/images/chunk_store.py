@@ -42,8 +42,10 @@ class ChunkStore:
         self.done = counts.total()
         with ExitStack() as stack:
             paths = {split: images_path(self.folder, split) for split in SPLITS}
-            files = {split: ImageFile(path, self._shape, keep=counts[split]) for split, path in paths.items()}
-            self._files = {split: stack.enter_context(file) for split, file in files.items()}
+            self._files = {
+                split: stack.enter_context(ImageFile(path, self._shape, keep=counts[split]))
+                for split, path in paths.items()
+            }
             self._rows = stack.enter_context((self.folder / ROWS).open("ab"))
             self._rows.truncate(end)
             self._open = stack.pop_all()

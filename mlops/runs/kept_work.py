@@ -50,7 +50,10 @@ def delete_work(folder: Path) -> None:
 
 
 def delete_recorded() -> None:
-    """Delete the work of which all that was made stands in `dvc.lock`; work that a process has locked stays."""
+    """Delete the work of which all that was made stands in `dvc.lock`; work that a process has locked stays.
+
+    Before that, all that was written comes to the disk: DVC leaves its cache to the operating system.
+    """
     notes = list((project_root() / ".checkpoints").glob(f"*/{MADE}"))
     if not notes:
         return
@@ -60,4 +63,5 @@ def delete_recorded() -> None:
         outputs = load_note(note).get("outputs", [])
         if outputs and recorded.issuperset(outputs):
             with suppress(UserError), locked(note.parent, "", ""):
+                os.sync()
                 delete_work(note.parent)

@@ -2,6 +2,7 @@ import errno
 import hashlib
 import io
 import json
+import shutil
 import struct
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from mlops.runs.kept_work import MADE, delete_work
 from mlops.safety.new_outputs import new_outputs
 from stages.fetch import fetch
 from stages.prepare import FEWEST, prepare
+from tests.death import DEATH
 
 ROOT = Path(__file__).parents[2]
 MNIST = ROOT.parent / "shared" / "data" / "mnist"
@@ -372,6 +374,23 @@ def test_a_killed_run_goes_on_where_it_was(
     assert begun == [(120, 50)]
     assert "prepare: resumes after 50 images of an earlier run" in capsys.readouterr().err
     assert contents(out) == whole
+
+
+def test_an_end_between_any_two_writes_ends_with_the_right_bytes(tmp_path: Path) -> None:
+    config = replace(CONFIG, max_refused_share=0.5, validation_share=0.3)
+    whole = contents(run(tmp_path, mixed(20), config, "whole"))
+    raw, kept, changes, killed = tmp_path / "whole" / "raw", tmp_path / "project" / ".checkpoints", 0, True
+
+    def run_to(name: str) -> Path:
+        prepare(raw, tmp_path / f"{name}-{changes}", data=FOLDER, prepare=config)
+        return tmp_path / f"{name}-{changes}"
+
+    while killed:
+        shutil.rmtree(kept, ignore_errors=True)
+        killed = DEATH.ends(lambda: run_to("killed"), kept, changes)
+        assert contents(run_to("again")) == whole, changes
+        changes += 1
+    assert changes > 10
 
 
 def test_finished_work_is_not_done_again_and_never_written_into_as_long_as_dvc_has_not_recorded_it(

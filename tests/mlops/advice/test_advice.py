@@ -8,7 +8,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from gan_core.networks.build import build_generator
+from gan_core.networks.build import build_discriminator, build_generator
 from mlops.advice.cost import cost
 from mlops.project.params import Params, ReplicateConfig
 from tests.project import Project
@@ -22,7 +22,7 @@ def test_the_time_is_that_of_all_steps_and_grows_with_them(prepared: Path, commi
     assert list(root.iterdir()) == []
 
 
-def test_the_snapshots_of_all_seeds_take_disk_in_three_places(
+def test_the_snapshots_of_all_seeds_take_disk_in_three_places_and_two_checkpoints_of_each_stay(
     prepared: Path, committed: Params, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mlops.advice.cost._measured", lambda *_: (0.0, 0.0))
@@ -31,9 +31,11 @@ def test_the_snapshots_of_all_seeds_take_disk_in_three_places(
         config = replace(committed.train, snapshots=snapshots)
         return cost(prepared, replace(committed, train=config, replicate=ReplicateConfig(seeds))).disk
 
-    generator = build_generator(committed.network, size=8, channels=1, seed=0)
-    one = 3 * sum(weights.nbytes for weights in generator.parameters())
-    assert [disk(*case) - disk(1, 0) for case in ((10, 0), (1, 4), (2, 1))] == [9 * one, 4 * one, 3 * one]
+    built = (build(committed.network, size=8, channels=1, seed=0) for build in (build_generator, build_discriminator))
+    generator, discriminator = (sum(weights.nbytes for weights in network.parameters()) for network in built)
+    one, kept = 3 * generator, 2 * (4 * generator + 3 * discriminator)
+    more = [disk(*case) - disk(1, 0) for case in ((10, 0), (1, 4), (2, 1))]
+    assert more == [9 * one, 4 * one + 4 * kept, 3 * one + kept]
 
 
 @pytest.mark.slow
