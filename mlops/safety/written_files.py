@@ -38,8 +38,10 @@ def save_note(path: Path, content: dict[str, Any]) -> None:
 
 def load_note(path: Path) -> dict[str, Any]:
     """Return what `save_note` wrote; nothing if that is missing or damaged."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
         note = json.loads(path.read_bytes())
+        if all(isinstance(value, list) for value in note.values()):
+            return dict(note)  # sizes and times, noted before notes had checksums
         if note["sha256"] == _sha256(note["content"]):
             content: dict[str, Any] = note["content"]
             return content

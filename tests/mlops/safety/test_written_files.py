@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,15 @@ def test_a_damaged_note_is_none() -> None:
             assert load_note(note) == {}
     note.write_bytes(b"[" * 10)
     assert load_note(note) == {}
+
+
+def test_a_note_from_before_notes_had_checksums_counts() -> None:
+    Path("out").mkdir()
+    (Path("out") / "a").write_bytes(b"x")
+    note_written(Path("out"))
+    (note,) = Path(".checkpoints/written").iterdir()
+    note.write_text(json.dumps(stamps(Path("out"))))
+    assert unknown_files(Path("out")) == []
 
 
 def test_an_output_may_be_a_file() -> None:
