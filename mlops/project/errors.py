@@ -1,6 +1,7 @@
 """Errors that a user can correct, and how a process ends with one."""
 
 import errno
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -20,9 +21,10 @@ def disk_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
+        place = next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
         raise UserError(
-            f"the disk is full: {path} could not be written; free some space and run again "
-            f"(`dvc gc --workspace` drops old versions of data and models)"
+            f"the disk is full: {error.filename or path} could not be written, {shutil.disk_usage(place).free:,} bytes "
+            "are free there; free some space and run again (`dvc gc --workspace` drops old versions of data and models)"
         ) from None
 
 

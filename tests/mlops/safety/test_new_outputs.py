@@ -49,8 +49,10 @@ def test_an_empty_folder_is_taken_over_and_a_full_one_is_never_deleted(tmp_path:
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_full_disk_is_named_with_a_remedy_and_leaves_nothing(tmp_path: Path, number: int) -> None:
-    with pytest.raises(UserError, match="raw"):
+    with pytest.raises(UserError, match=r"raw .*\d bytes are free"):
         fill_and_raise(tmp_path / "raw", OSError(number, "no room"))
+    with pytest.raises(UserError, match=r"images_train\.npy could not be written"):
+        fill_and_raise(tmp_path / "raw", OSError(number, "no room", "raw/images_train.npy"))
     assert list(tmp_path.iterdir()) == []
 
 
