@@ -78,7 +78,7 @@ def nothing_to_do(pipeline: Path, values: dict[str, Any], only: str | None = Non
 def running() -> tuple[int, str] | None:
     """Return the process id and the command of a DVC that runs a stage in this project, if one does."""
     with suppress(OSError, ValueError):  # none ever did, or one writes the list now
-        for user in json.loads(USED.read_text())["write"].values():
+        for user in json.loads(USED.read_text()).get("write", {}).values():
             os.kill(user["pid"], 0)  # an OSError if it is dead
             return user["pid"], user["cmd"]
     return None

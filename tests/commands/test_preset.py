@@ -125,6 +125,9 @@ def test_a_pipeline_that_runs_keeps_its_parameters(subtests: pytest.Subtests) ->
                 with pytest.raises(UserError, match=rf"process {process} runs `dvc repro`"):
                     apply_preset("digits")
                 assert Path("params.yaml").read_text() == before
+    for left in ("{}", "", '{"read": {}}'):  # as DVC leaves it, and as a kill may
+        used.write_text(left)
+        apply_preset("digits")
 
 
 def test_an_unknown_preset_is_answered_with_the_known_ones() -> None:
