@@ -23,7 +23,7 @@ import psutil  # type: ignore[import-untyped]  # has no stubs among the locked p
 
 from benchmarks.harness.tables import Table
 from tests.project import Project, clone, environment
-from tests.servers import BIN, Deployment, running, serving, wait_for
+from tests.servers import BIN, FLOW_TIMEOUT, Deployment, running, serving, wait_for
 
 TRAINING = {"steps": 600, "report_every": 7, "sample_every": 200, "checkpoint_every": 50}
 MARKS: dict[str, Callable[[list[str]], bool]] = {
@@ -158,14 +158,18 @@ def by_worker(outcome: Outcome, project: Project, seconds: float, rng: random.Ra
         with running(project, logs / "worker.log", *command, **variables) as first:
             wait_for(lambda: "Worker" in (logs / "worker.log").read_text(), "no worker", first)
             run = deployed.run()
+
+            def completed() -> bool:
+                return bool(deployed.state(run)["type"] == "COMPLETED")
+
             wait_for(lambda: deployed.state(run)["type"] == "RUNNING", "the run does not start")
             time.sleep(rng.uniform(0, seconds))
             kill(outcome, project.root, rng, lambda: deployed.state(run)["type"] == "RUNNING")
             if first.poll() is None:
-                wait_for(lambda: deployed.state(run)["type"] == "COMPLETED", "the run does not complete")
+                wait_for(completed, "the run does not complete", seconds=FLOW_TIMEOUT)
                 return
         with running(project, logs / "second.log", *command, **variables):
-            wait_for(lambda: deployed.state(run)["type"] == "COMPLETED", "the run does not complete")
+            wait_for(completed, "the run does not complete", seconds=FLOW_TIMEOUT)
 
 
 def check_mlflow(outcome: Outcome, root: Path) -> None:

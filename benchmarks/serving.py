@@ -140,6 +140,7 @@ def table(requests: str = "10000", clients: str = "32") -> Table:
     with TemporaryDirectory() as name:
         project = clone(Path(name, "project"))
         project.set(register={"max_fid_to_trivial": 1e9, "max_fid_ratio_to_noise": 1e9})
+        project.variables["MLFLOW_TRACKING_URI"] = f"sqlite:///{project.root}/.mlflow/mlflow.db"
         project.dvc("repro")
         counts, times, (first, *others) = served(project, Path(name), int(requests), int(clients))
     rows = [(what, str(count)) for what, count in sorted(counts.items())]

@@ -42,19 +42,25 @@ def end_all(processes: Iterable["subprocess.Popen[str]"]) -> None:
             process.stdout.close()
 
 
-def wait_for(condition: Callable[[], object], what: str, process: subprocess.Popen[bytes] | None = None) -> None:
+def wait_for(
+    condition: Callable[[], object],
+    what: str,
+    process: subprocess.Popen[bytes] | None = None,
+    seconds: float = TIMEOUT,
+) -> None:
     """Wait until a condition holds.
 
     Args:
         condition: asked again and again.
         what: message of the error.
         process: brings it about; if it has ended before, there is nothing to wait for.
+        seconds: to wait.
 
     Raises:
-        TimeoutError: the condition does not hold after `TIMEOUT` seconds.
+        TimeoutError: the condition does not hold after so many seconds.
         ChildProcessError: the process has ended and the condition does not hold.
     """
-    deadline = time.monotonic() + TIMEOUT
+    deadline = time.monotonic() + seconds
     while True:
         ended = process is not None and process.poll() is not None
         if condition():
