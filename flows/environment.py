@@ -13,7 +13,7 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
-from flows.failure import own_error
+from flows.failure import BUSY, own_error
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 GIT_PLACES = (
@@ -30,6 +30,8 @@ from dvc.cli import main
 raise SystemExit(main(["repro", "--single-item", "code"]) or main(["status", "--json", "dvc.yaml"]))
 """
 """Two commands of DVC in one process, for it takes half a second to start."""
+ORPHANED = 10.0
+"""Seconds within which a stage has ended whose flow was killed."""
 USED = Path(".dvc/tmp/rwlock")
 """Who reads and writes which file; DVC takes the lock of `rwlock.lock`, reads it, and writes it in place."""
 ANSWER = 5.0
@@ -126,12 +128,20 @@ def mend_lock() -> None:
 
 
 def checked(check: "subprocess.Popen[str]") -> set[str]:
-    """Return the stages that are not up to date; if DVC refused the project, or the stage, end with an error."""
-    output, _ = check.communicate()
-    lines = [line for line in output.splitlines() if line]
-    if check.returncode:
-        sys.exit(f"error: {own_error(lines)}")
-    return {*json.loads(lines[-1])}
+    """Return the stages that are not up to date; if DVC refused the project, or the stage, end with an error.
+
+    What a killed flow had started holds DVC's locks for some seconds; so long DVC is asked again.
+    """
+    end = time.monotonic() + ORPHANED
+    while True:
+        output, _ = check.communicate()
+        lines = [line for line in output.splitlines() if line]
+        if not check.returncode:
+            return {*json.loads(lines[-1])}
+        if BUSY not in output or time.monotonic() > end:
+            sys.exit(f"error: {own_error(lines)}")
+        time.sleep(0.5)
+        check = start_check()
 
 
 def check_server() -> None:

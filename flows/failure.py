@@ -18,6 +18,8 @@ CHATTER = re.compile(
 MARKS = re.compile(rf"error: |ERROR: |'.+' is invalid\.$|{STOPPED.pattern}")
 """How lines begin after which trying again mends nothing: of a stage, of DVC, of DVC about a file that it reads."""
 LOCK = Path(".dvc", "tmp", "lock")
+BUSY = "it is being blocked by"
+"""What DVC prints of a file that another DVC uses."""
 NO_GIT = "type `git init` and commit all files, or do without git: `dvc config --local core.no_scm true`"
 """What helps a project that is in no repository, such as one that was downloaded as a zip."""
 REMEDIES = {
@@ -26,7 +28,7 @@ REMEDIES = {
         "DVC writes through no link: put a folder in the place of the link; for a larger disk move DVC's cache, "
         "`dvc cache dir --local FOLDER`"
     ),
-    "it is being blocked by": (
+    BUSY: (
         "another run works in this project: wait for it or stop it, and leave its lock alone. A dvc exp run that was "
         "refused has left its values in params.yaml: git diff params.yaml shows them"
     ),
