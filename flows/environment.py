@@ -134,7 +134,10 @@ def checked(check: "subprocess.Popen[str]") -> set[str]:
     """
     end = time.monotonic() + ORPHANED
     while True:
-        output, _ = check.communicate()
+        try:
+            output, _ = check.communicate()
+        finally:
+            check.kill()  # if a signal ends the wait
         lines = [line for line in output.splitlines() if line]
         if not check.returncode:
             return {*json.loads(lines[-1])}

@@ -107,16 +107,22 @@ def goes_on_from(name: str, damaged: bytes | None, records: dict[str, dict[str, 
     return 0
 
 
-def test_any_damage_ends_with_the_right_bytes_and_names_the_file(
-    small: Callable[[], dict[str, bytes]],
-    whole: dict[str, bytes],
-    root: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+@pytest.fixture
+def place(small: Callable[[], dict[str, bytes]], root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the workspace of a training that was killed after its fifth step."""
     with killed_after(5, monkeypatch):
         small()
     (place,) = (root / ".checkpoints").iterdir()
+    return place
+
+
+def test_any_damage_ends_with_the_right_bytes_and_names_the_file(
+    small: Callable[[], dict[str, bytes]],
+    whole: dict[str, bytes],
+    place: Path,
+    root: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     shutil.copytree(place, root / "sound")
     names = {path.relative_to(place).as_posix() for path in place.rglob("*") if path.is_file()} - {"lock"}
     assert names == {STATE, PREVIOUS, HISTORY, *GRIDS.values(), SNAPSHOT}
@@ -144,13 +150,9 @@ def test_any_damage_ends_with_the_right_bytes_and_names_the_file(
 def test_without_a_sound_checkpoint_the_training_starts_from_the_beginning_and_says_so(
     small: Callable[[], dict[str, bytes]],
     whole: dict[str, bytes],
-    root: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    place: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with killed_after(5, monkeypatch):
-        small()
-    (place,) = (root / ".checkpoints").iterdir()
     for name in (STATE, PREVIOUS):
         content = bytearray((place / name).read_bytes())
         content[-5] ^= 4
