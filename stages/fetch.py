@@ -2,15 +2,18 @@
 
 import importlib.util
 import shutil
+import sys
 from io import BufferedReader
 from pathlib import Path, PurePosixPath
 from typing import cast
 
-from mlops.images.archives.archives import LARGEST_FILE, open_entries
+from mlops.images.archives.archives import open_entries
 from mlops.images.archives.decompression import copy_bounded, unpacked
 from mlops.images.archives.entry import Entry, readable
+from mlops.images.archives.image_files import LARGEST_FILE, images, kinds
 from mlops.images.image_tar import IMAGES_LIST, IMAGES_TAR, pack
 from mlops.images.layout.layout import layout
+from mlops.images.layout.stylegan_labels import LABELS
 from mlops.images.published import DIGITS, DIGITS_SHA256, PUBLISHED, Published
 from mlops.project.download import download
 from mlops.project.errors import UserError
@@ -69,20 +72,32 @@ def _pack_images(source: Path, folder: Path) -> None:
     with open_entries(source, scratch=folder) as entries:
         if not entries:
             raise UserError(f"params.yaml: data.path: {source} holds no files (hidden ones do not count); add images")
-        _check_layout(entries, source)
-        pack(entries, folder / IMAGES_TAR, folder / IMAGES_LIST)
+        pack(_chosen(entries, source), folder / IMAGES_TAR, folder / IMAGES_LIST)
     (folder / KEPT).write_text(source_sha256(source), encoding="ascii")
 
 
-def _check_layout(entries: list[Entry], source: Path) -> None:
-    """Refuse before gigabytes are packed what `prepare` would refuse: it reads the same names."""
-    by_name = {entry.name: entry for entry in entries}
+def _chosen(entries: list[Entry], source: Path) -> list[Entry]:
+    """Return the images and the file of their labels; say what is left out.
+
+    What `prepare` would refuse by the same names is refused before gigabytes are packed.
+    """
+    found, by_name = images(source, entries), {entry.name: entry for entry in entries}
+    if not found:
+        raise UserError(
+            f"params.yaml: data.path: {source} holds {len(entries):,} files and no image ({kinds(entries)}); name a "
+            "folder, zip or tar of PNG, JPEG, WebP or BMP files"
+        )
 
     def content(name: str, most: int) -> bytes:
         with by_name[name].open() as file:
             return file.read(most)
 
-    layout(list(by_name), content, f"params.yaml: data.path: {source}")
+    names = {entry.name for entry in found}
+    listed = [name for name in by_name if name in names or PurePosixPath(name).name == LABELS]
+    kept = {*names, layout(listed, content, f"params.yaml: data.path: {source}").labels_file}
+    if others := [entry for entry in entries if entry.name not in kept]:
+        print(f"fetch: {len(others):,} files are no images and were left out: {kinds(others)}", file=sys.stderr)
+    return [entry for entry in entries if entry.name in kept]
 
 
 def _download(published: Published, folder: Path) -> None:

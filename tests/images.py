@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-UNREADABLE = {"dark/empty.jpg", "dark/notes.txt", "dark/truncated.jpg"}
+UNREADABLE = {"dark/empty.jpg", "dark/text.jpg", "dark/truncated.jpg"}
 """Files of `draw` that hold no image."""
 
 
@@ -23,4 +23,4 @@ def draw(folder: Path) -> None:
     Image.fromarray(rng.integers(0, 2**16, (40, 50), np.uint16)).save(dark / "sixteen.png")
     (dark / "truncated.jpg").write_bytes((dark / "0.jpg").read_bytes()[:300])
     (dark / "empty.jpg").write_bytes(b"")
-    (dark / "notes.txt").write_text("no image")
+    (dark / "text.jpg").write_text("no image")

@@ -95,6 +95,7 @@ class Advice:
             f"refused ({', '.join([*found.refused, *more])})": summary.refused,
             "copies of another image": duplicates,
             "held out but also in training": summary.leaks,
+            "with a copy in another class": found.contradicted,
             "near-black": found.dark,
             "near-white": found.bright,
             f"enlarged from less than {summary.size} pixels": found.enlarged or 0,

@@ -25,9 +25,10 @@ class Findings:
     """What the images are; counts are of all splits together, as far as not said otherwise.
 
     `refused` are the names of the first few files that are no images. `smallest_class` and `largest_class` are names
-    and counts, None without classes. `side` is the median of the shorter sides of the originals, in pixels, and
-    `enlarged` the number of those whose shorter side is below that of the prepared images; both are None for published
-    data, whose originals have the prepared size or are not noted.
+    and counts, None without classes. `contradicted` are those with the prepared pixels of one of another class. `side`
+    is the median of the shorter sides of the originals, in pixels, and `enlarged` the number of those whose shorter
+    side is below that of the prepared images; both are None for published data, whose originals have the prepared size
+    or are not noted.
     """
 
     summary: Summary
@@ -35,6 +36,7 @@ class Findings:
     refused: tuple[str, ...]
     smallest_class: tuple[str, int] | None
     largest_class: tuple[str, int] | None
+    contradicted: int
     side: int | None
     enlarged: int | None
     dark: int
@@ -45,10 +47,11 @@ class Findings:
 def findings(prepared: Path) -> Findings:
     """Return what the images of all splits are; pixels are read once."""
     summary = load_summary(prepared)
-    columns = ["source", "class_name", "width", "height", "refused"]
+    columns = ["source", "class_name", "width", "height", "sha256", "refused"]
     frame = pd.read_parquet(prepared / MANIFEST, columns=columns, engine="pyarrow")
     accepted = frame[frame["refused"].isna()]
     classes = accepted["class_name"].value_counts() if summary.classes is not None else None
+    classes_of_pixels = accepted.groupby("sha256")["class_name"].transform("nunique")
     sides = accepted[["width", "height"]].min(axis=1).dropna()
     dark = bright = grey = 0
     for images in _chunks(prepared):
@@ -62,6 +65,7 @@ def findings(prepared: Path) -> Findings:
         tuple(frame.loc[frame["refused"].notna(), "source"].head(SHOWN)),
         None if classes is None else (str(classes.index[-1]), int(classes.iloc[-1])),
         None if classes is None else (str(classes.index[0]), int(classes.iloc[0])),
+        0 if classes is None else int((classes_of_pixels > 1).sum()),
         int(sides.median()) if len(sides) else None,
         int((sides < summary.size).sum()) if len(sides) else None,
         dark,

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from mlops.images.archives import image_files
 from mlops.images.archives.entry import Entry
 from mlops.images.published import PUBLISHED, Download
 from mlops.project.errors import UserError
@@ -210,12 +211,40 @@ def as_tar(folder: Path) -> Path:
 
 @pytest.mark.parametrize("form", [Path, as_zip, as_tar])
 def test_a_folder_of_images_becomes_one_tar_of_the_original_bytes(root: Path, form: Callable[[Path], Path]) -> None:
-    files = {"b/2.jpg": b"2" * 99, "a.jpg": b"1", "b/10.txt": b""}
+    files = {"b/2.jpg": b"2" * 99, "a.jpg": b"1", "b/10.png": b""}
     source = form(write(root / "pets", files | {".hidden": b"x", "__MACOSX/a.jpg": b"x"}))
     fetch(root / "raw", data=DataConfig("folder", source.name))
     assert sorted(content(root / "raw")) == ["images.csv", "images.tar", "source.sha256"]
     with tarfile.open(root / "raw" / "images.tar", "r:") as tar:
         assert [(info.name, file.read()) for info in tar if (file := tar.extractfile(info))] == sorted(files.items())
+
+
+@pytest.mark.parametrize("form", [Path, as_zip, as_tar])
+def test_what_lies_beside_images_is_left_out_and_counted(
+    root: Path, form: Callable[[Path], Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = {
+        "a/1.JPG": b"x",
+        "a/2.jpg_large": b"\xff\xd8\xff\xe0",
+        "b/3": b"\x89PNG\r\n\x1a\n",
+        "b/4.gif": b"GIF89a",
+    }
+    beside = {f"{name}.{suffix}": b"x" * 9 for name in pictures for suffix in ("txt", "json")}
+    monkeypatch.setattr(image_files, "LARGEST_FILE", 8)  # of images alone
+    source = form(write(root / "pets", pictures | beside | {"LICENSE": b"x", "b/dataset.json": b"{}"}))
+    fetch(root / "raw", data=DataConfig("folder", source.name))
+    with tarfile.open(root / "raw" / "images.tar", "r:") as tar:
+        assert tar.getnames() == sorted(pictures)
+    assert "10 files" in (said := capsys.readouterr().err)
+    for kind in ("4 .txt", "5 .json", "1 without suffix"):
+        assert kind in said
+
+
+def test_files_without_an_image_among_them_are_an_error_that_counts_them(root: Path) -> None:
+    write(root / "pets", {"a.txt": b"x", "b.txt": b"x", "c.mp4": b"x"})
+    with pytest.raises(UserError, match=r"data\.path: .*pets .*2 \.txt, 1 \.mp4.*JPEG"):
+        fetch(root / "raw", data=DataConfig("folder", "pets"))
+    assert not (root / "raw").exists()
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "zeroed"])

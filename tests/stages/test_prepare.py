@@ -95,7 +95,7 @@ def test_a_thousand_jpegs_with_odd_files_among_them_run_through(
         "cats/deep.png": encoded(Image.fromarray(np.full((16, 16), 30_000, np.uint16)), "PNG"),
         "dogs/palette.png": encoded(Image.new("P", (16, 16), 3), "PNG"),
     }
-    bad = {"cats/empty.jpg": b"", "dogs/notes.txt": b"no picture", "dogs/cut.jpg": jpeg(2003, side=64)[:-30]}
+    bad = {"cats/empty.jpg": b"", "dogs/notes.jpg": b"no picture", "dogs/cut.jpg": jpeg(2003, side=64)[:-30]}
     prepared = run(tmp_path, files | bad, replace(CONFIG, channels=3))
     rows = table(prepared)
     assert len(rows) == 1000
@@ -103,7 +103,7 @@ def test_a_thousand_jpegs_with_odd_files_among_them_run_through(
     refused = rows[rows["refused"].notna()].set_index("source")["refused"].to_dict()
     assert set(refused) == set(bad)
     assert refused["cats/empty.jpg"] == "empty file"
-    assert refused["dogs/notes.txt"].startswith("not an image")
+    assert refused["dogs/notes.jpg"].startswith("not an image")
     assert refused["dogs/cut.jpg"].startswith("unreadable: image file is truncated")
     summary = load_summary(prepared)
     assert (summary.classes, summary.refused) == (["cats", "dogs"], 3)
@@ -253,7 +253,7 @@ def test_the_fewest_images_run_through_to_their_scores(
 
 
 def test_the_same_input_gives_the_same_bytes_elsewhere(tmp_path: Path) -> None:
-    files = {f"{'ab'[number % 2]}/{number}.jpg": jpeg(number) for number in range(40)} | {"bad.txt": b"x"}
+    files = {f"{'ab'[number % 2]}/{number}.jpg": jpeg(number) for number in range(40)} | {"bad.jpg": b"x"}
     config = replace(CONFIG, max_refused_share=0.5)
     one, other = (run(tmp_path, files, config, name) for name in ("one", "other"))
     names = sorted(path.name for path in one.iterdir())
@@ -277,7 +277,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def mixed(count: int) -> dict[str, bytes]:
     """Return JPEG files in two classes with a bad one, a copy and a colourful long name among them."""
     files = {f"{'ab'[number % 2]}/{number:05}.jpg": jpeg(number % 50) for number in range(count)}
-    return files | {"a/bad.txt": b"x", f"b/{'é' * 60}.jpg": jpeg(51)}
+    return files | {"a/bad.jpg": b"x", f"b/{'é' * 60}.jpg": jpeg(51)}
 
 
 def test_the_number_of_processes_changes_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

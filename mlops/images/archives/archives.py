@@ -11,15 +11,12 @@ from pathlib import Path
 from mlops.images.archives.decompression import seekable
 from mlops.images.archives.entry import Entry, check_count, readable, refuse
 from mlops.images.archives.folders import folder_entries
+from mlops.images.archives.image_files import SUFFIXES
 from mlops.images.archives.links import followed
 from mlops.images.archives.names import hidden, safe_name
 from mlops.images.archives.tars import tar_entries
 from mlops.images.archives.zips import zip_entries
-from mlops.images.layout.layout import SUFFIXES
 from mlops.project.errors import UserError
-
-LARGEST_FILE = 256 << 20
-"""Bytes of the largest file that is read: far beyond an image, well below the memory of a laptop."""
 
 ALWAYS_ALLOWED = 1 << 30
 LARGEST_RATIO = 100
@@ -67,8 +64,6 @@ def _checked(source: Path, entries: Iterable[Entry], bound: float = float("inf")
     for number, entry in enumerate(entries, 1):
         check_count(source, number)
         name = safe_name(source, entry.name)
-        if entry.size > LARGEST_FILE:
-            refuse(source, name, f"has {entry.size:,} bytes, and the bound is {LARGEST_FILE:,}")
         if name in checked:
             refuse(source, name, "occurs twice")
         if not hidden(name):

@@ -11,8 +11,6 @@ from mlops.images.layout.stylegan_labels import LABELS, labels, labels_file
 from mlops.project.errors import UserError
 from mlops.project.prepared_data import Split
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp")
-"""Of files that are taken for images before they are opened, as are those without any suffix."""
 NO_CLASS = "in no class folder"
 OUTSIDE = "outside of the folders of the splits"
 UNLISTED = f"not listed in {LABELS}"
@@ -44,10 +42,10 @@ class Layout:
 
 
 def layout(names: list[str], read: Callable[[str, int], bytes], source: str) -> Layout:
-    """Return where files belong by their folders, in which files that are no images by their suffix have no part.
+    """Return where images belong by their folders.
 
     Args:
-        names: of all files, relative, POSIX.
+        names: of all images, and of what may list their labels; relative, POSIX.
         read: returns the first bytes, up to a number, of the file of a name.
         source: what an error calls all of it.
 
@@ -58,7 +56,7 @@ def layout(names: list[str], read: Callable[[str, int], bytes], source: str) -> 
         UserError: some folders look like splits and are none, a class is in the test split alone, or a file of labels
             is damaged.
     """
-    images = list(filter(_is_image, names)) or names
+    images = [name for name in names if name.rpartition("/")[2] != LABELS]
     counts = Counter(map(folder_of, images))
     depths = levels({PurePosixPath(folder).parts for folder in counts}, source)
     places: dict[str, Place] = {}
@@ -74,11 +72,6 @@ def layout(names: list[str], read: Callable[[str, int], bytes], source: str) -> 
 def folder_of(name: str) -> str:
     """Return the folder of a file; empty if it is in none."""
     return name.rpartition("/")[0]
-
-
-def _is_image(name: str) -> bool:
-    file = name.rpartition("/")[2].lower()
-    return file.endswith(SUFFIXES) or "." not in file
 
 
 def _without_classes(places: dict[str, Place]) -> dict[str, Place]:

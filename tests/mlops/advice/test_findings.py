@@ -52,3 +52,13 @@ def test_images_without_colour_are_grey(found: Callable[..., Findings]) -> None:
     whole = found({f"{n}.png": pixels for n, pixels in enumerate(noise(10 * FEWEST_SCORED, 16, 16))})
     assert whole.is_grey
     assert whole.smallest_class is whole.largest_class is None
+
+
+def test_pictures_that_two_classes_share_are_counted_and_those_that_one_repeats_are_not(
+    found: Callable[..., Findings],
+) -> None:
+    pictures = noise(30, 16, 16, 3)
+    images = {f"{'ab'[n % 2]}/{n}.png": pixels for n, pixels in enumerate(pictures)}
+    repeated, shared = {"a/again.png": pictures[0]}, {"a/1-again.png": pictures[1]}
+    whole = found(images | repeated | shared)
+    assert whole.contradicted == 2

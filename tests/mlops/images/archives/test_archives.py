@@ -229,18 +229,6 @@ def test_a_name_may_occur_once(tmp_path: Path) -> None:
         content_of(make_tar(tmp_path / "archive.tar", {"a.png": b"x", "./a.png": b"y"}), tmp_path)
 
 
-@pytest.mark.parametrize("make", MAKERS)
-def test_one_file_has_a_bound(
-    tmp_path: Path, make: Callable[[Path, dict[str, bytes]], Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source = make(tmp_path / "source", {"a.png": bytes(1001)})
-    monkeypatch.setattr(archives, "LARGEST_FILE", 1001)
-    assert len(content_of(source, tmp_path)) == 1
-    monkeypatch.setattr(archives, "LARGEST_FILE", 1000)
-    with pytest.raises(UserError, match=r"'a.png' .*1,001 .*1,000"):
-        content_of(source, tmp_path)
-
-
 @pytest.mark.parametrize("make", MAKERS[1:])
 def test_a_bomb_is_refused_before_it_is_unpacked(
     tmp_path: Path, make: Callable[[Path, dict[str, bytes]], Path], monkeypatch: pytest.MonkeyPatch

@@ -313,11 +313,6 @@ def link_to(target: Callable[[Path], object]) -> Callable[[Path], object]:
     return make
 
 
-def large(path: Path) -> None:
-    path.touch()
-    os.truncate(path, 1 << 30)
-
-
 BAD_FILES: dict[str, Callable[[Path], object]] = {
     "pipe": os.mkfifo,
     "socket": bound_socket,
@@ -334,7 +329,6 @@ BAD_FILES: dict[str, Callable[[Path], object]] = {
     "link through a file": lambda path: path.symlink_to("b/1.png/x"),
     "name with a newline": lambda path: path.with_name("l.png\n").write_bytes(b"x"),
     "name that is not UTF-8": lambda path: Path(os.fsdecode(bytes(path.parent) + b"/l.png\xff")).write_bytes(b"x"),
-    "file of a gigabyte": large,
 }
 
 

@@ -112,13 +112,12 @@ def no_content(name: str, most: int) -> bytes:
     raise AssertionError(name)
 
 
-def test_the_order_of_names_and_the_suffix_of_images_change_nothing() -> None:
-    names = ["train/cat/1.JPG", "train/dog/1.jpeg", "test/cat/1", "test/dog/1.webp", "masks/1.txt", "README.md"]
+def test_the_order_of_names_changes_nothing() -> None:
+    names = ["train/cat/1.JPG", "train/dog/1.jpeg", "test/cat/1", "test/dog/1.webp"]
     for some in (names, names[::-1]):
         where = layout(some, no_content, "here")
         assert where.place("test/cat/1") == ("test", "cat", None)
         assert where.place("train/dog/1.jpeg") == ("train", "dog", None)
-        assert where.place("masks/1.txt")[2] is not None
 
 
 def test_half_of_the_images_in_no_class_folder_are_refused_and_more_take_the_labels_away() -> None:
