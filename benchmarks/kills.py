@@ -1,44 +1,49 @@
-"""Seeded SIGKILLs of trainers, stages, DVC, flows and workers, and what the next run makes of what is left.
+"""Seeded SIGKILLs of trainers, stages, DVC, flows, workers and decisions, and what the next run makes of what is left.
 
-Each trial has a copy of a project with prepared data, in which a training of about 600 steps comes next. The pipeline
-runs by `dvc repro`, by `make run`, or as a run of `make worker`; at a random moment one process of it is killed; then
-the same is typed again, or a worker started again, and nothing else. A trial takes about a minute.
+Each trial has a copy of a project in which nothing was run. The pipeline, from `fetch` to `register`, with a replica,
+runs by `dvc repro`, by `make run`, or as a run of `make worker`; at a random moment one process of it is killed, or all
+of its group; then the same is typed again, or a worker started again, and nothing else. In a fourth way a decision by
+hand is killed, in a project with two versions. A trial takes about a minute.
 """
 
 import json
+import os
 import random
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import psutil  # type: ignore[import-untyped]  # has no stubs among the locked packages
+import yaml
 
+from benchmarks.harness.processes import alive, counted_trainers, processes
 from benchmarks.harness.tables import Table
 from tests.project import Project, clone, environment
 from tests.servers import BIN, FLOW_TIMEOUT, Deployment, running, serving, wait_for
 
 TRAINING = {"steps": 600, "report_every": 7, "sample_every": 200, "checkpoint_every": 50}
-MARKS: dict[str, Callable[[list[str]], bool]] = {
-    "trainer": lambda words: "stages" in words and bool({"train", "replicate"} & set(words)),
-    "stage": lambda words: "stages" in words,
-    "dvc": lambda words: "repro" in words,
-    "flow": lambda words: words[-1:] == ["flows"] or "prefect.engine" in words or "prefect.flow_engine" in words,
-    "worker": lambda words: "worker" in words and "start" in words,
-}
-"""How the command of a process tells what it is."""
 COMMANDS = {"dvc repro": (sys.executable, "-m", "dvc", "repro"), "make run": (sys.executable, "-m", "flows")}
-WAYS = {"dvc repro": ("trainer", "stage", "dvc"), "make run": ("trainer", "dvc", "flow"), "worker": ("flow", "worker")}
-"""Who can be killed in which way to run the pipeline."""
+WAYS = {
+    "dvc repro": ("trainer", "stage", "dvc", "group of dvc"),
+    "make run": ("trainer", "dvc", "flow", "group of flow"),
+    "worker": ("flow", "worker"),
+    "by hand": ("promote",),
+}
+"""Who can be killed in which way to run the pipeline, or to decide."""
 LONGEST_ORPHAN = 10.0
 TORN = "Unable to read RWLock-file"
+PROMOTION = 3.0
+"""Seconds that a decision by hand takes at most."""
 
 
 @dataclass
@@ -67,53 +72,18 @@ class Outcome:
         return wrong
 
 
-def processes(what: str, root: Path) -> list[psutil.Process]:
-    """Return the processes of a kind that work in a folder."""
-    matching = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            if Path(process.cwd()) == root and MARKS[what](process.cmdline()):
-                matching.append(process)
-    return matching
-
-
-def alive(process: psutil.Process) -> bool:
-    """Return whether a process runs; one that ended and that nobody waits for does not."""
-    with suppress(psutil.NoSuchProcess):
-        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
-    return False
-
-
-@contextmanager
-def counted_trainers(root: Path, outcome: Outcome) -> Iterator[None]:
-    """Count, while the block lasts, the processes that have a history open: those that train now."""
-    done = threading.Event()
-
-    def count() -> None:
-        while not done.wait(0.2):
-            trainers = 0
-            for process in processes("trainer", root):
-                with suppress(psutil.Error):
-                    trainers += any(file.path.endswith("history.csv") for file in process.open_files())
-            outcome.trainers = max(outcome.trainers, trainers)
-
-    thread = threading.Thread(target=count)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-
-
 def kill(outcome: Outcome, root: Path, rng: random.Random, runs: Callable[[], bool]) -> None:
     """Kill one process of the victim's kind as soon as there is one, unless the run ends before."""
+    kind = outcome.victim.removeprefix("group of ")
     while runs():
-        if victims := processes(outcome.victim, root):
-            with suppress(psutil.NoSuchProcess):
+        if victims := processes(kind, root):
+            with suppress(psutil.NoSuchProcess, ProcessLookupError):
                 victim = rng.choice(victims)
                 below = victim.children(recursive=True)
-                victim.kill()
+                if kind == outcome.victim:
+                    victim.kill()
+                else:
+                    os.killpg(os.getpgid(victim.pid), signal.SIGKILL)
                 outcome.killed = True
                 began = time.monotonic()
                 while any(map(alive, below)) and outcome.orphan < 3 * LONGEST_ORPHAN:
@@ -123,9 +93,10 @@ def kill(outcome: Outcome, root: Path, rng: random.Random, runs: Callable[[], bo
         time.sleep(0.05)
 
 
-def by_command(outcome: Outcome, project: Project, seconds: float, rng: random.Random, target: str) -> None:
-    """Run the pipeline, or as far as a stage, by a command, kill, and type the command again."""
-    command = (*COMMANDS[outcome.way], *([target] if target else []))
+def interrupted(
+    outcome: Outcome, project: Project, seconds: float, rng: random.Random, command: tuple[str, ...]
+) -> subprocess.CompletedProcess[str]:
+    """Run a command, kill in it, and return what the same command says when it is typed again."""
     started = subprocess.Popen(
         command,
         cwd=project.root,
@@ -139,12 +110,11 @@ def by_command(outcome: Outcome, project: Project, seconds: float, rng: random.R
     killer.start()
     started.wait()
     again = project.run(*command)
-    if TORN in again.stdout and outcome.victim == "dvc":
+    if TORN in again.stdout and "dvc" in outcome.victim:
         outcome.torn = True
         again = project.run(*COMMANDS["make run"])
     killer.join()
-    if again.returncode:
-        outcome.errors.append(again.stdout[-500:])
+    return again
 
 
 def by_worker(outcome: Outcome, project: Project, seconds: float, rng: random.Random) -> None:
@@ -172,23 +142,14 @@ def by_worker(outcome: Outcome, project: Project, seconds: float, rng: random.Ra
             wait_for(completed, "the run does not complete", seconds=FLOW_TIMEOUT)
 
 
-def check_mlflow(outcome: Outcome, root: Path) -> None:
-    """Count the runs of the training that is in the project."""
-    key = json.loads((root / "reports" / "training" / "training.json").read_text())["key"]
-    query = "select status from runs join tags on tags.run_uuid = runs.run_uuid where tags.value = ?"
-    with closing(sqlite3.connect(root / ".mlflow" / "mlflow.db")) as database:
-        states = [status for (status,) in database.execute(query, (key,))]
-    outcome.finished = states.count("FINISHED") if set(states) == {"FINISHED"} else -1
-
-
 def trial(
-    outcome: Outcome, prepared: Project, folder: Path, expected: dict[str, bytes], seconds: float, target: str = ""
-) -> None:
-    """Make one trial in a folder, whose name is its seed.
+    outcome: Outcome, untouched: Project, folder: Path, expected: dict[str, bytes], seconds: float, target: str = ""
+) -> Project:
+    """Make one trial in a folder, whose name is its seed, and return the project in it.
 
     Args:
         outcome: names way and victim, and gets what is seen.
-        prepared: the project that is copied.
+        untouched: the project that is copied.
         folder: new or empty.
         expected: the bytes of a run that was never stopped.
         seconds: the kill comes within so many after the start.
@@ -196,49 +157,105 @@ def trial(
     """
     rng = random.Random(folder.name)
     own = {"TMPDIR": str(folder), "EQUILIBRIUM_SLOTS": "1"}
-    project = Project(prepared.copy(folder / "project").root, own)
-    with counted_trainers(project.root, outcome):
+    project = Project(untouched.copy(folder / "project").root, own)
+    with counted_trainers(project.root) as trainers:
         try:
             if outcome.way == "worker":
                 by_worker(outcome, project, seconds, rng)
             else:
-                by_command(outcome, project, seconds, rng, target)
+                command = (*COMMANDS[outcome.way], *([target] if target else []))
+                again = interrupted(outcome, project, seconds, rng, command)
+                outcome.errors += [again.stdout[-500:]] * (again.returncode != 0)
         except (TimeoutError, ChildProcessError) as error:
             outcome.errors.append(str(error))
+        outcome.trainers = trainers()
     if not outcome.errors:
-        check_mlflow(outcome, project.root)
+        outcome.finished = _finished(project.root)
         if any((project.root / name).read_bytes() != content for name, content in expected.items()):
             outcome.errors.append("other bytes than those of a run that was never stopped")
+    return project
 
 
-def prepare(folder: Path) -> tuple[Project, dict[str, bytes], float]:
-    """Return a project whose next stage is `train`, the bytes that a run writes, and how long one takes."""
-    project = clone(folder / "prepared")
-    project.set(train=TRAINING, register={"max_fid_to_trivial": 1e9, "max_fid_ratio_to_noise": 1e9})
+def _asked(root: Path, query: str, *values: str) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(root / ".mlflow" / "mlflow.db")) as database:
+        return list(database.execute(query, values))
+
+
+def _finished(root: Path) -> int:
+    """Return the number of finished runs of the training that is in the project; -1 if another is left."""
+    key = json.loads((root / "reports" / "training" / "training.json").read_text())["key"]
+    query = "select status from runs join tags on tags.run_uuid = runs.run_uuid where tags.value = ?"
+    states = [status for (status,) in _asked(root, query, key)]
+    return states.count("FINISHED") if set(states) == {"FINISHED"} else -1
+
+
+def facts(root: Path) -> dict[str, Any]:
+    """Return what a run leaves: sums of data and models, versions, decisions, and how often MLflow has each value."""
+    stages = yaml.safe_load((root / "dvc.lock").read_text())["stages"].values()
+    outputs = [out for stage in stages for out in stage["outs"]]
+    return {
+        "data and models": {out["path"]: out["md5"] for out in outputs if out["path"].startswith(("data/", "models/"))},
+        "versions": _asked(root, "select count(*) from model_versions"),
+        "decisions": len((root / "ledger.jsonl").read_text().splitlines()),
+        "values in MLflow": _asked(root, "select key, step, count(*) from metrics group by key, step order by 1, 2"),
+    }
+
+
+def decide(outcome: Outcome, two: Project, folder: Path) -> None:
+    """Kill a promotion by hand in a project with two versions, and type it again: it is made, and made once."""
+    project = two.copy(folder / "project")
+    champion = "select version from registered_model_aliases where alias = 'champion'"
+    ((before,),), decisions = _asked(project.root, champion), facts(project.root)["decisions"]
+    other = "1" if str(before) == "2" else "2"
+    command = (sys.executable, "-m", "commands.promote", "promote", other, "--reason", "a trial")
+    again = interrupted(outcome, project, PROMOTION, random.Random(folder.name), command)
+    ((after,),), made = _asked(project.root, champion), facts(project.root)["decisions"] - decisions
+    if str(after) != other or made != 1:
+        outcome.errors.append(f"champion is {after}, {made} decisions were made: {again.stdout[-500:]}")
+    outcome.finished = 1  # nothing is trained
+
+
+def prepare(folder: Path) -> tuple[Project, Project, Project, float]:
+    """Return a project in which nothing was run, one that was not stopped, one with two versions, and a run's time."""
+    project = clone(folder / "untouched")
+    project.set(
+        train=TRAINING, replicate={"seeds": 1}, register={"max_fid_to_trivial": 1e9, "max_fid_ratio_to_noise": 1e9}
+    )
     project.commit()
-    project.dvc("repro", "extractor")
     assert (
         project.run(sys.executable, "-c", "from mlops.tracking.store import check_store; check_store()").returncode == 0
     )
     whole = project.copy(folder / "whole")
     began = time.monotonic()
     whole.dvc("repro")
-    return project, whole.results(), time.monotonic() - began
+    seconds = time.monotonic() - began
+    two = whole.copy(folder / "two")
+    two.set(train={"seed": 1})
+    two.dvc("repro")
+    return project, whole, two, seconds
 
 
-def table(trials: str = "50", seed: str = "0") -> Table:
+def table(trials: str = "100", seed: str = "0") -> Table:
     """Kill in so many trials, each way in its turn."""
     rng = random.Random(int(seed))
     outcomes = []
     with TemporaryDirectory() as name:
-        prepared, expected, seconds = prepare(Path(name))
+        untouched, whole, two, seconds = prepare(Path(name))
+        expected, left = whole.results(), facts(whole.root)
         for number in range(int(trials)):
             way = [*WAYS][number % len(WAYS)]
             folder = Path(name, f"trial-{seed}-{number}")
             folder.mkdir()
-            outcomes.append(Outcome(way, rng.choice(WAYS[way])))
-            trial(outcomes[-1], prepared, folder, expected, seconds)
-            print(number, outcomes[-1], outcomes[-1].wrong(), file=sys.stderr, flush=True)
+            outcome = Outcome(way, rng.choice(WAYS[way]))
+            if way == "by hand":
+                decide(outcome, two, folder)
+            else:
+                project = trial(outcome, untouched, folder, expected, seconds)
+                if not outcome.errors:
+                    found = facts(project.root)
+                    outcome.errors += [f"other {what}: {found[what]}" for what in left if found[what] != left[what]]
+            print(number, outcome, outcome.wrong(), file=sys.stderr, flush=True)
+            outcomes.append(outcome)
             shutil.rmtree(folder, ignore_errors=True)
     kinds = sorted({(outcome.way, outcome.victim) for outcome in outcomes})
     rows = [
@@ -246,8 +263,9 @@ def table(trials: str = "50", seed: str = "0") -> Table:
     ]
     words = (
         "SIGKILL at a random moment, then the same command again, or a worker, and nothing by hand. Right: the bytes "
-        "of a run that was never stopped, one finished run in MLflow, never two trainers at once, and no process that "
-        f"the victim had started lives on for {LONGEST_ORPHAN:.0f} seconds."
+        "of data, models and scores of a run that was never stopped, each value in MLflow as often as there, one "
+        "finished run of the training, one version, one decision, never two trainers at once, and no process that the "
+        f"victim had started lives on for {LONGEST_ORPHAN:.0f} seconds."
     )
     if torn := sum(outcome.torn for outcome in outcomes):
         words += f" {torn} times `dvc repro` refused its own lock, torn by the kill, and `make run` was typed."

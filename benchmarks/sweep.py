@@ -20,8 +20,8 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]  # has no stubs among the locked packages
 import yaml
 
+from benchmarks.harness.processes import processes
 from benchmarks.harness.tables import Table
-from benchmarks.kills import processes
 from tests.project import ROOT, Project, clone
 from tests.servers import BIN, Deployment, FlowRun, running, serving
 
