@@ -9,7 +9,8 @@ import time
 from contextlib import suppress
 from uuid import UUID
 
-from flows.environment import check_server, checked, start_check
+from flows.environment import check_server
+from flows.experiment.dvc import Dvc, checked, start_check
 
 CHECK = start_check() if __name__ == "__main__" else None
 """DVC is asked while Prefect is imported, which takes a second."""
@@ -68,14 +69,15 @@ def main() -> None:
         sys.exit(f"error: {states[0].message}")
 
 
-def _check() -> set[str]:
-    """Return the stages that are not up to date; if project or server are not in order, end this process."""
-    check = CHECK or start_check()
+def _check() -> tuple[Dvc, set[str]]:
+    """Return DVC and the stages that are not up to date; if project or server are not in order, end this process."""
+    dvc = CHECK or start_check()
     try:
         check_server()
-        return checked(check)
-    finally:
-        check.kill()
+        return dvc, checked(dvc)
+    except BaseException:
+        dvc.close()
+        raise
 
 
 def _wait(flow: threading.Thread) -> None:

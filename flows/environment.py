@@ -1,19 +1,14 @@
 """What of the environment would stop a flow: put right, or an error before any work."""
 
-import fcntl
 import getpass
-import json
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-
-from flows.failure import BUSY, own_error
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 GIT_PLACES = (
@@ -25,15 +20,6 @@ COLOURS = ("FORCE_COLOR", "CLICOLOR_FORCE", "PY_COLORS", "TTY_INTERACTIVE")
 NO_COLOURS = {"NO_COLOR": "1", "TTY_COMPATIBLE": "0"}
 ALONE = 8.0
 """Seconds in which a run without its worker stops its stage and tells the server; the stage ends without it as well."""
-CHECK = """
-from dvc.cli import main
-raise SystemExit(main(["repro", "--single-item", "code"]) or main(["status", "--json", "dvc.yaml"]))
-"""
-"""Two commands of DVC in one process, for it takes half a second to start."""
-ORPHANED = 10.0
-"""Seconds within which a stage has ended whose flow was killed."""
-USED = Path(".dvc/tmp/rwlock")
-"""Who reads and writes which file; DVC takes the lock of `rwlock.lock`, reads it, and writes it in place."""
 ANSWER = 5.0
 """Seconds within which Prefect's server has to answer."""
 
@@ -98,53 +84,6 @@ def completed(*command: str, **variables: str) -> "subprocess.CompletedProcess[s
         env=of_children() | variables,
         check=False,
     )
-
-
-def start_check() -> "subprocess.Popen[str]":
-    """Let DVC run its stage `code`, which checks what can be, and find which stages are not up to date.
-
-    It answers `checked`; whoever imports Prefect meanwhile waits a second less.
-    """
-    mend_lock()
-    return subprocess.Popen(
-        [sys.executable, "-c", CHECK],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        env=of_children(),
-    )
-
-
-def mend_lock() -> None:
-    """Delete DVC's list of what its processes use, if one was killed while it wrote it: DVC would refuse to start."""
-    with suppress(FileNotFoundError), Path(f"{USED}.lock").open("r+b") as guard, suppress(BlockingIOError):
-        fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not that of a process that is writing it now
-        try:
-            json.loads(USED.read_bytes())
-        except ValueError:
-            USED.unlink()
-
-
-def checked(check: "subprocess.Popen[str]") -> set[str]:
-    """Return the stages that are not up to date; if DVC refused the project, or the stage, end with an error.
-
-    What a killed flow had started holds DVC's locks for some seconds; so long DVC is asked again.
-    """
-    end = time.monotonic() + ORPHANED
-    while True:
-        try:
-            output, _ = check.communicate()
-        finally:
-            check.kill()  # if a signal ends the wait
-        lines = [line for line in output.splitlines() if line]
-        if not check.returncode:
-            return {*json.loads(lines[-1])}
-        if BUSY not in output or time.monotonic() > end:
-            sys.exit(f"error: {own_error(lines)}")
-        time.sleep(0.5)
-        check = start_check()
 
 
 def check_server() -> None:

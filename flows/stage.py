@@ -1,4 +1,4 @@
-"""One stage as a Prefect task: `dvc repro` in a process group of its own, its output in the flow run's log."""
+"""One stage as a Prefect task: DVC in a process group of its own, its output in the flow run's log."""
 
 import os
 import shutil
@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from prefect import State, Task, get_run_logger, task
@@ -14,7 +14,8 @@ from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 from prefect.states import Failed
 
-from flows.environment import mend_lock, of_children
+from flows.environment import of_children
+from flows.experiment.dvc import Dvc
 from flows.failure import StageDiedError, StageFailedError, stage_error
 from flows.output import PROGRESS, duration, log_output
 
@@ -24,18 +25,16 @@ GRACE = 20
 """Seconds between SIGTERM and SIGKILL; Prefect gives a cancelled flow 30 and then kills it."""
 
 
-def stage_task(name: str, *, retries: int = 0, force: bool = False) -> Task[[], State[None] | None]:
+def stage_task(dvc: Dvc, name: str, *, retries: int = 0) -> Task[[], State[None] | None]:
     """Return the task of a stage; its runs bear its name. Prefect's cache is off: DVC decides what is up to date.
 
-    Retries are for stages that resume, and only if one died; `force` runs the stage even if nothing that it depends on
-    changed.
+    Retries are for stages that resume, and only if one died.
     """
 
     def reproduce() -> State[None] | None:
-        mend_lock()
-        options = ["--single-item", *(["--force"] if force else [])]
         try:
-            run([sys.executable, "-m", "dvc", "repro", *options, name], name)
+            dvc.send("repro", "--single-item", name, **_variables())
+            _logged(name, dvc.process, dvc.answer(), dvc.status, lasts=True)
         except StageDiedError:
             raise  # Prefect tries again after exceptions alone
         except StageFailedError as error:  # an exception would add a traceback of the task's own code
@@ -59,8 +58,6 @@ def run(command: Sequence[str], name: str) -> list[str]:
 
     No shell reads the command. Its process group ends with this task; an error is a StageFailedError.
     """
-    started = time.monotonic()
-    PROGRESS.info("", extra={"stage": name, "kind": "started"})
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -70,22 +67,37 @@ def run(command: Sequence[str], name: str) -> list[str]:
         env=of_children() | _variables(),
         start_new_session=True,
     )
-    RUNNING.append(process)
     assert process.stdout is not None
     with process.stdout as output:
-        try:
-            lines = log_output(output, name)
-            process.wait()
-        finally:
+        return _logged(name, process, output, process.wait, lasts=False)
+
+
+def _logged(
+    name: str, process: "subprocess.Popen[str]", output: Iterable[str], status: Callable[[], int], *, lasts: bool
+) -> list[str]:
+    """Log what a process prints for a stage, and return the lines.
+
+    Unless it `lasts` for more after a status of 0, its process group is ended: also if this task is cancelled, for the
+    training would go on without DVC.
+    """
+    started = time.monotonic()
+    PROGRESS.info("", extra={"stage": name, "kind": "started"})
+    RUNNING.append(process)
+    code = None
+    try:
+        lines = log_output(output, name)
+        code = status()
+    finally:
+        if code != 0 or not lasts:
             end_group(process)
-            log_output(output, name)  # of a cancelled task: at which step its training stopped
-            RUNNING.remove(process)
+            assert process.stdout is not None
+            log_output(process.stdout, name)  # of a cancelled task: at which step its training stopped
+        RUNNING.remove(process)
     seconds = time.monotonic() - started
-    kind, how = ("failed", "failed after") if process.returncode else ("ended", "done in")
-    extra = {"stage": name, "kind": kind, "seconds": seconds}
-    get_run_logger().info(f"{name}: {how} {duration(seconds)}", extra=extra)
-    if process.returncode:
-        raise stage_error(name, process.returncode, lines)
+    kind, how = ("failed", "failed after") if code else ("ended", "done in")
+    get_run_logger().info(f"{name}: {how} {duration(seconds)}", extra={"stage": name, "kind": kind, "seconds": seconds})
+    if code:
+        raise stage_error(name, code, lines)
     return lines
 
 
@@ -112,7 +124,7 @@ def _variables() -> dict[str, str]:
 
 
 def end_group(process: subprocess.Popen[str]) -> None:
-    """End the process group, also if this task is cancelled; else the training would go on without DVC."""
+    """End the process group: by SIGTERM, and what has not ended after `GRACE` by SIGKILL."""
     with suppress(ProcessLookupError):  # the group is empty
         for sign in (signal.SIGTERM, signal.SIGKILL):
             os.killpg(process.pid, sign)

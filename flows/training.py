@@ -15,9 +15,10 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from flows.environment import completed
+from flows.experiment.dvc import Dvc, outdated
 from flows.experiment.form import NONE, PARAMS, Overrides, Preset
 from flows.experiment.record import experiment_name, pull, push, save
-from flows.experiment.status import CHECKED, outdated, unchanged
+from flows.experiment.status import CHECKED, unchanged
 from flows.experiment.workspace import given_remote, one_at_a_time, uncommitted, workspace
 from flows.failure import StageDiedError, StageFailedError
 from flows.output import log_output
@@ -139,20 +140,20 @@ def reproduce(
     pipeline = yaml.safe_load(Path("dvc.yaml").read_text())
     first, *stages, last = pipeline["stages"]
     stages, paths = [*stages, *([last] if to_registry else [])], pipeline["vars"][0]["paths"]
+    dvc, todo = CHECKED.pop() if CHECKED else (Dvc(), None)
     made, name = set[str](), first
     try:
-        if CHECKED:
-            todo = CHECKED.pop()
-            unchanged(first)
+        if todo is None:
+            stage_task(dvc, first)(return_state=True).result()
+            todo = outdated(dvc)
         else:
-            stage_task(first)(return_state=True).result()
-            todo = outdated()
+            unchanged(first)
         for name in stages:
             entry = pipeline["stages"][name]
             if name in before:
                 before[name]()
             if name in todo or made & {*entry["deps"]} or (name == last and _is_remote()):
-                _run(name, paths, to_registry=to_registry)
+                _run(dvc, name, paths, to_registry=to_registry)
                 made |= {out if isinstance(out, str) else next(iter(out)) for out in entry["outs"]}
             else:
                 unchanged(name)
@@ -160,6 +161,8 @@ def reproduce(
         if name == "train" and not isinstance(error, StageDiedError):
             create_markdown_artifact(key="gan-doctor", markdown=f"**{error}**", description="training failed")
         raise
+    finally:
+        dvc.close()
     if made or not to_registry:  # else all of it is in an earlier run
         publish_scores(Path(paths["evaluation"]))
     if not made or not to_registry:
@@ -171,13 +174,13 @@ def reproduce(
     return Completed(name=PROMOTED, message=f"{version_of(place)}: {place['reason']}") if decided else None
 
 
-def _run(name: str, paths: Mapping[str, str], *, to_registry: bool) -> None:
+def _run(dvc: Dvc, name: str, paths: Mapping[str, str], *, to_registry: bool) -> None:
     """Run a stage: a training is announced, or, if it is a trial, followed by scores of its snapshots."""
     trial = name == "train" and not to_registry
     if name == "train" and not trial:
         advise()
     with following(paths["prepared"], paths["extractor"]) if trial else nullcontext():
-        stage_task(name, retries=RETRIES.get(name, 0))(return_state=True).result()
+        stage_task(dvc, name, retries=RETRIES.get(name, 0))(return_state=True).result()
 
 
 def _is_remote() -> bool:

@@ -13,7 +13,8 @@ from uuid import UUID
 
 from pydantic import SecretStr
 
-from flows.environment import check_server, checked, start_check
+from flows.environment import check_server
+from flows.experiment.dvc import checked, start_check
 
 if TYPE_CHECKING:
     from prefect.events.schemas.automations import AutomationCore
@@ -126,7 +127,9 @@ def create_automations() -> None:
 if __name__ == "__main__":
     os.environ["PREFECT_API_URL"] = os.environ.get("PREFECT_API_URL") or "http://127.0.0.1:4200/api"
     check_server()
-    checked(start_check())
+    dvc = start_check()
+    checked(dvc)
+    dvc.close()
     create_automations()
     prefect = (sys.executable, "-m", "prefect", "--no-prompt")
     for arguments in (("work-pool", "create", *POOL, "--overwrite"), ("deploy", "--all")):

@@ -10,7 +10,7 @@ import psutil  # type: ignore[import-untyped]  # has no stubs among the locked p
 MARKS: dict[str, Callable[[list[str]], bool]] = {
     "trainer": lambda words: "stages" in words and bool({"train", "replicate"} & set(words)),
     "stage": lambda words: "stages" in words,
-    "dvc": lambda words: "repro" in words,
+    "dvc": lambda words: "repro" in words or words[-1:] == ["dvc"],
     "flow": lambda words: words[-1:] == ["flows"] or "prefect.engine" in words or "prefect.flow_engine" in words,
     "worker": lambda words: "worker" in words and "start" in words,
     "promote": lambda words: "commands.promote" in words,

@@ -1,26 +1,13 @@
-"""Which stages are up to date: one question to DVC for all of them, and how Prefect shows those that are."""
-
-import json
-import sys
-from pathlib import Path
+"""How Prefect shows stages that are up to date."""
 
 from prefect import State, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed
 
-from flows.experiment.workspace import output
+from flows.experiment.dvc import Dvc
 
-CHECKED: list[set[str]] = []
-"""What DVC has answered in this process before its flow began, for one use."""
-
-
-def outdated() -> set[str]:
-    """Return the stages whose parameters, inputs or outputs are not those of `dvc.lock`.
-
-    One that reads what these will make is not among them.
-    """
-    answer = output([sys.executable, "-m", "dvc", "status", "--json", "dvc.yaml"], Path.cwd())
-    return {*json.loads(answer)}
+CHECKED: list[tuple[Dvc, set[str]]] = []
+"""The DVC of this process and what it has answered before the flow began, for one use."""
 
 
 def unchanged(name: str) -> None:

@@ -17,7 +17,8 @@ from typing import Any
 
 from prefect import get_run_logger
 
-from flows.environment import mend_lock, of_children
+from flows.environment import of_children
+from flows.experiment.dvc import mend_lock
 from flows.failure import StageFailedError, own_error
 
 FOLDER = ".workspaces"

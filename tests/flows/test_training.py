@@ -4,6 +4,7 @@ from types import SimpleNamespace
 import pytest
 
 import flows.training
+from flows.experiment.dvc import Dvc
 from flows.failure import StageDiedError, StageFailedError
 
 
@@ -23,7 +24,7 @@ def test_a_training_that_fails_shows_its_error(
     def result() -> None:
         raise error
 
-    def task(name: str, **_: object) -> Callable[..., SimpleNamespace]:
+    def task(_: Dvc, name: str, **__: object) -> Callable[..., SimpleNamespace]:
         state = SimpleNamespace(result=result if name == stage else lambda: None)
         return lambda *, return_state: state
 
@@ -32,7 +33,7 @@ def test_a_training_that_fails_shows_its_error(
         written.append(markdown)
 
     monkeypatch.setattr(flows.training, "stage_task", task)
-    monkeypatch.setattr(flows.training, "outdated", lambda: {"prepare", "train"})
+    monkeypatch.setattr(flows.training, "outdated", lambda _: {"prepare", "train"})
     monkeypatch.setattr(flows.training, "unchanged", lambda name: None)
     monkeypatch.setattr(flows.training, "advise", lambda: None)
     monkeypatch.setattr(flows.training, "create_markdown_artifact", note)
