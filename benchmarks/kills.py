@@ -41,7 +41,10 @@ WAYS = {
 }
 """Who can be killed in which way to run the pipeline, or to decide."""
 LONGEST_ORPHAN = 10.0
+SHOWN = 3
+"""Values that an error names."""
 TORN = "Unable to read RWLock-file"
+VALUES = "select key, step, count(*) from metrics where key not like 'system/%' group by key, step"
 PROMOTION = 3.0
 """Seconds that a decision by hand takes at most."""
 
@@ -197,7 +200,7 @@ def facts(root: Path) -> dict[str, Any]:
         "data and models": {out["path"]: out["md5"] for out in outputs if out["path"].startswith(("data/", "models/"))},
         "versions": _asked(root, "select count(*) from model_versions"),
         "decisions": len((root / "ledger.jsonl").read_text().splitlines()),
-        "values in MLflow": _asked(root, "select key, step, count(*) from metrics group by key, step order by 1, 2"),
+        "values in MLflow": {(key, step): times for key, step, times in _asked(root, VALUES)},
     }
 
 
@@ -253,7 +256,11 @@ def table(trials: str = "100", seed: str = "0") -> Table:
                 project = trial(outcome, untouched, folder, expected, seconds)
                 if not outcome.errors:
                     found = facts(project.root)
-                    outcome.errors += [f"other {what}: {found[what]}" for what in left if found[what] != left[what]]
+                    outcome.errors += [
+                        f"other {what}: {_unlike(found[what], left[what])}"
+                        for what in left
+                        if found[what] != left[what]
+                    ]
             print(number, outcome, outcome.wrong(), file=sys.stderr, flush=True)
             outcomes.append(outcome)
             shutil.rmtree(folder, ignore_errors=True)
@@ -271,6 +278,12 @@ def table(trials: str = "100", seed: str = "0") -> Table:
         words += f" {torn} times `dvc repro` refused its own lock, torn by the kill, and `make run` was typed."
     columns = ("run by", "killed", "trials", "killed before the end", "right", "longest orphan, s")
     return Table("kills", columns, tuple(rows), words)
+
+
+def _unlike(one: Any, other: Any) -> str:
+    if isinstance(one, dict):
+        one, other = (sorted(some.items() - more.items())[:SHOWN] for some, more in ((one, other), (other, one)))
+    return f"{one}, not {other}"
 
 
 def _row(way: str, victim: str, outcomes: list[Outcome]) -> tuple[str, ...]:
