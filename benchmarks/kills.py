@@ -11,21 +11,19 @@ import os
 import random
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import psutil  # type: ignore[import-untyped]  # has no stubs among the locked packages
-import yaml
 
+from benchmarks.harness.facts import asked, facts, unlike
 from benchmarks.harness.processes import alive, counted_trainers, processes
 from benchmarks.harness.tables import Table
 from tests.project import Project, clone, environment
@@ -41,10 +39,7 @@ WAYS = {
 }
 """Who can be killed in which way to run the pipeline, or to decide."""
 LONGEST_ORPHAN = 10.0
-SHOWN = 3
-"""Values that an error names."""
 TORN = "Unable to read RWLock-file"
-VALUES = "select key, step, count(*) from metrics where key not like 'system/%' group by key, step"
 PROMOTION = 3.0
 """Seconds that a decision by hand takes at most."""
 
@@ -179,40 +174,23 @@ def trial(
     return project
 
 
-def _asked(root: Path, query: str, *values: str) -> list[tuple[Any, ...]]:
-    with closing(sqlite3.connect(root / ".mlflow" / "mlflow.db")) as database:
-        return list(database.execute(query, values))
-
-
 def _finished(root: Path) -> int:
     """Return the number of finished runs of the training that is in the project; -1 if another is left."""
     key = json.loads((root / "reports" / "training" / "training.json").read_text())["key"]
     query = "select status from runs join tags on tags.run_uuid = runs.run_uuid where tags.value = ?"
-    states = [status for (status,) in _asked(root, query, key)]
+    states = [status for (status,) in asked(root, query, key)]
     return states.count("FINISHED") if set(states) == {"FINISHED"} else -1
-
-
-def facts(root: Path) -> dict[str, Any]:
-    """Return what a run leaves: sums of data and models, versions, decisions, and how often MLflow has each value."""
-    stages = yaml.safe_load((root / "dvc.lock").read_text())["stages"].values()
-    outputs = [out for stage in stages for out in stage["outs"]]
-    return {
-        "data and models": {out["path"]: out["md5"] for out in outputs if out["path"].startswith(("data/", "models/"))},
-        "versions": _asked(root, "select count(*) from model_versions"),
-        "decisions": len((root / "ledger.jsonl").read_text().splitlines()),
-        "values in MLflow": {(key, step): times for key, step, times in _asked(root, VALUES)},
-    }
 
 
 def decide(outcome: Outcome, two: Project, folder: Path) -> None:
     """Kill a promotion by hand in a project with two versions, and type it again: it is made, and made once."""
     project = two.copy(folder / "project")
     champion = "select version from registered_model_aliases where alias = 'champion'"
-    ((before,),), decisions = _asked(project.root, champion), facts(project.root)["decisions"]
+    ((before,),), decisions = asked(project.root, champion), facts(project.root)["decisions"]
     other = "1" if str(before) == "2" else "2"
     command = (sys.executable, "-m", "commands.promote", "promote", other, "--reason", "a trial")
     again = interrupted(outcome, project, PROMOTION, random.Random(folder.name), command)
-    ((after,),), made = _asked(project.root, champion), facts(project.root)["decisions"] - decisions
+    ((after,),), made = asked(project.root, champion), facts(project.root)["decisions"] - decisions
     if str(after) != other or made != 1:
         outcome.errors.append(f"champion is {after}, {made} decisions were made: {again.stdout[-500:]}")
     outcome.finished = 1  # nothing is trained
@@ -255,12 +233,7 @@ def table(trials: str = "100", seed: str = "0") -> Table:
             else:
                 project = trial(outcome, untouched, folder, expected, seconds)
                 if not outcome.errors:
-                    found = facts(project.root)
-                    outcome.errors += [
-                        f"other {what}: {_unlike(found[what], left[what])}"
-                        for what in left
-                        if found[what] != left[what]
-                    ]
+                    outcome.errors += unlike(facts(project.root), left)
             print(number, outcome, outcome.wrong(), file=sys.stderr, flush=True)
             outcomes.append(outcome)
             shutil.rmtree(folder, ignore_errors=True)
@@ -278,12 +251,6 @@ def table(trials: str = "100", seed: str = "0") -> Table:
         words += f" {torn} times `dvc repro` refused its own lock, torn by the kill, and `make run` was typed."
     columns = ("run by", "killed", "trials", "killed before the end", "right", "longest orphan, s")
     return Table("kills", columns, tuple(rows), words)
-
-
-def _unlike(one: Any, other: Any) -> str:
-    if isinstance(one, dict):
-        one, other = (sorted(some.items() - more.items())[:SHOWN] for some, more in ((one, other), (other, one)))
-    return f"{one}, not {other}"
 
 
 def _row(way: str, victim: str, outcomes: list[Outcome]) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from mlops.project.errors import UserError, command_line
 from mlops.project.presets import Values, defaults, dumped, with_preset
 from mlops.safety.pipelines import running
 from mlops.safety.user_files import check_sources
+from mlops.safety.written_files import write_whole
 
 EXAMPLES = """\b
 Examples:
@@ -38,7 +39,7 @@ def apply_preset(name: str, data: str | None = None, changes: Mapping[str, Any] 
     check_sources(values)
     text = dumped(values, f"{params.PARAMS} with the preset {name}")
     back = _back_at_defaults(_flat(defaults()), _flat(values))
-    params.PARAMS.write_text(text, encoding="utf-8")
+    write_whole(params.PARAMS, text)
     print(f"params.yaml now has the preset {name}: see `git diff params.yaml`; `make run` or `dvc repro` runs it")
     if back:
         print(f"back at their defaults, from which a preset starts: {', '.join(back)}")

@@ -16,6 +16,7 @@ from mlops.tracking import versions as registry
 from mlops.tracking.aliases import sync_aliases
 from mlops.tracking.descriptions import describe_champion
 from mlops.tracking.runs import connect
+from mlops.tracking.store import store_errors
 
 ByHand = Literal["promoted by hand", "rolled back"]
 EXAMPLES = """\b
@@ -26,6 +27,7 @@ Examples:
 """
 
 
+@store_errors()
 def set_champion(action: ByHand, model: str | None, reason: str) -> None:
     """Make a version (see `find_version`) champion because a person decided so; the ledger keeps the reason.
 

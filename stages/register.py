@@ -55,6 +55,7 @@ from mlops.tracking.aliases import sync_aliases
 from mlops.tracking.descriptions import tag_version
 from mlops.tracking.run_writer import RunWriter, open_run
 from mlops.tracking.runs import KEY_TAG
+from mlops.tracking.store import store_errors
 
 SECTIONS = ("data", "prepare", "extractor", "evaluate")
 """Of `params.yaml`, that a run shows beside those of its training."""
@@ -64,6 +65,7 @@ STEP_TAG = "generator.step"
 """Tag of a version: the step of its generator, and the last one of its training."""
 
 
+@store_errors()
 def register(
     prepared: Path,
     generator: Path,

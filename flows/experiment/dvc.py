@@ -16,6 +16,12 @@ LOOP = """
 import json, os, sys
 commands = os.fdopen(os.dup(0))
 os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # stages are not to read commands
+if os.path.exists("params.yaml"):
+    from pathlib import Path
+    from mlops.project.errors import command_line
+    from mlops.project.yaml_file import read_yaml
+    with command_line():
+        read_yaml(Path("params.yaml"))
 from dvc.cli import main
 for line in commands:
     command, variables = json.loads(line)
@@ -24,6 +30,7 @@ for line in commands:
     sys.stderr.flush()
     print(f"\\x1d{status}", flush=True)
 """
+"""DVC reads params.yaml before any stage: a pipe for ever, aliases of aliases for minutes. So it is looked at first."""
 END = "\x1d"
 """Stands before the exit status of a command, behind all that it printed."""
 ORPHANED = 10.0

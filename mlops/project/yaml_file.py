@@ -10,10 +10,11 @@ from typing import Any
 
 from ruamel.yaml import YAML  # reads 2e-4 as a number, as DVC does; PyYAML reads a word
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
 
 from mlops.project.errors import UserError
 
-LARGEST_FILE = 1_000_000
+LARGEST_FILE = 200_000
 """Bytes; `params.yaml` has 7,000."""
 DEEPEST, MOST_VALUES = 10, 10_000
 """Levels and values, those behind each alias counted again; `params.yaml` has 3 and 120."""
@@ -30,10 +31,14 @@ def read_yaml(path: Path) -> str:
     """
     text = _text(path)
     try:
+        for number, depth in enumerate(_depths(text)):  # before the loader would take minutes, or all of the stack
+            if depth > DEEPEST + 1:
+                raise UserError(f"{path} is more than {DEEPEST} levels deep; correct it, or restore it with git")
+            if number > 3 * MOST_VALUES:  # keys, values and ends
+                raise UserError(f"{path} has more than {MOST_VALUES:,} values; remove some")
         content = YAML(typ="safe", pure=True).load(text)
-    except (YAMLError, ValueError, RecursionError) as error:
-        reason = "too deep" if isinstance(error, RecursionError) else error
-        raise UserError(f"{path} is not valid YAML: {reason}; correct it, or restore it with git") from None
+    except (YAMLError, ValueError) as error:
+        raise UserError(f"{path} is not valid YAML: {error}; correct it, or restore it with git") from None
     values = list(islice(_values(content, "", 0), MOST_VALUES + 1))
     if len(values) > MOST_VALUES:
         raise UserError(f"{path} has more than {MOST_VALUES:,} values, aliases included; remove some")
@@ -59,6 +64,14 @@ def _text(path: Path) -> str:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
 
 
+def _depths(text: str) -> Iterator[int]:
+    """Yield how deep in mappings and lists a text is behind each of its keys, values, beginnings and ends."""
+    depth = 0
+    for event in YAML(typ="safe").parse(text):
+        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        yield depth
+
+
 def _values(content: Any, key: str, depth: int) -> Pairs:
     """Yield every value with its dotted key, a mapping before its values; none below the deepest level."""
     yield key, content
@@ -80,6 +93,8 @@ def _problem(value: Any, dots: int) -> str | None:
             return f"must be a finite number, got {value}"
         case int() if abs(value) > LARGEST_INTEGER:
             return f"must be a number of at most {LARGEST_INTEGER:,}"
+        case str() if any("\ud800" <= character <= "\udfff" for character in value):
+            return f"has half of a character, {value!r:.50}"
         case None | bool() | int() | float() | str() | dict() | list():
             return None
     return f"must be a number, word or list, got {value!r:.50}"

@@ -132,7 +132,8 @@ def locked_ledger() -> Iterator[Ledger]:
             yield ledger
         finally:
             if path == tracked:
-                shutil.copyfile(path, kept)
+                shutil.copyfile(path, kept.with_suffix(".new"))  # a full disk leaves the copy of before
+                kept.with_suffix(".new").replace(kept)
 
 
 def _follow(file: FileIO, tracked: Path) -> None:

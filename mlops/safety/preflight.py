@@ -1,9 +1,10 @@
 """What can be known before work starts, checked at the start of every run of a pipeline."""
 
-from ruamel.yaml.error import YAMLError
+import json
 
 from mlops.project.errors import UserError
 from mlops.project.identity import located
+from mlops.project.yaml_file import read_yaml
 from mlops.safety.pipelines import MAIN, PARAMS, load_yaml, nothing_to_do
 from mlops.safety.user_files import SOURCES, check_outputs, check_sources
 from mlops.tracking.store import check_store
@@ -14,10 +15,8 @@ def preflight() -> None:
 
     What takes longer than reading some small files is left out if neither parameters nor code have changed.
     """
-    try:
-        values = load_yaml(PARAMS)
-    except (YAMLError, UnicodeDecodeError):
-        values = {}  # which `load` below explains
+    content = json.loads(read_yaml(PARAMS)) if PARAMS.exists() else {}
+    values = content if isinstance(content, dict) else {}  # which `load` below explains
     check_sources(values)
     check_outputs(MAIN)
     if nothing_to_do(MAIN, values):
@@ -25,8 +24,19 @@ def preflight() -> None:
     from mlops.project.params import load  # only here: pydantic takes longer to import than all the rest
 
     load()
+    _check_data(values["data"])
     _check_weights(values)
     check_store()
+
+
+def _check_data(section: dict[str, str | None]) -> None:
+    """Refuse a path of images that are not there; those of which DVC has what `fetch` made may be elsewhere."""
+    fetched = load_yaml(MAIN.with_suffix(".lock")).get("stages", {}).get("fetch", {}).get("params", {})
+    path, named = section["path"], f"{PARAMS}: data.path"
+    if path is not None and fetched.get(PARAMS.name, {}).get("data") != section:
+        place = located(path, named)
+        if not place.exists():
+            raise UserError(f"{named}: {path} does not exist (that is {place}); correct it")
 
 
 def _check_weights(values: dict[str, dict[str, str | None]]) -> None:

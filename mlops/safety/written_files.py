@@ -31,9 +31,17 @@ def note_written(output: Path, written: Path | None = None) -> None:
 def save_note(path: Path, content: dict[str, Any]) -> None:
     """Write JSON with its checksum, which appears complete or not at all; the folder is made if it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, json.dumps({"content": content, "sha256": _sha256(content)}))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that has its old content or all of the new one, also if the disk is full; a link is replaced."""
     partial = path.with_name(f"{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps({"content": content, "sha256": _sha256(content)}), encoding="utf-8")
-    partial.replace(path)
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def load_note(path: Path) -> dict[str, Any]:

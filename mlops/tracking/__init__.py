@@ -1,6 +1,7 @@
 """All access to MLflow: runs, versions, aliases, descriptions, and the model that it serves."""
 
 import atexit
+import logging
 import os
 import shutil
 import sys
@@ -16,6 +17,8 @@ os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 os.environ.setdefault("MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER", "false")  # a server may ask for an hour
+# It logs a traceback of each error of its database, which it raises as well, and we print.
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 # An empty variable names no store, as an unset one; MLflow takes it for an address.
 for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
     if not os.environ.get(name, "").strip():

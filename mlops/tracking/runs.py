@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 
 from mlops.project.errors import UserError
 from mlops.tracking.own_store import artifacts
-from mlops.tracking.store import EXPERIMENT, check_store, title_of, tracking_uri
+from mlops.tracking.store import EXPERIMENT, check_store, store_errors, title_of, tracking_uri
 
 KEY_TAG = "training.key"
 FLOW_TAG = "prefect.flow_run_id"
@@ -70,18 +70,19 @@ def connect() -> tuple[MlflowClient, str]:
     mlflow.set_tracking_uri(uri)
     local = None if uri.startswith("http") else artifacts()
     try:
-        client = MlflowClient()
-        experiment = client.get_experiment_by_name(EXPERIMENT)
-        if experiment is not None:
-            if experiment.lifecycle_stage == "deleted":
-                client.restore_experiment(experiment.experiment_id)
-            for tag, view in VIEW.items():
-                if experiment.tags.get(tag) != view:
-                    client.set_experiment_tag(experiment.experiment_id, tag, view)
-            return client, experiment.experiment_id
-        # If MLflow's page has no switch for it, this tag opens the experiment on its training runs.
-        tags = {"mlflow.experimentKind": "custom_model_development"} | VIEW
-        return client, client.create_experiment(EXPERIMENT, artifact_location=local, tags=tags)
+        with store_errors():
+            client = MlflowClient()
+            experiment = client.get_experiment_by_name(EXPERIMENT)
+            if experiment is not None:
+                if experiment.lifecycle_stage == "deleted":
+                    client.restore_experiment(experiment.experiment_id)
+                for tag, view in VIEW.items():
+                    if experiment.tags.get(tag) != view:
+                        client.set_experiment_tag(experiment.experiment_id, tag, view)
+                return client, experiment.experiment_id
+            # If MLflow's page has no switch for it, this tag opens the experiment on its training runs.
+            tags = {"mlflow.experimentKind": "custom_model_development"} | VIEW
+            return client, client.create_experiment(EXPERIMENT, artifact_location=local, tags=tags)
     except MlflowException as error:
         raise UserError(f"{title_of(uri)}: {error}; run again, or name another store in MLFLOW_TRACKING_URI") from None
 

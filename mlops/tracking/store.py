@@ -5,13 +5,14 @@ import re
 import socket
 import sqlite3
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlops.project.errors import UserError
+from mlops.project.errors import UserError, disk_errors
 from mlops.tracking.own_store import check_home, follow_project, home, own_uri
 
 if TYPE_CHECKING:
@@ -58,6 +59,13 @@ def check_store() -> None:
             _check_database_server(address, title, remedy)
     if is_own(uri):
         follow_project(home() / "mlflow.db")
+
+
+@contextmanager
+def store_errors() -> Iterator[None]:
+    """Turn the error of a full disk into a UserError, which names the store's database if that could not be written."""
+    with disk_errors(Path.cwd(), sqlite_file(tracking_uri())):
+        yield
 
 
 def is_own(address: str) -> bool:

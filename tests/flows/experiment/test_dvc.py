@@ -6,14 +6,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]  # has no stubs among the locked packages
 import pytest
 
 from flows.experiment import dvc as module
-from flows.experiment.dvc import USED, Dvc, checked, mend_lock, outdated
+from flows.experiment.dvc import USED, Dvc, checked, mend_lock, outdated, start_check
 from flows.failure import BUSY, StageFailedError
+from tests.project import ROOT
 from tests.servers import wait_for
 
 LISTED = b'{"write": {"/images": {"pid": 1, "cmd": "dvc repro"}}, "read": {}}'
@@ -41,7 +43,7 @@ def dvc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Dvc]:
     (tmp_path / "dvc").mkdir()
     (tmp_path / "dvc" / "__init__.py").touch()
     (tmp_path / "dvc" / "cli.py").write_text(STAND_IN)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{ROOT}")
     monkeypatch.chdir(tmp_path)
     dvc = Dvc()
     yield dvc
@@ -153,3 +155,23 @@ def test_a_whole_list_of_used_files_stays(tmp_path: Path, monkeypatch: pytest.Mo
     USED.write_bytes(LISTED)
     mend_lock()
     assert USED.read_bytes() == LISTED
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "deep", "aliases"])
+def test_parameters_that_would_stop_dvc_are_an_error_before(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    path, names = Path("params.yaml"), "abcdefghi"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "deep":
+        path.write_text("x: " + "[" * 100_000)
+    else:
+        lists = (f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n" for before, name in pairwise(names))
+        path.write_text("a: &a [1]\n" + "".join(lists))
+    with pytest.raises(SystemExit, match=r"^error: params\.yaml "):
+        checked(start_check())

@@ -70,6 +70,13 @@ def test_a_number_in_quotes_is_no_number(tmp_path: Path) -> None:
         ("network", "dropout", 1.0),
         ("network", "family", "transformer"),
         ("compute", "threads", 0),
+        ("compute", "threads", 10_001),
+        ("train", "steps", 1_000_000_001),
+        ("train", "batch_size", 10**18),
+        ("network", "z_dim", 2**62),
+        ("network", "generator_width", 10**12),
+        ("replicate", "seeds", 10**15),
+        ("doctor", "min_images", 2**63 - 1),
         ("compute", "device", "tpu"),
         ("evaluate", "isc_splits", 0),
         ("extractor", "weights_sha256", "6726825d"),
@@ -81,6 +88,13 @@ def test_a_value_out_of_range_is_named(tmp_path: Path, section: str, key: str, v
     said = complaint(tmp_path, section, **{key: value})
     assert "params.yaml" in said
     assert key in said
+
+
+def test_a_seed_may_be_any(tmp_path: Path) -> None:
+    values = copy.deepcopy(COMMITTED)
+    values["train"]["seed"] = 2**63 - 1
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
+    assert load(tmp_path / "params.yaml").train.seed == 2**63 - 1
 
 
 def test_a_key_of_before_is_answered_with_what_takes_its_place(tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ def test_a_sound_project_passes() -> None:
     [
         ("evaluate", "banks", 1),
         ("data", "path", "data/raw/mine"),
+        ("data", "path", "$(touch nowhere)"),
         ("extractor", "weights", "nowhere.pth"),
         ("compute", "device", "tpu"),
     ],
@@ -57,6 +58,28 @@ def test_parameters_that_are_no_yaml_are_an_error() -> None:
     Path("params.yaml").write_text("train: [\n")
     with pytest.raises(UserError, match=r"params\.yaml"):
         preflight()
+
+
+def test_images_may_be_elsewhere_once_dvc_has_fetched_them() -> None:
+    set_params("data", name="folder", path="nowhere")
+    with pytest.raises(UserError, match=r"params.yaml: data.path: nowhere does not exist"):
+        preflight()
+    section = yaml.safe_load(Path("params.yaml").read_text())["data"]
+    lock = {"stages": {"fetch": {"params": {"params.yaml": {"data": section}}}}}
+    Path("dvc.lock").write_text(yaml.safe_dump(lock))
+    preflight()
+
+
+def test_parameters_on_which_a_loader_would_choke_are_an_error(root: Path) -> None:
+    """As a process of its own: some of them end the one that reads them."""
+    command = [sys.executable, "-m", "stages", "code", "reports/digests"]
+    for text in ("x: " + "[" * 100_000 + "]" * 100_000, "x: 1" + "0" * 5000, "- 1", "x: \x80"):
+        (root / "params.yaml").write_bytes(text.encode("latin-1"))
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        ended = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
+        assert ended.returncode == 1
+        assert ended.stderr.startswith("error: params.yaml")
+        assert len(ended.stderr) < 500
 
 
 def test_a_server_that_does_not_answer_is_an_error_at_once_and_an_empty_variable_is_none(

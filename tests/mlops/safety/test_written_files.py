@@ -3,7 +3,15 @@ from pathlib import Path
 
 import pytest
 
-from mlops.safety.written_files import delete_written, load_note, note_written, save_note, stamps, unknown_files
+from mlops.safety.written_files import (
+    delete_written,
+    load_note,
+    note_written,
+    save_note,
+    stamps,
+    unknown_files,
+    write_whole,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -20,6 +28,24 @@ def test_what_was_noted_is_known_until_it_changes() -> None:
     assert unknown_files(folder) == []
     (folder / "mine").write_bytes(b"")
     assert unknown_files(folder) == [folder / "mine"]
+
+
+def test_a_file_has_its_old_content_or_the_new_one_and_a_link_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    path, linked = Path("file"), Path("linked")
+    linked.write_text("of another")
+    path.symlink_to(linked)
+    write_whole(path, "old")
+    assert (path.read_text(), linked.read_text(), path.is_symlink()) == ("old", "of another", False)
+
+    def torn(self: Path, text: str, **_: str) -> None:
+        self.write_bytes(text[:1].encode())
+        raise OSError("full")
+
+    monkeypatch.setattr(Path, "write_text", torn)
+    with pytest.raises(OSError, match="full"):
+        write_whole(path, "new")
+    assert path.read_bytes() == b"old"
+    assert {each.name for each in Path.cwd().iterdir()} == {"file", "linked"}
 
 
 def test_a_damaged_note_is_none() -> None:
