@@ -143,7 +143,7 @@ def by_worker(outcome: Outcome, project: Project, seconds: float, rng: random.Ra
 def trial(
     outcome: Outcome, untouched: Project, folder: Path, expected: dict[str, bytes], seconds: float, target: str = ""
 ) -> Project:
-    """Make one trial in a folder, whose name is its seed, and return the project in it.
+    """Make one trial in a folder, whose name is its seed.
 
     Args:
         outcome: names way and victim, and gets what is seen.
@@ -152,6 +152,9 @@ def trial(
         expected: the bytes of a run that was never stopped.
         seconds: the kill comes within so many after the start.
         target: the last stage of `dvc repro`; all if empty.
+
+    Returns:
+        The project of the trial.
     """
     rng = random.Random(folder.name)
     own = {"TMPDIR": str(folder), "EQUILIBRIUM_SLOTS": "1"}

@@ -150,8 +150,7 @@ def reproduce(
             unchanged(first)
         for name in stages:
             entry = pipeline["stages"][name]
-            if name in before:
-                before[name]()
+            before.get(name, lambda: None)()
             if name in todo or made & {*entry["deps"]} or (name == last and _is_remote()):
                 _run(dvc, name, paths, to_registry=to_registry)
                 made |= {out if isinstance(out, str) else next(iter(out)) for out in entry["outs"]}
