@@ -19,10 +19,13 @@ from mlops.project.errors import UserError, command_line
 from mlops.project.identity import project_root
 from mlops.runs.kept_work import CHECKPOINT, OF_PREPARE, delete_work
 from mlops.safety.locks import locked
-from mlops.safety.pipelines import MAIN, PARAMS, cache_folder, load_yaml, nothing_to_do
+from mlops.safety.pipelines import MAIN, PARAMS, cache_folder, load_yaml, nothing_to_do, stored
 
-UNUSED = ("gc", "--workspace", "--all-commits", "--all-experiments", "--force")
-"""What DVC deletes with this is named by no commit, no experiment, and not by `dvc.lock` as it is."""
+UNUSED = ("gc", "--workspace", "--all-commits", "--all-experiments", "--force", "--dry")
+"""What DVC lists with this is named by no commit, no experiment, and not by `dvc.lock` as it is.
+
+Runs in the project's own MLflow have a `dvc.lock` too: what it names stays, so that their models can be rebuilt.
+"""
 WORKSPACES = ".workspaces"
 """Where flows work with parameters of their own; a run that succeeds deletes its workspace."""
 KEY = re.compile(r"[0-9a-f]{16}")
@@ -103,10 +106,21 @@ def _cache(root: Path) -> Part:
         return Part(
             "DVC's cache", 0, 0, f"{cache} may be shared with other projects: see `dvc gc --projects`", lambda: None
         )
-    listed = _dvc(*UNUSED, "--dry")
+    size, locks = size_of([root / ".dvc/cache"]), [MAIN.with_suffix(".lock"), *(root / ".mlflow").rglob("dvc.lock")]
+    needed = set[str]().union(*(stored(lock, cache) for lock in locks))
+    if {path.parent.name + path.name for path in cache.glob("??/*")} <= needed:  # else DVC reads every commit
+        return Part("DVC's cache", size, 0, "all is in use", lambda: None)
+    print("DVC looks which of its files a commit or an experiment names: minutes, if there are many", file=sys.stderr)
+    listed = _dvc(*UNUSED)
     paths = [Path(line.removeprefix("Removing ")) for line in listed.splitlines() if line.startswith("Removing ")]
-    what = "in no commit, experiment or dvc.lock" if paths else "all is in use"
-    return Part("DVC's cache", size_of([root / ".dvc/cache"]), size_of(paths), what, lambda: _dvc(*UNUSED))
+    paths = [path for path in paths if path.parent.name + path.name not in needed]
+    what = "in no commit, experiment, version or dvc.lock" if paths else "all is in use"
+    return Part("DVC's cache", size, size_of(paths), what, lambda: _unlink(paths))
+
+
+def _unlink(paths: list[Path]) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
 
 
 def _dvc(*arguments: str) -> str:

@@ -13,6 +13,7 @@ STOPPED = re.compile(r"stopped at step [\d,]+ of ")
 """How a training begins its line that a signal has ended it, after a checkpoint."""
 CHATTER = re.compile(
     r"Having any troubles\? Hit us up at |ERROR: failed to push data to the cloud - \d+ files failed to"
+    r"|If there are no processes with such PIDs"
 )
 """How lines of DVC begin that add nothing to those before them."""
 MARKS = re.compile(rf"error: |ERROR: |'.+' is invalid\.$|{STOPPED.pattern}")

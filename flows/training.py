@@ -107,7 +107,7 @@ def _experiment(name: str, commit: str, to_registry: bool, *asked: Any) -> State
             with work.entered(name):
                 pull(work)
                 ended = reproduce(to_registry=to_registry)
-                save(work, name, ["dvc.yaml"] if to_registry else _stages()[:-1])
+                save(work, name, ["dvc.yaml"] if to_registry else stage_names()[:-1])
                 push(work, name)
         except StageFailedError as error:
             kept = f"its workspace stays: {work.folder}; `rm -r {work.place}` or `make free` deletes it"
@@ -116,7 +116,7 @@ def _experiment(name: str, commit: str, to_registry: bool, *asked: Any) -> State
     return ended
 
 
-def _stages() -> list[str]:
+def stage_names() -> list[str]:
     """Return the names of all stages in the working directory."""
     return [*yaml.safe_load(Path("dvc.yaml").read_text())["stages"]]
 
@@ -151,7 +151,7 @@ def reproduce(
         for name in stages:
             entry = pipeline["stages"][name]
             before.get(name, lambda: None)()
-            if name in todo or made & {*entry["deps"]} or (name == last and _is_remote()):
+            if name in todo or made & {*entry["deps"]} or (name == last and is_remote()):
                 _run(dvc, name, paths, to_registry=to_registry)
                 made |= {out if isinstance(out, str) else next(iter(out)) for out in entry["outs"]}
             else:
@@ -182,7 +182,7 @@ def _run(dvc: Dvc, name: str, paths: Mapping[str, str], *, to_registry: bool) ->
         stage_task(dvc, name, retries=RETRIES.get(name, 0))(return_state=True).result()
 
 
-def _is_remote() -> bool:
+def is_remote() -> bool:
     """Return whether runs are in an MLflow that the stage `code` does not ask whether it lacks what DVC has."""
     address = os.environ.get("MLFLOW_REGISTRY_URI") or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:"
     return not address.startswith("sqlite:")

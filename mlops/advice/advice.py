@@ -58,16 +58,17 @@ class Advice:
         side = f" of originals of {found.side}" if found.side is not None else ""
         shape = f"{size} x {size} pixels{side}, {'colour' if config.prepare.channels == 3 else 'grey'}"
         scoring = f"; {_duration(self.cost.features)} for features of images" if self.cost.features else ""
+        preset = f"make preset{f' DATA={shlex.quote(self.data)}' * bool(self.data)}"
         lengths = f"batches of {config.train.batch_size}, {config.train.steps:,} steps"
         rows = [
             ("images", f"{found.total:,} in {self._classes()}: {splits}"),
             ("of note", self._notes()),
-            ("enough", enough(summary.train - summary.duplicates_train)),
+            ("enough", enough(summary.train - summary.duplicates_train, preset)),
             ("machine", f"{cores()} cores, of which training uses {config.compute.threads}; {gpu}"),
             ("settings", f"{self._settings()}{shape}; {config.network.family}; {lengths}"),
             (
                 "time",
-                f"about {_duration(self.cost.training)} for training, {1000 * self.cost.step:.3g} ms a step{scoring}",
+                f"about {_duration(self.cost.training)} for training, {_step(self.cost.step)} a step{scoring}{_busy()}",
             ),
             ("disk", f"about {decimal(self.cost.disk)}; {decimal(free)} are free"),
         ]
@@ -77,8 +78,7 @@ class Advice:
             rows.append(
                 ("by class", "dvc exp run -S network.conditional=true makes images of a class that you ask for")
             )
-        preset = "" if is_taken else f"make preset DATA={shlex.quote(self.data)} && "
-        return [*rows, ("next", f"{preset}make run")]
+        return [*rows, ("next", "make run" if is_taken else f"{preset} && make run")]
 
     def _classes(self) -> str:
         found = self.found
@@ -99,6 +99,9 @@ class Advice:
             "near-black": found.dark,
             "near-white": found.bright,
             f"enlarged from less than {summary.size} pixels": found.enlarged or 0,
+            "lose a third or more to the middle square (prepare.fit: pad keeps all of it)": (
+                found.elongated if self.params.prepare.fit == "crop" else 0
+            ),
         }
         return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count) or "nothing"
 
@@ -107,6 +110,18 @@ class Advice:
             return ""
         changed = [f"{section}.{key} {value}" for section, keys in self.changes.items() for key, value in keys.items()]
         return f"preset {self.preset}{' with ' if changed else ''}{', '.join(changed)}; "
+
+
+def _step(seconds: float) -> str:
+    return f"{seconds:.2g} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
+
+
+def _busy() -> str:
+    """Return that other programs made a measured time long, if they do now."""
+    load = os.getloadavg()[0]
+    return f"; the machine is busy (load {load:.1f} on {cores()} cores), on an idle one it is shorter" * (
+        load > 1.5 * cores()
+    )
 
 
 def _duration(seconds: float) -> str:

@@ -13,6 +13,7 @@ from mlops.project.prepared_data import MANIFEST, Split, Summary, load_images, l
 
 DARK, BRIGHT = 32, 223
 """An image is near-black if no value of it is above the first, near-white if none is below the second, in 0..255."""
+ELONGATED = 1.5
 CHUNK = 4096
 SHOWN = 3
 """Names of refused files, at most."""
@@ -28,7 +29,7 @@ class Findings:
     and counts, None without classes. `contradicted` are those with the prepared pixels of one of another class. `side`
     is the median of the shorter sides of the originals, in pixels, and `enlarged` the number of those whose shorter
     side is below that of the prepared images; both are None for published data, whose originals have the prepared size
-    or are not noted.
+    or are not noted. `elongated` have one side of `ELONGATED` times the other or more.
     """
 
     summary: Summary
@@ -39,6 +40,7 @@ class Findings:
     contradicted: int
     side: int | None
     enlarged: int | None
+    elongated: int
     dark: int
     bright: int
     is_grey: bool
@@ -68,6 +70,7 @@ def findings(prepared: Path) -> Findings:
         0 if classes is None else int((classes_of_pixels > 1).sum()),
         int(sides.median()) if len(sides) else None,
         int((sides < summary.size).sum()) if len(sides) else None,
+        int((accepted[["width", "height"]].max(axis=1) >= ELONGATED * sides).sum()),
         dark,
         bright,
         grey >= ALMOST_ALL * len(accepted),

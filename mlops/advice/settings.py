@@ -46,13 +46,16 @@ def fitting(found: Findings, *, size: int, batch_size: int, cores: int, is_gpu: 
     return {section: values for section, values in changes.items() if values}
 
 
-def enough(images: int) -> str:
-    """Return whether so many distinct training images are enough, and what to do if they are not."""
+def enough(images: int, preset: str) -> str:
+    """Return whether so many distinct training images are enough, and what to do if they are not.
+
+    `preset` is the command that takes a preset for the data, up to its name.
+    """
     if images < FAR_TOO_FEW:
         return f"no: of {images:,} training images a generator learns copies at best; add some thousand"
     if images < FEW:
         return (
             f"hardly: the discriminator soon knows {images:,} training images by heart; add images if you can, or try "
-            "make preset NAME=small-data, which augments them"
+            f"{preset} NAME=small-data, which augments them and takes longer"
         )
     return f"yes: {images:,} distinct training images"

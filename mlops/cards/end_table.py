@@ -16,6 +16,8 @@ WIDTH = 80 - 7
 """Of its two columns in a terminal of 80, without its lines."""
 LONGER = "train for more steps, or add training images"
 """What may help a training in which the doctor has no failure to name."""
+SHORT = 1000
+"""From here on a score is written without an exponent."""
 
 
 def print_end(
@@ -43,7 +45,7 @@ def print_end(
     others += [(f"parzen_{name}", f"{value:.3f}") for name, value in (candidate.parzen or {}).items()]
     decided = [("decision", f"{place['decision']}: {place['reason']}"), first, ("champion", champion)]
     decided += [("bounds", f"{within} those of params.yaml"), ("doctor", doctor["verdict"])]
-    decided += _warnings(candidate)
+    decided += _warnings(candidate, choice["trend"])
     decided.append(("snapshot", choice["sentence"]))
     if not place["within_bounds"]:
         decided.append(("try", f"{doctor['remedy'] or LONGER}; or, if the pictures suffice, promote it by hand"))
@@ -53,7 +55,8 @@ def print_end(
     if choice["trend"] == "better":
         commands.append(f"dvc exp run -S train.steps={2 * choice['last']}    (it still improves)")
     then = [("look at", str(evaluation / COMPARISON)), *zip(["then", *[""] * len(commands)], commands, strict=False)]
-    then[1:1] = zip(["in Python", ""], _loading(place, number), strict=False)
+    loading = _loading(place, number)
+    then[1:1] = zip(["in Python", *[""] * len(loading)], loading, strict=False)
     extractor = candidate.passport["extractor"]["name"]
     title = f"done: {place['model']} version {place['version']}, scores by extractor {extractor}"
     table = Table(title=Text(title), title_justify="left", show_header=False)
@@ -64,12 +67,13 @@ def print_end(
     Console(highlight=False).print(table)
 
 
-def _warnings(candidate: Evaluation) -> list[tuple[str, str]]:
+def _warnings(candidate: Evaluation, trend: str) -> list[tuple[str, str]]:
     """Return what a person should know who reads that all bounds hold."""
     fid, warnings = candidate.scores["fid"], []
     if fid.trivial is not None and fid.over_banks.mean > fid.trivial:
         times = f"{fid.over_banks.mean / fid.trivial:.1f} times the FID of two images laid over each other (trivial)"
-        warnings.append(("pictures", f"poor: {times}; look at them before you use them, and raise train.steps"))
+        longer = ", and raise train.steps" if trend in ("better", "unknown") else ""
+        warnings.append(("pictures", f"poor: {times}; look at them before you use them{longer}"))
     if candidate.few_images:
         few = f"{candidate.images:,} scored images are fewer than twice the dimension of features"
         warnings.append(("few images", f"{few}: FID is too high and noisy, that of real images as well"))
@@ -82,17 +86,21 @@ def _score_rows(candidate: Evaluation) -> list[tuple[str, str]]:
     for metric, score in candidate.scores.items():
         better = direction(metric, score)
         words = "no better than" if better == "neither" else f"{better} is better;"
-        worst = "" if score.trivial is None else f", trivial {score.trivial:.3g}"
-        texts[metric] = f"{shown_interval(score.over_banks)}, {words} real {score.real:.3g}{worst}"
+        worst = "" if score.trivial is None else f", trivial {_shown(score.trivial)}"
+        texts[metric] = f"{shown_interval(score.over_banks)}, {words} real {_shown(score.real)}{worst}"
     names = candidate.row_names(WIDTH - max(map(len, texts.values())))
     return [(names[metric], text) for metric, text in texts.items()]
+
+
+def _shown(value: float) -> str:
+    return f"{value:.3g}" if abs(value) < SHORT else f"{value:.0f}"
 
 
 def _loading(place: dict[str, Any], champion: str | None) -> list[str]:
     """Return what loads the champion in Python, or this version if there is none."""
     uri = f"models:/{place['model']}" + (f"/{place['version']}" if champion is None else "@champion")
     store = [] if not is_own(tracking_uri()) else ['mlflow.set_tracking_uri("sqlite:///.mlflow/mlflow.db")']
-    return [*store, f'mlflow.pyfunc.load_model("{uri}")']
+    return ["import mlflow", *store, f'mlflow.pyfunc.load_model("{uri}")']
 
 
 def _next(place: dict[str, Any], champion: str | None) -> list[str]:

@@ -49,6 +49,15 @@ def recorded(pipeline: Path) -> dict[Path, str]:
     return files
 
 
+def stored(lock: Path, cache: Path) -> set[str]:
+    """Return the names in DVC's cache of what a lock names: files, folders, and the files in these."""
+    names = {out["md5"] for stage in load_yaml(lock).get("stages", {}).values() for out in stage.get("outs", [])}
+    listings = [cache / name[:2] / name[2:] for name in names if name.endswith(".dir")]
+    return names | {
+        entry["md5"] for path in listings if path.is_file() for entry in json.loads(path.read_text(encoding="utf-8"))
+    }
+
+
 def nothing_to_do(pipeline: Path, values: dict[str, Any], only: str | None = None) -> bool:
     """Return whether outputs, parameters and code are those of the lock beside a pipeline; data are not compared.
 

@@ -1,6 +1,7 @@
 """What can be known before work starts, checked at the start of every run of a pipeline."""
 
 import json
+import sys
 
 from mlops.project.errors import UserError
 from mlops.project.identity import located
@@ -20,6 +21,7 @@ def preflight() -> None:
     check_sources(values)
     check_outputs(MAIN)
     if nothing_to_do(MAIN, values):
+        _check_data(values["data"])
         return
     from mlops.project.params import load  # only here: pydantic takes longer to import than all the rest
 
@@ -33,10 +35,12 @@ def _check_data(section: dict[str, str | None]) -> None:
     """Refuse a path of images that are not there; those of which DVC has what `fetch` made may be elsewhere."""
     fetched = load_yaml(MAIN.with_suffix(".lock")).get("stages", {}).get("fetch", {}).get("params", {})
     path, named = section["path"], f"{PARAMS}: data.path"
-    if path is not None and fetched.get(PARAMS.name, {}).get("data") != section:
-        place = located(path, named)
-        if not place.exists():
-            raise UserError(f"{named}: {path} does not exist (that is {place}); correct it")
+    if path is None or (place := located(path, named)).exists():
+        return
+    missing = f"{named}: {path} does not exist (that is {place})"
+    if fetched.get(PARAMS.name, {}).get("data") != section:
+        raise UserError(f"{missing}; correct it")
+    print(f"warning: {missing}; the images that were fetched from there are used", file=sys.stderr)
 
 
 def _check_weights(values: dict[str, dict[str, str | None]]) -> None:

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.project import Project
 
@@ -67,3 +68,24 @@ def test_what_nothing_needs_is_deleted_and_all_else_stays(finished: Project, tmp
     freed = project.run(sys.executable, "-m", "commands.free")
     assert is_there(newer) == {False}, freed.stdout
     assert project.run(sys.executable, "-m", "commands.generate", "1", "generated/one").returncode == 0
+    assert "DVC looks" in listed.stdout
+    assert "DVC looks" not in freed.stdout  # which had no file that was not needed
+
+
+@pytest.mark.slow
+def test_what_a_version_was_made_of_stays_without_a_commit_that_names_it(finished: Project, tmp_path: Path) -> None:
+    project = finished.copy(tmp_path / "copy")
+    lock = yaml.safe_load((project.root / "dvc.lock").read_text())
+    (project.root / "dvc.lock").unlink()
+    unused = project.root / ".dvc/cache/files/md5/00/112233445566778899001122334455"
+    unused.parent.mkdir(exist_ok=True)
+    unused.write_bytes(b"x")
+    freed = project.run(sys.executable, "-m", "commands.free")
+    assert freed.returncode == 0, freed.stdout
+    assert not unused.exists()
+    for stage in lock["stages"].values():
+        for out in stage["outs"]:
+            md5 = out["md5"]
+            assert (project.root / ".dvc/cache/files/md5" / md5[:2] / md5[2:]).exists() or not out["path"].startswith(
+                ("data/", "models/")
+            )

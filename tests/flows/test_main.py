@@ -26,6 +26,19 @@ def api(finished: Project, tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.mark.slow
+def test_with_nothing_to_do_one_line_says_so_and_no_server_starts(finished: Project, tmp_path: Path) -> None:
+    place = finished.copy(tmp_path / "copy")
+    server = place.root / ".prefect" / "prefect.db"
+    server.unlink(missing_ok=True)
+    ended = place.run(sys.executable, "-m", "flows")
+    assert ended.returncode == 0, ended.stdout
+    (line,) = ended.stdout.splitlines()
+    assert line.startswith("nothing to do: code, ")
+    assert line.endswith("register are up to date")
+    assert not server.exists()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("lasting", [False, True])
 def test_ctrl_c_ends_with_one_line_and_a_checkpoint(
     lasting: bool, finished: Project, tmp_path: Path, request: pytest.FixtureRequest

@@ -45,6 +45,7 @@ def test_what_the_pixels_show_is_counted(found: Callable[..., Findings]) -> None
     assert whole.refused == ("few/broken.png",)
     assert (whole.total, whole.smallest_class, whole.largest_class) == (45, ("few", 15), ("many", 30))
     assert (whole.side, whole.enlarged, whole.dark, whole.bright) == (20, 11, 2, 1)
+    assert whole.elongated == 41  # of 20 x 30 and 15 x 40 pixels
     assert not whole.is_grey
 
 

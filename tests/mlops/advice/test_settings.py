@@ -8,7 +8,7 @@ from mlops.advice.settings import fitting
 from mlops.project.prepared_data import Summary
 
 SUMMARY = Summary("folder", 32, 3, None, 6000, 500, 1000, 0, 0, 0, 0, 0)
-FOUND = Findings(SUMMARY, 7500, (), None, None, 0, 200, 0, 0, 0, False)
+FOUND = Findings(SUMMARY, 7500, (), None, None, 0, 200, 0, 0, 0, 0, False)
 
 
 def fits(found: Findings, *, is_gpu: bool = False) -> dict[str, dict[str, Any]]:

@@ -60,7 +60,7 @@ def test_parameters_that_are_no_yaml_are_an_error() -> None:
         preflight()
 
 
-def test_images_may_be_elsewhere_once_dvc_has_fetched_them() -> None:
+def test_images_may_be_elsewhere_once_dvc_has_fetched_them(capsys: pytest.CaptureFixture[str]) -> None:
     set_params("data", name="folder", path="nowhere")
     with pytest.raises(UserError, match=r"params.yaml: data.path: nowhere does not exist"):
         preflight()
@@ -68,6 +68,7 @@ def test_images_may_be_elsewhere_once_dvc_has_fetched_them() -> None:
     lock = {"stages": {"fetch": {"params": {"params.yaml": {"data": section}}}}}
     Path("dvc.lock").write_text(yaml.safe_dump(lock))
     preflight()
+    assert "warning: params.yaml: data.path: nowhere does not exist" in capsys.readouterr().err
 
 
 def test_parameters_on_which_a_loader_would_choke_are_an_error(root: Path) -> None:
