@@ -21,7 +21,7 @@ def preflight() -> None:
     check_sources(values)
     check_outputs(MAIN)
     if nothing_to_do(MAIN, values):
-        _check_data(values["data"])
+        _check_data(values.get("data", {}))
         return
     from mlops.project.params import load  # only here: pydantic takes longer to import than all the rest
 
@@ -34,7 +34,7 @@ def preflight() -> None:
 def _check_data(section: dict[str, str | None]) -> None:
     """Refuse a path of images that are not there; those of which DVC has what `fetch` made may be elsewhere."""
     fetched = load_yaml(MAIN.with_suffix(".lock")).get("stages", {}).get("fetch", {}).get("params", {})
-    path, named = section["path"], f"{PARAMS}: data.path"
+    path, named = section.get("path"), f"{PARAMS}: data.path"
     if path is None or (place := located(path, named)).exists():
         return
     missing = f"{named}: {path} does not exist (that is {place})"
