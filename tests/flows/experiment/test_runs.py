@@ -114,6 +114,7 @@ def test_a_run_that_fails_keeps_its_workspace_and_one_that_is_refused_has_none(
 
 
 def test_a_second_run_of_the_project_finds_everything_cached(deployed: Deployment, flow_run: FlowRun) -> None:
+    assert deployed.watch().returncode == 0  # another test may have trained since
     again = deployed.watch()
     assert again.returncode == 0
     tasks = deployed.ask("task_runs/filter", flow_runs={"id": {"any_": [again.id]}})
