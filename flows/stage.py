@@ -33,8 +33,8 @@ def stage_task(dvc: Dvc, name: str, *, retries: int = 0) -> Task[[], State[None]
 
     def reproduce() -> State[None] | None:
         try:
-            dvc.send("repro", "--single-item", name, **_variables())
-            _logged(name, dvc.process, dvc.answer(), dvc.status, lasts=True)
+            process = dvc.send("repro", "--single-item", name, **_variables())
+            _logged(name, process, dvc.answer(), dvc.status, lasts=True)
         except StageDiedError:
             raise  # Prefect tries again after exceptions alone
         except StageFailedError as error:  # an exception would add a traceback of the task's own code

@@ -51,9 +51,8 @@ class Dvc:
         self._process: subprocess.Popen[str] | None = None
         self._status: int | None = None
 
-    @property
-    def process(self) -> "subprocess.Popen[str]":
-        """The process that takes the next command, started if there is none."""
+    def start(self) -> "subprocess.Popen[str]":
+        """Return the process that takes the next command, started if there is none."""
         if self._process is None or self._process.poll() is not None:
             self.close()
             self._process = subprocess.Popen(
@@ -68,14 +67,15 @@ class Dvc:
             )
         return self._process
 
-    def send(self, *command: str, **variables: str) -> None:
-        """Let DVC run a command, with more variables, after those that it was sent before."""
+    def send(self, *command: str, **variables: str) -> "subprocess.Popen[str]":
+        """Let DVC run a command, with more variables, after those that it was sent before; return its process."""
         mend_lock()
-        pipe = self.process.stdin
-        assert pipe is not None
+        process = self.start()
+        assert process.stdin is not None
         with suppress(BrokenPipeError):  # it was killed just now, as its answer will show
-            pipe.write(json.dumps([command, variables]) + "\n")
-            pipe.flush()
+            process.stdin.write(json.dumps([command, variables]) + "\n")
+            process.stdin.flush()
+        return process
 
     def answer(self) -> Iterator[str]:
         """Yield what DVC and its stage print, line by line, until the next command has ended or the process has."""

@@ -68,7 +68,7 @@ def test_commands_are_answered_in_their_order_by_one_process_to_their_ends(dvc: 
     assert ([*dvc.answer()], dvc.status()) == ([], 3)
     assert ([*dvc.answer()], dvc.status()) == (["three\n"], 0)
     processes, commands, told, inputs = zip(*asked(), strict=True)
-    assert {*processes} == {dvc.process.pid}
+    assert {*processes} == {dvc.start().pid}
     assert commands == (["repro", "a b"], ["status"], ["repro"])
     assert told == ("0", "1", "2")
     assert {*inputs} == {0}  # no stage has read a command
@@ -80,15 +80,16 @@ def test_after_a_kill_the_status_says_so_and_the_next_command_has_a_process(dvc:
     assert ([*dvc.answer()], dvc.status()) == (["so far"], -signal.SIGKILL)
     dvc.send("repro")
     assert ([*dvc.answer()], dvc.status()) == (["again"], 0)
-    dvc.process.kill()
-    dvc.process.wait()
+    process = dvc.start()
+    process.kill()
+    process.wait()
     dvc.send("repro")
     assert ([*dvc.answer()], dvc.status()) == (["once more"], 0)
     assert len({process for process, *_ in asked()}) == 3
 
 
 def test_it_ends_with_whoever_started_it(tmp_path: Path) -> None:
-    code = "from flows.experiment.dvc import Dvc; dvc = Dvc(); print(dvc.process.pid, flush=True); input()"
+    code = "from flows.experiment.dvc import Dvc; dvc = Dvc(); print(dvc.start().pid, flush=True); input()"
     with subprocess.Popen([sys.executable, "-c", code], stdin=-1, stdout=-1, text=True) as owner:
         assert owner.stdout is not None
         process = psutil.Process(int(owner.stdout.readline()))
