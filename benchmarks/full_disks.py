@@ -15,19 +15,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks.harness.facts import facts, unlike
+from benchmarks.harness.facts import facts, unlike, untouched
 from benchmarks.harness.small_disk import PAGE, Moment, small_disk
 from benchmarks.harness.tables import Table
 from mlops.project.errors import UserError
 from mlops.project.identity import dvc_md5, file_digest
-from tests.project import Project, clone
+from tests.project import Project
 
 TRAINING = {"steps": 300, "report_every": 7, "sample_every": 100, "checkpoint_every": 50}
 REPRO, RUN = ("dvc", "repro"), ("flows",)
 GENERATE = ("commands.generate", "30", "generated/some")
 PROMOTE = ("commands.promote", "promote", "2", "--reason", "a trial")
 PRESET = ("commands.preset", "mnist-dcgan")
-CHECK = "from mlops.tracking.store import check_store; check_store()"
 COMMANDS = {REPRO: "dvc repro", RUN: "make run"}
 CHECKPOINT, DATABASE, CACHE = r"\.next\.safetensors", r"mlflow\.db", r"\.dvc/cache/files/md5/"
 
@@ -112,7 +111,7 @@ def trial(point: Point, state: Project, folder: Path, expected: dict[str, Any]) 
     with small_disk(root / point.disk if point.disk else root.parent) as disk:
         shutil.copytree(state.root, root, symlinks=True, dirs_exist_ok=True)
         project = Project(root, {"EQUILIBRIUM_SLOTS": "1", "TMPDIR": str(folder)})
-        assert project.run(sys.executable, "-c", CHECK).returncode == 0
+        project.check_store()
         first = typed(project, point.command, **disk.variables(point.moment, folder / "hook"))
         was_full = disk.make_room()
         had_trained = any((root / ".checkpoints").glob("*/state.safetensors")) or (root / "models/snapshots").exists()
@@ -133,10 +132,7 @@ def trial(point: Point, state: Project, folder: Path, expected: dict[str, Any]) 
 
 def states(folder: Path) -> tuple[dict[str, Project], dict[tuple[str, ...], dict[str, Any]]]:
     """Return projects in which nothing was run, or up to a stage, and what each command leaves on a disk with room."""
-    new = clone(folder / "new")
-    new.set(train=TRAINING, replicate={"seeds": 1}, register={"max_fid_to_trivial": 1e9, "max_fid_ratio_to_noise": 1e9})
-    new.commit()
-    assert new.run(sys.executable, "-c", CHECK).returncode == 0
+    new = untouched(folder / "new", TRAINING)
     made = {"new": new}
     for state, before, targets in (
         ("prepared", "new", ("extractor",)),
@@ -170,9 +166,9 @@ def table(words: str = "") -> Table:
             for number, point in enumerate(points)
         ]
     right = sum(row[4] == "right" for row in rows)
-    said = (
+    summary = (
         f"{len(rows)} points; {right} times all bytes, versions, decisions and values in MLflow are those of a disk "
         "with room, once the same was typed again. The error names what could not be written, and the free bytes."
     )
     columns = ("the disk is full at", "command", "exit", "the error names", "with room again", "trained again")
-    return Table("full disks", columns, tuple(rows), said)
+    return Table("full disks", columns, tuple(rows), summary)

@@ -23,10 +23,10 @@ from tempfile import TemporaryDirectory
 
 import psutil  # type: ignore[import-untyped]  # has no stubs among the locked packages
 
-from benchmarks.harness.facts import asked, facts, unlike
+from benchmarks.harness.facts import asked, facts, unlike, untouched
 from benchmarks.harness.processes import alive, counted_trainers, processes
 from benchmarks.harness.tables import Table
-from tests.project import Project, clone, environment
+from tests.project import Project, environment
 from tests.servers import BIN, FLOW_TIMEOUT, Deployment, running, serving, wait_for
 
 TRAINING = {"steps": 600, "report_every": 7, "sample_every": 200, "checkpoint_every": 50}
@@ -141,13 +141,13 @@ def by_worker(outcome: Outcome, project: Project, seconds: float, rng: random.Ra
 
 
 def trial(
-    outcome: Outcome, untouched: Project, folder: Path, expected: dict[str, bytes], seconds: float, target: str = ""
+    outcome: Outcome, start: Project, folder: Path, expected: dict[str, bytes], seconds: float, target: str = ""
 ) -> Project:
     """Make one trial in a folder, whose name is its seed.
 
     Args:
         outcome: names way and victim, and gets what is seen.
-        untouched: the project that is copied.
+        start: the project that is copied.
         folder: new or empty.
         expected: the bytes of a run that was never stopped.
         seconds: the kill comes within so many after the start.
@@ -158,7 +158,7 @@ def trial(
     """
     rng = random.Random(folder.name)
     own = {"TMPDIR": str(folder), "EQUILIBRIUM_SLOTS": "1"}
-    project = Project(untouched.copy(folder / "project").root, own)
+    project = Project(start.copy(folder / "project").root, own)
     with counted_trainers(project.root) as trainers:
         try:
             if outcome.way == "worker":
@@ -201,14 +201,7 @@ def decide(outcome: Outcome, two: Project, folder: Path) -> None:
 
 def prepare(folder: Path) -> tuple[Project, Project, Project, float]:
     """Return a project in which nothing was run, one that was not stopped, one with two versions, and a run's time."""
-    project = clone(folder / "untouched")
-    project.set(
-        train=TRAINING, replicate={"seeds": 1}, register={"max_fid_to_trivial": 1e9, "max_fid_ratio_to_noise": 1e9}
-    )
-    project.commit()
-    assert (
-        project.run(sys.executable, "-c", "from mlops.tracking.store import check_store; check_store()").returncode == 0
-    )
+    project = untouched(folder / "untouched", TRAINING)
     whole = project.copy(folder / "whole")
     began = time.monotonic()
     whole.dvc("repro")
@@ -224,7 +217,7 @@ def table(trials: str = "100", seed: str = "0") -> Table:
     rng = random.Random(int(seed))
     outcomes = []
     with TemporaryDirectory() as name:
-        untouched, whole, two, seconds = prepare(Path(name))
+        start, whole, two, seconds = prepare(Path(name))
         expected, left = whole.results(), facts(whole.root)
         for number in range(int(trials)):
             way = [*WAYS][number % len(WAYS)]
@@ -234,7 +227,7 @@ def table(trials: str = "100", seed: str = "0") -> Table:
             if way == "by hand":
                 decide(outcome, two, folder)
             else:
-                project = trial(outcome, untouched, folder, expected, seconds)
+                project = trial(outcome, start, folder, expected, seconds)
                 if not outcome.errors:
                     outcome.errors += unlike(facts(project.root), left)
             print(number, outcome, outcome.wrong(), file=sys.stderr, flush=True)

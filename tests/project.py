@@ -81,9 +81,13 @@ class Project:
     def copy(self, target: Path) -> "Project":
         """Copy everything to a new folder, with DVC's cache and MLflow's store, which then names its new place."""
         shutil.copytree(self.root, target, symlinks=True)
-        checked = "from mlops.tracking.store import check_store; check_store()"
-        assert Project(target).run(sys.executable, "-c", checked).returncode == 0
+        Project(target).check_store()
         return Project(target)
+
+    def check_store(self) -> None:
+        """Make MLflow's store if there is none; otherwise let it name the place where it is now."""
+        checked = "from mlops.tracking.store import check_store; check_store()"
+        assert self.run(sys.executable, "-c", checked).returncode == 0
 
     def commit(self) -> None:
         """Commit all that git does not ignore."""

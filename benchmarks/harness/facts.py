@@ -1,4 +1,4 @@
-"""What a run of the pipeline leaves, to be compared with what one leaves that nothing disturbed."""
+"""A project for trials, and what a run of its pipeline leaves, beside what one leaves that nothing disturbed."""
 
 import sqlite3
 from contextlib import closing
@@ -7,10 +7,23 @@ from typing import Any
 
 import yaml
 
+from tests.project import Project, clone
+
 VALUES = "select key, step, count(*) from metrics where key not like 'system/%' group by key, step"
 """How often MLflow has each value; system metrics are of the machine."""
 SHOWN = 3
 """Values that `unlike` names."""
+
+
+def untouched(folder: Path, training: dict[str, int]) -> Project:
+    """Return a new project in which nothing was run, with a replica, and bounds that every model is within."""
+    project = clone(folder)
+    project.set(
+        train=training, replicate={"seeds": 1}, register={"max_fid_to_trivial": 1e9, "max_fid_ratio_to_noise": 1e9}
+    )
+    project.commit()
+    project.check_store()
+    return project
 
 
 def asked(root: Path, query: str, *values: str) -> list[tuple[Any, ...]]:

@@ -3,7 +3,14 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from gan_core.config.ranges import require, require_not_negative, require_positive
+from gan_core.config.ranges import (
+    LARGEST_BATCH,
+    MOST_STEPS,
+    require,
+    require_counts,
+    require_not_negative,
+    require_positive,
+)
 
 FEWEST_SCORED = 4
 """Images, at least, of each set that is scored: precision and recall need a third nearest other image of each."""
@@ -31,7 +38,8 @@ class ExtractorConfig:
     weights_sha256: str
 
     def __post_init__(self) -> None:
-        require_positive(self, "epochs", "batch_size", "learning_rate")
+        require_counts(self, LARGEST_BATCH, "epochs", "batch_size")
+        require_positive(self, "learning_rate")
         require_not_negative(self, "seed")
         is_sum = len(self.weights_sha256) == 64 and set(self.weights_sha256) <= set("0123456789abcdef")
         require(is_sum, "weights_sha256 must be 64 hexadecimal digits in lower case")
@@ -62,4 +70,6 @@ class DoctorConfig:
         require(0 <= self.grace <= 1, f"grace must be between 0 and 1, got {self.grace}")
         bounds = ("max_magnitude", "min_signal", "min_update", "min_variety", "max_overfitting", "min_gap", "max_lead")
         of_pictures = ("min_spacing", "max_spectral_distance", "max_leaked", "max_kid_to_trivial")
-        require_not_negative(self, *bounds, "min_images", *of_pictures)
+        require_not_negative(self, *bounds, *of_pictures)
+        most = MOST_STEPS
+        require(0 <= self.min_images <= most, f"min_images must be between 0 and {most:,}, got {self.min_images:,}")

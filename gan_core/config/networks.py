@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from gan_core.config.ranges import require, require_positive, require_shares
+from gan_core.config.ranges import WIDEST, require, require_counts, require_shares
 
 SMALLEST_SIZE, LARGEST_SIZE = 8, 256
 """Sides of images, in pixels, that the networks support."""
@@ -21,7 +21,7 @@ class _PairConfig:
     conditional: bool
 
     def __post_init__(self) -> None:
-        require_positive(self, "z_dim", "generator_width", "discriminator_width")
+        require_counts(self, WIDEST, "z_dim", "generator_width", "discriminator_width")
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class MlpConfig(_PairConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_positive(self, "maxout_pieces")
+        require_counts(self, WIDEST, "maxout_pieces")
         require_shares(self, "dropout")
 
 
@@ -54,7 +54,7 @@ class R3ganConfig(_PairConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_positive(self, "blocks")
+        require_counts(self, WIDEST, "blocks")
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+MOST_STEPS, LARGEST_BATCH, WIDEST = 1_000_000_000, 1_000_000, 100_000
+"""Bounds of `require_counts`, far beyond what anybody trains."""
+
 
 def require(condition: bool, message: str) -> None:
     """Raise ValueError with a message unless a condition holds."""
@@ -49,6 +52,12 @@ def require_positive(config: object, *names: str) -> None:
             require(0 <= value < math.inf, f"{name} must not be negative or infinite, got {value}")
         else:
             require(0 < value < math.inf, f"{name} must be a positive number, got {value}")
+
+
+def require_counts(config: object, most: int, *names: str) -> None:
+    """Refuse whole numbers below 1, or above what any machine has time or memory for."""
+    for name, value in numbers(config, *names):
+        require(1 <= value <= most, f"{name} must be between 1 and {most:,}, got {value:,}")
 
 
 def require_not_negative(config: object, *names: str) -> None:

@@ -3,7 +3,17 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from gan_core.config.ranges import Scheduled, numbers, require, require_not_negative, require_positive, require_shares
+from gan_core.config.ranges import (
+    LARGEST_BATCH,
+    MOST_STEPS,
+    Scheduled,
+    numbers,
+    require,
+    require_counts,
+    require_not_negative,
+    require_positive,
+    require_shares,
+)
 
 
 @dataclass(frozen=True)
@@ -26,7 +36,7 @@ class ExecutionConfig:
     micro_batches: int
 
     def __post_init__(self) -> None:
-        require_positive(self, "processes", "micro_batches")
+        require_counts(self, LARGEST_BATCH, "processes", "micro_batches")
 
 
 @dataclass(frozen=True)
@@ -117,9 +127,9 @@ class TrainConfig:
         return {-(-self.steps * part // self.snapshots) for part in range(1, self.snapshots + 1)}
 
     def __post_init__(self) -> None:
-        require_positive(self, "steps", "batch_size", "discriminator_steps")
+        require_counts(self, MOST_STEPS, "steps", "report_every", "sample_every", "checkpoint_every", "snapshots")
+        require_counts(self, LARGEST_BATCH, "batch_size", "discriminator_steps")
         require_positive(self, "generator_learning_rate", "discriminator_learning_rate")
-        require_positive(self, "report_every", "sample_every", "checkpoint_every", "snapshots")
         require(self.ema_warmup > 1, f"ema_warmup must be above 1, got {self.ema_warmup}")
         require_not_negative(self, "r1_gamma", "r2_gamma", "wgan_gp", "seed")
         penalised = any(value for _, value in numbers(self, "r1_gamma", "r2_gamma", "wgan_gp"))

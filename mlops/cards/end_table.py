@@ -16,6 +16,8 @@ WIDTH = 80 - 7
 """Of its two columns in a terminal of 80, without its lines."""
 LONGER = "train for more steps, or add training images"
 """What may help a training in which the doctor has no failure to name."""
+BEST = "set choose.checkpoint to best, or add training images"
+"""What may help one that has become worse."""
 SHORT = 1000
 """From here on a score is written without an exponent."""
 
@@ -47,10 +49,13 @@ def print_end(
     decided += [("bounds", f"{within} those of params.yaml"), ("doctor", doctor["verdict"])]
     decided += _warnings(candidate, choice["trend"])
     decided.append(("snapshot", choice["sentence"]))
+    remedy = doctor["remedy"] or LONGER
+    if choice["trend"] == "worse" and "more steps" in remedy:
+        remedy = BEST
     if not place["within_bounds"]:
-        decided.append(("try", f"{doctor['remedy'] or LONGER}; or, if the pictures suffice, promote it by hand"))
+        decided.append(("try", f"{remedy}; or, if the pictures suffice, promote it by hand"))
     elif doctor["remedy"]:
-        decided.append(("try", doctor["remedy"]))
+        decided.append(("try", remedy))
     commands = _next(place, number)
     if choice["trend"] == "better":
         commands.append(f"dvc exp run -S train.steps={2 * choice['last']}    (it still improves)")

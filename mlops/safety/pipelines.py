@@ -41,21 +41,24 @@ def recorded(pipeline: Path) -> dict[Path, str]:
     for stage in load_yaml(pipeline.with_suffix(".lock")).get("stages", {}).values():
         for out in stage.get("outs", []):
             path, md5 = Path(out["path"]), out["md5"]
-            listing = cache / md5[:2] / md5[2:]
-            if not md5.endswith(".dir"):
+            if md5.endswith(".dir"):
+                files |= {path / entry["relpath"]: entry["md5"] for entry in _listed(md5, cache)}
+            else:
                 files[path] = md5
-            elif listing.is_file():
-                files |= {path / entry["relpath"]: entry["md5"] for entry in json.loads(listing.read_text())}
+    return files
+
+
+def _listed(md5: str, cache: Path) -> list[dict[str, str]]:
+    """Return the files of a folder as DVC's cache lists them; none if it has not the list."""
+    listing = cache / md5[:2] / md5[2:]
+    files: list[dict[str, str]] = json.loads(listing.read_text(encoding="utf-8")) if listing.is_file() else []
     return files
 
 
 def stored(lock: Path, cache: Path) -> set[str]:
     """Return the names in DVC's cache of what a lock names: files, folders, and the files in these."""
     names = {out["md5"] for stage in load_yaml(lock).get("stages", {}).values() for out in stage.get("outs", [])}
-    listings = [cache / name[:2] / name[2:] for name in names if name.endswith(".dir")]
-    return names | {
-        entry["md5"] for path in listings if path.is_file() for entry in json.loads(path.read_text(encoding="utf-8"))
-    }
+    return names | {file["md5"] for name in names if name.endswith(".dir") for file in _listed(name, cache)}
 
 
 def nothing_to_do(pipeline: Path, values: dict[str, Any], only: str | None = None) -> bool:

@@ -95,7 +95,7 @@ def test_data_are_a_name_or_a_place(preset: str, data: str, expected: tuple[str,
 @pytest.mark.parametrize(
     ("asked_for", "words"),
     [
-        ({"overrides": {"train.steps": 0}}, ["train", "steps", "positive", "0"]),
+        ({"overrides": {"train.steps": 0}}, ["train", "steps", "between 1 and", "0"]),
         ({"overrides": {"train.steps": "7"}}, ["train.steps", "integer", "'7'"]),
         ({"overrides": {"train": {"stepz": 7}}}, ["train.stepz"]),
         ({"overrides": {"trane": {"steps": 7}}}, ["trane", "train"]),
