@@ -17,13 +17,12 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from benchmarks.harness.rounds import in_turns, ratio
 from benchmarks.harness.tables import Table
 from gan_core.metrics.classifier import Classifier
 from gan_core.metrics.features import Extractor, Features, classifier_extractor, extract
-from gan_core.metrics.scores import Reference, Settings, fid, scores
+from gan_core.metrics.scores import Reference, Settings, fid, inception_score, kid_of_subsets, scores
 from gan_core.runtime.tensor_files import load_tensors, save_tensors
 
 GENERATED, REFERENCE = 10_000, 50_000
@@ -38,19 +37,6 @@ KINDS = {
     "all scores": ("all",),
     "all scores, reference kept": ("all-kept",),
 }
-
-
-class Shown(Dataset[Tensor]):
-    """A data set of images as torch-fidelity reads it: one by one, in three channels."""
-
-    def __init__(self, pixels: Tensor) -> None:
-        self.pixels = pixels
-
-    def __len__(self) -> int:
-        return len(self.pixels)
-
-    def __getitem__(self, index: int) -> Tensor:
-        return self.pixels[index].expand(3, -1, -1)
 
 
 def load_classifier(folder: Path) -> Extractor:
@@ -68,14 +54,14 @@ def images(folder: Path, name: str) -> Tensor:
 
 def theirs(folder: Path, options: Sequence[str]) -> None:
     """Run torch-fidelity's own `main` with images and classifier registered."""
-    import torch_fidelity
-    from torch_fidelity.fidelity import main
+    from torch_fidelity.fidelity import main  # here, so that no measured process of ours imports it
 
-    name = load_classifier(folder).name
-    for inputs in ("generated", "reference"):
-        pixels = images(folder, inputs)
-        torch_fidelity.register_dataset(inputs, lambda root, download, pixels=pixels: Shown(pixels))
-    chosen = ["--input1", "generated", "--input2", "reference", "--feature-extractor", name]
+    from benchmarks.peers.fidelity import register, register_images
+
+    extractor = load_classifier(folder)
+    register(extractor)
+    register_images({name: images(folder, name) for name in ("generated", "reference")})
+    chosen = ["--input1", "generated", "--input2", "reference", "--feature-extractor", extractor.name]
     sys.argv = ["fidelity", "--cpu", "--fid", "--silent", "--no-cache", *chosen, *options]
     main()
 
@@ -94,13 +80,12 @@ def ours(folder: Path, kind: str) -> None:
 
 def few(generated: Features, reference: Reference) -> dict[str, float]:
     """Return FID, IS and KID alone."""
-    from torch_fidelity.metric_isc import isc_features_to_metric
-    from torch_fidelity.metric_kid import kid_features_to_metric
-
-    subsets = {"kid_subsets": SETTINGS.kid_subsets, "kid_subset_size": SETTINGS.kid_subset_size, "verbose": False}
-    kid = kid_features_to_metric(generated.features, reference.features, **subsets)
-    values: dict[str, float] = kid | isc_features_to_metric(generated.logits)
-    return values | {"fid": fid(generated.features, reference)}
+    kid = kid_of_subsets(generated.features, reference.features, SETTINGS.kid_subsets, SETTINGS.kid_subset_size)
+    return {
+        "fid": fid(generated.features, reference),
+        "kid": kid,
+        "is": inception_score(generated.logits, SETTINGS.isc_splits),
+    }
 
 
 def kept(folder: Path) -> Reference:

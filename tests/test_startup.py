@@ -19,35 +19,32 @@ USES: dict[str, set[str]] = {
     "code": set(),
     "fetch": set(),
     "prepare": {"pandas", "PIL"},
-    "extractor": {"torch", "safetensors", "torch_fidelity"},
+    "extractor": {"torch", "safetensors"},
     "train": {"torch", "safetensors", "mlflow", "pandas", "PIL"},
     "replicate": {"torch", "safetensors"},
-    "choose": {"torch", "safetensors", "torch_fidelity", "scipy.stats", "matplotlib", "pandas"},
-    "diagnose": {"torch", "safetensors", "torch_fidelity", "scipy.stats", "matplotlib"},
-    "evaluate": {"torch", "safetensors", "torch_fidelity", "pandas", "scipy.stats", "PIL"},
-    "register": {"mlflow", "pandas", "scipy.stats", "PIL"},
+    "choose": {"torch", "safetensors", "scipy.special", "matplotlib", "pandas"},
+    "diagnose": {"torch", "safetensors", "scipy.special", "matplotlib"},
+    "evaluate": {"torch", "safetensors", "pandas", "scipy.special", "PIL"},
+    "register": {"mlflow", "pandas", "scipy.special", "PIL"},
 }
 BROUGHT = {
     "mlflow": {"pandas", "pyarrow"},
     "pandas": {"pyarrow"},
     "matplotlib": {"PIL"},
     "torch": {"pynvml"},
-    "torch_fidelity": {"torch", "torchvision", "torch._dynamo", "torch.distributed.fsdp", "PIL"},
-    "scipy.stats": {"scipy.special"},
 }
 """What these libraries import themselves."""
 SLOW = {"extractor", "train", "replicate", "choose", "diagnose", "evaluate", "register"}
-CORE = {"torch", "safetensors", "scipy.special", "scipy.stats", "torch_fidelity"}
-CORE |= BROUGHT["torch"] | BROUGHT["torch_fidelity"]
+CORE = {"torch", "safetensors", "scipy.special"} | BROUGHT["torch"]
 TABLES = {"pandas", "pyarrow", "PIL"}
 ROOMS = {
     "parameters project safety": set[str](),
     "images": TABLES,
     "figures": {"matplotlib", "PIL"},
-    "promotion": {"pandas", "pyarrow", "scipy.special", "scipy.stats"},
+    "promotion": {"pandas", "pyarrow", "scipy.special"},
     "provenance": {"mlflow", "pandas", "pyarrow"},
     "advice drift runs scoring tracking": CORE | TABLES | {"mlflow"},
-    "cards": TABLES | {"mlflow", "matplotlib", "scipy.special", "scipy.stats"},
+    "cards": TABLES | {"mlflow", "matplotlib", "scipy.special"},
 }
 """What the rooms of `mlops` may load; rooms with the same answer share a process."""
 
@@ -80,7 +77,7 @@ def test_a_stage_loads_what_it_uses_and_nothing_else(stage: str) -> None:
 
 @pytest.mark.parametrize("command", ["compare", "preset", "promote", "rebuild", "ui"])
 def test_a_command_that_makes_no_images_loads_no_networks(command: str) -> None:
-    assert loaded(f"import commands.{command}") <= {"mlflow", "pandas", "pyarrow", "scipy.special", "scipy.stats"}
+    assert loaded(f"import commands.{command}") <= {"mlflow", "pandas", "pyarrow", "scipy.special"}
 
 
 def test_flows_load_nothing_of_what_they_start() -> None:

@@ -3,13 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 import torch
-import torch_fidelity
 from torch import Tensor, nn
-from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
-from torch_fidelity.utils import create_feature_extractor
 
 from gan_core.metrics.classifier import FEATURES, Classifier
 from gan_core.metrics.efficientnet import DIMENSION, load_efficientnet
@@ -18,7 +14,7 @@ from gan_core.runtime.pixels import to_unit_range
 
 @dataclass(frozen=True)
 class Extractor:
-    """A feature extractor; a classifier and Inception are also registered with torch-fidelity, as `name`.
+    """A feature extractor.
 
     `network` maps uint8 images (B, 3, H, W) to features (B, F) and logits (B, K), F being `dimension`.
     """
@@ -36,48 +32,37 @@ class Features:
     logits: Tensor
 
 
+class _Classified(nn.Module):
+    """A classifier, which may read one channel, as a network of an extractor."""
+
+    def __init__(self, classifier: Classifier, channels: int) -> None:
+        super().__init__()
+        self.classifier, self.channels = classifier, channels
+        self.requires_grad_(requires_grad=False).eval()
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        features, logits = self.classifier(to_unit_range(pixels[:, : self.channels]))
+        return features, logits
+
+
 def classifier_extractor(classifier: Classifier, *, channels: int, sha256: str) -> Extractor:
-    """Register a trained classifier with torch-fidelity and return it as an extractor.
+    """Return a trained classifier as an extractor.
 
     Args:
         classifier: gives features (B, 64) and logits (B, K), on its own device.
         channels: of the images that it was trained on, 1 or 3.
-        sha256: of its weights; makes the registered name unique, so that no two extractors share one.
+        sha256: of its weights; makes the name unique, so that no two extractors share one.
 
     Returns:
         The extractor, named `classifier-` and the first 16 digits of the sum.
     """
-    name = f"classifier-{sha256[:16]}"
-
-    class ClassifierFeatures(torch_fidelity.FeatureExtractorBase):  # type: ignore[misc]  # torch-fidelity is untyped
-        def __init__(self, name: str, features_list: list[str], **_: Any) -> None:
-            super().__init__(name, features_list)
-            self.classifier = classifier
-
-        @staticmethod
-        def get_provided_features_list() -> tuple[str, ...]:
-            return ("features", "logits")
-
-        @staticmethod
-        def get_default_feature_layer_for_metric(metric: Literal["isc", "fid", "kid", "prc"]) -> str:
-            return "logits" if metric == "isc" else "features"
-
-        @staticmethod
-        def can_be_compiled() -> bool:
-            return False
-
-        def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
-            features, logits = self.classifier(to_unit_range(pixels[:, :channels]))
-            outputs = {"features": features, "logits": logits}
-            return tuple(outputs[name] for name in self.features_list)
-
-    if name not in FEATURE_EXTRACTORS_REGISTRY:
-        torch_fidelity.register_feature_extractor(name, ClassifierFeatures)
-    return Extractor(name, create_feature_extractor(name, ["features", "logits"], cuda=False, verbose=False), FEATURES)
+    return Extractor(f"classifier-{sha256[:16]}", _Classified(classifier, channels), FEATURES)
 
 
 def inception_extractor(weights: Path, device: torch.device) -> Extractor:
     """Return torch-fidelity's Inception-v3 on a weights file, whose sha256 the caller has verified: it is unpickled."""
+    from torch_fidelity.utils import create_feature_extractor  # takes seconds, which scores by others need not wait
+
     name, layers = "inception-v3-compat", ["2048", "logits_unbiased"]
     options = {"feature_extractor_weights_path": str(weights), "verbose": False}
     return Extractor(name, create_feature_extractor(name, layers, cuda=device.type == "cuda", **options), 2048)

@@ -2,21 +2,19 @@
 
 FID (Heusel et al. 2017, equation 6) is |m1 - m2|^2 + Tr(S1 + S2 - 2 (S1 S2)^(1/2)) for the means and covariances of
 features; IS (Salimans et al. 2016, equation 1) is exp E KL(p(y|x) || p(y)); KID (Binkowski et al. 2018, section 3) is
-the unbiased squared MMD under the kernel (x.y / F + 1)^3, averaged over subsets. torch-fidelity computes these three.
+the unbiased squared MMD under the kernel (x.y / F + 1)^3, averaged over subsets. These three are torch-fidelity's, with
+the images that it draws; to import it would take longer than to compute them.
 MIND (Berthet et al. 2026, arXiv:2605.06797) is a sliced Wasserstein distance; torch-fidelity has it after 0.4.0.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
-from torch_fidelity.metric_isc import isc_features_to_metric
-from torch_fidelity.metric_kid import kid_features_to_metric
 
 from gan_core.metrics.features import Features
 from gan_core.metrics.neighbours import (
@@ -63,9 +61,16 @@ class Reference:
     ) -> None:
         self.features, self.radii, self.manifold = features, feature_radii, manifold
         self.labels, self.classes = labels, classes
-        self.statistics: dict[str, Any] = fid_features_to_statistics(features.cpu())
+        self.mean, self.covariance = _moments(features.cpu())
         self.projections: dict[int, NDArray[np.float32]] = {}
         self.shares = None if labels is None else torch.bincount(labels, minlength=classes).double() / len(labels)
+
+    @cached_property
+    def root(self) -> NDArray[np.float64]:
+        """The symmetric root of the covariance."""
+        values, vectors = np.linalg.eigh(self.covariance)
+        root: NDArray[np.float64] = vectors * np.sqrt(values.clip(0)) @ vectors.T
+        return root
 
     @classmethod
     def of(cls, features: Tensor, labels: Tensor | None = None, classes: int = 0) -> "Reference":
@@ -73,19 +78,48 @@ class Reference:
         return cls(features, radii(features), labels, classes)
 
 
+def _moments(features: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Return mean (F,) and covariance (F, F) of features (N, F)."""
+    values = features.numpy()
+    return np.mean(values, axis=0), np.cov(values, rowvar=False)
+
+
 def fid(features: Tensor, reference: Reference) -> float:
     """Return the Frechet distance between features (N, F) and the reference.
 
     If N < F, the roots of all but N eigenvalues are 0, and those of a matrix (N, N) take a twentieth of the time.
     """
-    ours, theirs = fid_features_to_statistics(features), reference.statistics
+    mean, covariance = _moments(features)
+    # S1 S2 has the eigenvalues of R S1 R with R R = S2, which is symmetric.
     if len(features) >= features.shape[1]:
-        return float(fid_statistics_to_metric(ours, theirs, verbose=False)["frechet_inception_distance"])
-    # S1 is X'X, so S1 S2 has the eigenvalues of X S2 X' and zeros.
-    centred = (features.double() - features.double().mean(dim=0)).numpy() / (len(features) - 1) ** 0.5
-    roots = np.sqrt(np.linalg.eigvalsh(centred @ theirs["sigma"] @ centred.T).clip(0))
-    traces = np.trace(ours["sigma"]) + np.trace(theirs["sigma"])
-    return float(np.square(ours["mu"] - theirs["mu"]).sum() + traces - 2 * roots.sum())
+        product = reference.root @ covariance @ reference.root
+    else:  # S1 is X'X, so these are the eigenvalues of X S2 X' and zeros.
+        centred = (features.double() - features.double().mean(dim=0)).numpy() / (len(features) - 1) ** 0.5
+        product = centred @ reference.covariance @ centred.T
+    roots, offset = np.sqrt(np.linalg.eigvalsh(product).clip(0)), mean - reference.mean
+    return float(offset.dot(offset) + np.trace(covariance) + np.trace(reference.covariance) - 2 * roots.sum())
+
+
+def inception_score(logits: Tensor, splits: int) -> float:
+    """Return IS from logits (N, K), the mean of `splits` parts of shuffled images."""
+    shuffled = logits[np.random.RandomState(DRAWS_SEED).permutation(len(logits))].double()
+    probabilities, logs, values = shuffled.softmax(dim=1), shuffled.log_softmax(dim=1), []
+    for number in range(splits):
+        part = slice(number * len(logits) // splits, (number + 1) * len(logits) // splits)
+        p, log_p = probabilities[part], logs[part]
+        values.append((p * (log_p - p.mean(dim=0).log())).sum(dim=1).mean().exp().item())
+    return float(np.mean(values))
+
+
+def kid_of_subsets(features: Tensor, reference: Tensor, subsets: int, size: int) -> float:
+    """Return the mean KID of random subsets of `size` features (N, F) and (M, F) each."""
+    sides, rng, values = (features.cpu().numpy(), reference.cpu().numpy()), np.random.RandomState(DRAWS_SEED), []
+    for _ in range(subsets):
+        x, y = (side[rng.choice(len(side), size, replace=False)] for side in sides)
+        same_x, same_y, other = ((a @ b.T * (1 / a.shape[1]) + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
+        pairs = sum((kernel.sum(axis=1) - kernel.diagonal()).sum() for kernel in (same_x, same_y))
+        values.append(float(pairs / (size * (size - 1)) - 2 * other.sum(axis=0).sum() / size**2))
+    return float(np.mean(values))
 
 
 def mind(features: Tensor, reference: Reference) -> float:
@@ -122,23 +156,14 @@ def scores(images: Features, reference: Reference, settings: Settings) -> tuple[
         `fid`, `kid`, `mind`, `is`, `precision`, `recall`, `density`, `coverage`, `near_copies` and, for labelled data,
         `class_coverage` and `class_balance`; and the nearest training images of each image.
     """
-    kid = kid_features_to_metric(
-        images.features,
-        reference.features,  # torch-fidelity moves both to the CPU
-        kid_subsets=settings.kid_subsets,
-        kid_subset_size=settings.kid_subset_size,
-        rng_seed=DRAWS_SEED,
-        verbose=False,
-    )
     features = images.features.to(reference.features.device)
     manifold = reference.radii, reference.manifold
     near, neighbours = manifold_scores(features, reference.features, *manifold)
-    inception = isc_features_to_metric(images.logits, settings.isc_splits, rng_seed=DRAWS_SEED)
     values = {
         "fid": fid(images.features, reference),
-        "kid": float(kid["kernel_inception_distance_mean"]),
+        "kid": kid_of_subsets(images.features, reference.features, settings.kid_subsets, settings.kid_subset_size),
         "mind": mind(features, reference),
-        "is": float(inception["inception_score_mean"]),
+        "is": inception_score(images.logits, settings.isc_splits),
         **{name: near[name] for name in ("precision", "recall", "density", "coverage")},
         "near_copies": near_copies(neighbours),
     }

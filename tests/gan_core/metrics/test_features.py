@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch_fidelity.utils import get_featuresdict_from_dataset
 
-from benchmarks.scoring import Shown
+from benchmarks.peers.fidelity import Shown, as_theirs
 from gan_core.metrics.classifier import FEATURES
 from gan_core.metrics.features import classifier_extractor, extract, inception_extractor
 from gan_core.runtime.pixels import to_unit_range
@@ -27,12 +27,13 @@ def test_the_bits_are_those_of_torch_fidelitys_loop(batch_size: int) -> None:
     extractor = registered(untrained(1), 1)
     pixels = random_pixels(150, size=8)
     extracted = extract(extractor, pixels, device=CPU, batch_size=batch_size)
-    theirs = get_featuresdict_from_dataset(Shown(pixels), extractor.network, batch_size, False, True, False)
+    network = as_theirs(extractor)(extractor.name, ["features", "logits"])
+    theirs = get_featuresdict_from_dataset(Shown(pixels), network, batch_size, False, True, False)
     assert torch.equal(extracted.features, theirs["features"])
     assert torch.equal(extracted.logits, theirs["logits"])
 
 
-def test_each_classifier_has_its_own_name_and_may_be_registered_again() -> None:
+def test_each_classifier_has_its_own_name() -> None:
     first, second = untrained(1, seed=1), untrained(1, seed=2)
     extractors = [registered(first, 1), registered(second, 1), registered(first, 1)]
     assert extractors[0].name == extractors[2].name != extractors[1].name

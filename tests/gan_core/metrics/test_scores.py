@@ -96,9 +96,9 @@ def test_scores_are_their_formulas_on_the_extractors_features(channels: int) -> 
 
 
 def test_the_distance_of_few_images_is_that_of_torch_fidelity() -> None:
-    here, reference = points(30, 50, 1) * 0.7, Reference.of(points(90, 50, 2) + 0.2)
-    theirs = fid_statistics_to_metric(fid_features_to_statistics(here), reference.statistics, verbose=False)
-    assert fid(here, reference) == pytest.approx(theirs["frechet_inception_distance"], rel=1e-6)
+    here, there = points(30, 50, 1) * 0.7, points(90, 50, 2) + 0.2
+    theirs = fid_statistics_to_metric(*map(fid_features_to_statistics, (here, there)), verbose=False)
+    assert fid(here, Reference.of(there)) == pytest.approx(theirs["frechet_inception_distance"], rel=1e-6)
 
 
 def points(count: int, dimension: int, seed: int) -> Tensor:
@@ -199,23 +199,21 @@ def test_noise_is_uniform_on_all_bytes() -> None:
 COMMAND_LINE = """
 import sys
 from pathlib import Path
-import torch, torch_fidelity
+import torch
 from torch_fidelity.fidelity import main
+from benchmarks.peers.fidelity import register, register_images
 from gan_core.metrics.classifier import Classifier
 from gan_core.metrics.features import classifier_extractor
 from gan_core.runtime.tensor_files import load_tensors
-from benchmarks.scoring import Shown
 
 torch.set_num_threads(1)
 folder = Path(sys.argv.pop(1))
-images, _ = load_tensors(folder / "images.safetensors")
-for name, pixels in images.items():
-    torch_fidelity.register_dataset(name, lambda root, download, pixels=pixels: Shown(pixels))
+register_images(load_tensors(folder / "images.safetensors")[0])
 if (folder / "classifier.safetensors").exists():
     tensors, shape = load_tensors(folder / "classifier.safetensors")
     classifier = Classifier(**shape)
     classifier.load_state_dict(tensors)
-    classifier_extractor(classifier, channels=shape["channels"], sha256="c" * 64)
+    register(classifier_extractor(classifier, channels=shape["channels"], sha256="c" * 64))
 main()
 """
 
