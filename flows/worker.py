@@ -15,6 +15,7 @@ from pydantic import SecretStr
 
 from flows.environment import check_server
 from flows.experiment.dvc import checked, start_check
+from flows.failure import BUSY
 
 if TYPE_CHECKING:
     from prefect.events.schemas.automations import AutomationCore
@@ -112,24 +113,38 @@ def notifications(address: str) -> "list[AutomationCore]":
 
 
 def create_automations() -> None:
-    """Create the automations, or bring those of the same names up to date."""
+    """Create the automations, or bring those of the same names up to date.
+
+    One that is as it should be is left alone: at an update the server forgets the crashes that it has just seen. So is
+    that a person disabled it.
+    """
     from prefect.client.orchestration import get_client  # as above
 
     address = os.environ.get(WEBHOOK)
     with get_client(sync_client=True) as client:
         for wanted in [*automations(), *(notifications(address) if address else [])]:
-            if present := client.read_automations_by_name(wanted.name):
-                client.update_automation(present[0].id, wanted)
-            else:
+            present, said = client.read_automations_by_name(wanted.name), wanted.model_fields_set
+            if not present:
                 client.create_automation(wanted)
+            elif present[0].model_dump(include=said) != wanted.model_dump(include=said):
+                client.update_automation(present[0].id, wanted)
+
+
+def _check_project() -> None:
+    """End this process with an error if the project is not in order; if a run works in it, DVC cannot say."""
+    dvc = start_check()
+    try:
+        checked(dvc)
+    except SystemExit as refused:
+        if BUSY not in str(refused.code):
+            raise
+    dvc.close()
 
 
 if __name__ == "__main__":
     os.environ["PREFECT_API_URL"] = os.environ.get("PREFECT_API_URL") or "http://127.0.0.1:4200/api"
     check_server()
-    dvc = start_check()
-    checked(dvc)
-    dvc.close()
+    _check_project()
     create_automations()
     prefect = (sys.executable, "-m", "prefect", "--no-prompt")
     for arguments in (("work-pool", "create", *POOL, "--overwrite"), ("deploy", "--all")):

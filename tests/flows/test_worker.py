@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import psutil  # type: ignore[import-untyped]  # has no stubs among the locked packages
 import pytest
+from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.worker import SILENCE, WEBHOOK, automations, create_automations
@@ -27,11 +28,18 @@ def test_silence_is_longer_than_several_heartbeats() -> None:
 
 
 @pytest.mark.slow
-def test_automations_are_made_once(deployed: Deployment) -> None:
-    with temporary_settings({PREFECT_API_URL: f"{deployed.address}/api"}):
+def test_automations_are_made_once_and_written_again_only_if_they_differ(deployed: Deployment) -> None:
+    ours, present = automations(), deployed.ask("automations/filter")
+    names = [automation["name"] for automation in present]
+    assert [names.count(automation.name) for automation in ours] == [1, 1]
+    with temporary_settings({PREFECT_API_URL: f"{deployed.address}/api"}), get_client(sync_client=True) as client:
         create_automations()
-    present = [automation["name"] for automation in deployed.ask("automations/filter")]
-    assert [present.count(automation.name) for automation in automations()] == [1, 1]
+        assert deployed.ask("automations/filter") == present
+        (before,) = client.read_automations_by_name(ours[0].name)
+        client.update_automation(before.id, ours[0].model_copy(update={"actions": []}))
+        create_automations()
+        (after,) = client.read_automations_by_name(ours[0].name)
+    assert after == before
 
 
 @pytest.fixture
@@ -100,6 +108,9 @@ def test_a_run_that_was_killed_starts_again_and_ends_with_the_bytes_of_one_that_
         wait_for(lambda: checkpoints(root) - before, "training does not start")
         (flow,) = engines(root)
         flow.send_signal(signal.SIGKILL)
+        wait_for(lambda: deployed.state(started)["type"] == "CRASHED", "the run does not crash")
+        with temporary_settings({PREFECT_API_URL: f"{deployed.address}/api"}):
+            create_automations()  # as a worker does that is started again now
         wait_for(lambda: deployed.state(started)["type"] == "COMPLETED", "the run does not complete")
         run = httpx.get(f"{deployed.address}/api/flow_runs/{started.id}").json()
         assert run["run_count"] == 2
