@@ -11,8 +11,19 @@ from typing import Any
 import yaml
 from prefect import State, flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import (
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterDeploymentId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import StateType
 from prefect.runtime import flow_run
-from prefect.states import Completed, Failed
+from prefect.settings import PREFECT_API_URL
+from prefect.states import Completed, Crashed, Failed
 
 from flows.environment import completed
 from flows.experiment.dvc import Dvc, outdated
@@ -86,10 +97,25 @@ def gan_training(
     try:
         if _is_plain(preset, data, overrides, commit, to_registry) and not given_remote():
             with one_at_a_time(ROOT):
+                if not PREFECT_API_URL.value():
+                    _end_earlier_runs()
                 return reproduce()
         return _experiment(flow_run.name or "", commit, to_registry, preset, data, overrides)
     except StageFailedError as error:  # the state says all; an exception would add a traceback of the flow's own code
         return Failed(message=str(error))
+
+
+def _end_earlier_runs() -> None:
+    """Mark runs of this folder as crashed that ended together with Prefect's temporary server, which shows them on."""
+    running = FlowRunFilter(
+        deployment_id=FlowRunFilterDeploymentId(is_null_=True),
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING])),
+    )
+    with get_client(sync_client=True) as client:
+        ours = FlowFilter(name=FlowFilterName(any_=["gan-training"]))
+        for run in client.read_flow_runs(flow_filter=ours, flow_run_filter=running):
+            if str(run.id) != flow_run.id:
+                client.set_flow_run_state(run.id, Crashed(message="stopped or killed; a later run went on"), force=True)
 
 
 def _experiment(name: str, commit: str, to_registry: bool, *asked: Any) -> State[None] | None:

@@ -3,9 +3,11 @@
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -38,15 +40,8 @@ def test_with_nothing_to_do_one_line_says_so_and_no_server_starts(finished: Proj
     assert not server.exists()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("lasting", [False, True])
-def test_ctrl_c_ends_with_one_line_and_a_checkpoint(
-    lasting: bool, finished: Project, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    place = finished.copy(tmp_path / "copy")
-    api = request.getfixturevalue("api") if lasting else None
-    place.set(train=LONGER | {"steps": 10_000_000, "checkpoint_every": 10_000_000})
-    log = tmp_path / "log"
+def stop(place: Project, log: Path, api: str | None) -> int:
+    """Run the flow, let Ctrl-C end it while it trains, and return the step that it says, which is its checkpoint's."""
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "flows"],
@@ -58,8 +53,9 @@ def test_ctrl_c_ends_with_one_line_and_a_checkpoint(
         )
     try:
         checkpoints = place.root / ".checkpoints"
+        rows = sum(path.read_text().count("\n") for path in checkpoints.glob("*/history.csv"))
         wait_for(
-            lambda: any(path.read_text().count("\n") > 5 for path in checkpoints.glob("*/history.csv")),
+            lambda: any(path.read_text().count("\n") > rows + 5 for path in checkpoints.glob("*/history.csv")),
             f"training does not start; see {log}",
             process,
         )
@@ -74,7 +70,25 @@ def test_ctrl_c_ends_with_one_line_and_a_checkpoint(
     step = re.fullmatch(r"stopped at step ([\d,]+) of 10,000,000; make run goes on", lines[0])
     assert step is not None
     (checkpoint,) = checkpoints.glob("*/state.safetensors")
-    assert load_tensors(checkpoint)[1]["step"] == int(step[1].replace(",", ""))
+    stopped = int(step[1].replace(",", ""))
+    assert load_tensors(checkpoint)[1]["step"] == stopped
+    return stopped
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lasting", [False, True])
+def test_ctrl_c_ends_with_one_line_and_a_checkpoint(
+    lasting: bool, finished: Project, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    place = finished.copy(tmp_path / "copy")
+    api = request.getfixturevalue("api") if lasting else None
+    place.set(train=LONGER | {"steps": 10_000_000, "checkpoint_every": 10_000_000})
+    step = stop(place, tmp_path / "log", api)
     if api:
         (run,) = httpx.post(f"{api}/flow_runs/filter", json={}, timeout=30).raise_for_status().json()
         assert run["state_type"] == "CANCELLED"
+        return
+    assert stop(place, tmp_path / "log", None) > step
+    with closing(sqlite3.connect(place.root / ".prefect" / "prefect.db")) as database:
+        states = database.execute("select state_type from flow_run order by created").fetchall()
+    assert [state for (state,) in states] == ["CRASHED", "RUNNING"]
