@@ -220,7 +220,7 @@ class Doctor:
         if step < self._grace or self._too_few():
             images = f"{self._medians['images_seen']:,.0f} of at least {self._config.min_images:,} images"
             sentence = f"{TOO_EARLY} at step {step:,}, after {images}: {sentence}."
-            return _diagnosis(TOO_EARLY, step, sentence, "train to the end, or for more steps", evidence)
+            return _diagnosis(TOO_EARLY, step, sentence, "train for more steps", evidence)
         pictures = pictures or {}
         for failure in OF_PICTURES if pictures else ():
             if failure.holds(self._config, pictures):

@@ -156,11 +156,13 @@ def _draw_beside_real(evaluation: Path, scorer: Scorer, first: Bank, generator: 
     count = min(SHOWN, scorer.count // COLUMNS * COLUMNS or scorer.count)  # whole rows
     shown = torch.arange(count)
     real = sampled(prepared, "test", count, seed=scorer.config.seed, purpose="shown test images")
+    names = list[str]()
     if generator.classes and scorer.scored_labels is not None:
         rows = class_rows(scorer.scored_labels, COLUMNS, stream(scorer.config.seed, "shown by class"))
         shown, real = (rows, scorer.scored[rows]) if len(rows) else (shown, real)
+        names = [generator.classes[label] for label in scorer.scored_labels[rows[:SHOWN:COLUMNS]].tolist()]
     panels = {"generated": scorer.images(generator, shown).numpy(), "real": load_images(prepared, "test")[real.numpy()]}
-    (evaluation / COMPARISON).write_bytes(png_bytes(side_by_side(panels)))
+    (evaluation / COMPARISON).write_bytes(png_bytes(side_by_side(panels, names)))
     closest = closeness(neighbours).argsort(stable=True)[:COLUMNS]
     nearest = neighbours.indices[closest, :5].T.flatten().numpy()
     closeups = {

@@ -45,10 +45,9 @@ def print_end(
     within = "within" if place["within_bounds"] else "outside"
     first, *others = _score_rows(candidate)
     others += [(f"parzen_{name}", f"{value:.3f}") for name, value in (candidate.parzen or {}).items()]
-    decided = [("decision", f"{place['decision']}: {place['reason']}"), first, ("champion", champion)]
-    decided += [("bounds", f"{within} those of params.yaml"), ("doctor", doctor["verdict"])]
-    decided += _warnings(candidate, choice["trend"])
-    decided.append(("snapshot", choice["sentence"]))
+    decided = [("decision", f"{place['decision']}: {place['reason']}"), first, *_warnings(candidate, choice["trend"])]
+    decided += [("champion", champion), ("bounds", f"{within} those of params.yaml")]
+    decided += [("training", doctor["verdict"]), ("snapshot", choice["sentence"])]
     remedy = doctor["remedy"] or LONGER
     if choice["trend"] == "worse" and "more steps" in remedy:
         remedy = BEST

@@ -1,13 +1,16 @@
 """Grids of images that a person can read."""
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 GRID_SIDE, LARGEST_GRID = 640, 1280
 """Pixels that a grid's width comes close to, so that 8-pixel images can be read, and above which images shrink."""
+FONT, LONGEST_NAME = ImageFont.load_default(22), 20
+"""In points; in characters."""
 
 
 def grid(pixels: NDArray[np.uint8], columns: int) -> Image.Image:
@@ -38,18 +41,25 @@ def _resized(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     return np.stack(resized).reshape(count, channels, height, side)
 
 
-def side_by_side(panels: dict[str, NDArray[np.uint8]]) -> Image.Image:
-    """Return a grid of up to 100 images for each panel (N, C, H, W), its name above it; white between the grids."""
+def side_by_side(panels: dict[str, NDArray[np.uint8]], row_names: Sequence[str] = ()) -> Image.Image:
+    """Return a grid of up to 100 images for each panel (N, C, H, W), its name above it; white between the grids.
+
+    `row_names` stand to the left of the rows, as far as there are any; long ones are cut.
+    """
     sheets = {}
     for name, pixels in panels.items():
         columns = min(10, len(pixels))
         sheets[name] = grid(pixels[: min(100, len(pixels) // columns * columns)], columns)
-    gap, title = 24, 36
-    width = sum(sheet.width for sheet in sheets.values()) + gap * (len(sheets) - 1)
-    picture = Image.new("RGB", (width, title + max(sheet.height for sheet in sheets.values())), "white")
-    left = 0
+    gap, title, names = 24, 36, [name[:LONGEST_NAME] for name in row_names]
+    left = round(max(map(FONT.getlength, names), default=-gap)) + gap
+    width = left + sum(sheet.width for sheet in sheets.values()) + gap * (len(sheets) - 1)
+    height = max(sheet.height for sheet in sheets.values())
+    picture = Image.new("RGB", (width, title + height), "white")
+    draw = ImageDraw.Draw(picture)
+    for row, name in enumerate(names):
+        draw.text((0, title + (row + 0.5) * height / len(names)), name, fill="black", font=FONT, anchor="lm")
     for name, sheet in sheets.items():
-        ImageDraw.Draw(picture).text((left, 4), name, fill="black", font_size=22)
+        draw.text((left, 4), name, fill="black", font=FONT)
         picture.paste(sheet, (left, title))
         left += sheet.width + gap
     return picture
@@ -66,7 +76,7 @@ def stacked(panels: dict[str, NDArray[np.uint8]], columns: int) -> Image.Image:
     picture = Image.new("RGB", (max(sheet.width for sheet in sheets.values()), height), "white")
     top = 0
     for name, sheet in sheets.items():
-        ImageDraw.Draw(picture).text((0, top + 4), name, fill="black", font_size=22)
+        ImageDraw.Draw(picture).text((0, top + 4), name, fill="black", font=FONT)
         picture.paste(sheet, (0, top + title))
         top += title + sheet.height
     return picture

@@ -153,7 +153,7 @@ def pixels(
     """Return the pixels of an image of any mode and shape as (channels, size, size), grey or RGB.
 
     Transparent images are laid on white. 16-bit grey becomes round(value / 257), so 65,535 becomes 255. Colour becomes
-    grey by ITU-R 601. `crop` cuts the centre square out, `pad` adds black bars, `stretch` changes the aspect ratio.
+    grey by ITU-R 601. `crop` cuts the centre square out, `pad` adds white bars, `stretch` changes the aspect ratio.
     Resizing is antialiased (Lanczos); an image that has the size already keeps its pixels.
     """
     flat = _converted(_opaque(image), "L" if channels == 1 else "RGB")
@@ -189,6 +189,6 @@ def _square(image: Image.Image, size: int, fit: Literal["crop", "pad", "stretch"
 def _padded(image: Image.Image, size: int) -> Image.Image:
     scale = size / max(image.size)
     width, height = (max(1, round(side * scale)) for side in image.size)
-    square = Image.new(image.mode, (size, size))  # black
+    square = Image.new(image.mode, (size, size), "white")  # as what is transparent becomes
     square.paste(image.resize((width, height), Image.Resampling.LANCZOS), ((size - width) // 2, (size - height) // 2))
     return square

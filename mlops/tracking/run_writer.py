@@ -187,4 +187,6 @@ def open_run(
 def _run_name(facts: dict[str, Any], data: str) -> str:
     """Return a name whose beginning, all that MLflow's list has room for, tells runs apart."""
     network, train = facts["parameters"]["network"], facts["parameters"]["train"]
-    return f"{train['loss']} {train['steps']} s{train['seed']} {network['family']} {data} {facts['key'][:4]}"
+    augmentation = facts["parameters"]["augmentation"]["kind"]
+    more = " by class" * network["conditional"] + f" {augmentation}" * (augmentation != "none")
+    return f"{train['loss']} {train['steps']} s{train['seed']} {network['family']}{more} {data} {facts['key'][:4]}"

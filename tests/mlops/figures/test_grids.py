@@ -48,6 +48,18 @@ def test_panels_stand_side_by_side_however_few_the_images_are(count: int) -> Non
     assert picture[40, picture.shape[1] - 10] == 0
 
 
+def test_each_row_has_its_name_to_its_left() -> None:
+    pixels = np.zeros((20, 1, 8, 8), np.uint8)
+    plain, named = side_by_side({"a": pixels}), side_by_side({"a": pixels}, ["", "a name"])
+    assert named.height == plain.height
+    left = named.width - plain.width
+    margin = np.asarray(named.convert("L"))[36:, :left]
+    upper, lower = np.split(margin, [len(margin) // 2])
+    assert (upper == 255).all()
+    assert (lower < 100).any()
+    assert np.array_equal(np.asarray(named)[36:, left:], np.asarray(plain)[36:])
+
+
 def test_panels_stand_below_each_other_in_the_order_given() -> None:
     white, black = np.full((10, 1, 8, 8), 255, np.uint8), np.zeros((20, 1, 8, 8), np.uint8)
     picture = np.asarray(stacked({"white": white, "black": black}, columns=10).convert("L"))

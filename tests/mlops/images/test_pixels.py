@@ -173,10 +173,10 @@ def test_crop_takes_the_centre() -> None:
     assert (prepared(image) == 255).all()
 
 
-def test_pad_adds_black_above_and_below() -> None:
-    image = prepared(Image.new("L", (32, 16), 255), fit="pad")[0]
-    assert (image[2:6] == 255).all()
-    assert (image[[0, 1, 6, 7]] == 0).all()
+def test_pad_adds_above_and_below_what_transparency_becomes() -> None:
+    image = prepared(Image.new("LA", (32, 16), (0, 255)), fit="pad")[0]
+    assert (image[2:6] == 0).all()
+    assert (image[[0, 1, 6, 7]] == prepared(Image.new("LA", (32, 16), (0, 0)), fit="pad")[0, 4]).all()
 
 
 def test_stretch_keeps_everything() -> None:

@@ -77,14 +77,18 @@ def test_a_link_into_a_read_only_cache_becomes_a_file(root: Path) -> None:
 
 def test_a_run_is_renamed_after_its_data_unless_a_person_named_it(root: Path, prepared: Path) -> None:
     """A training is not told which folder its images came from; the stage that registers it is."""
-    parameters = {"network": {"family": "mlp"}, "train": {"loss": "minimax", "steps": 5, "seed": 0}}
+    parameters = {
+        "network": {"family": "mlp", "conditional": True},
+        "train": {"loss": "minimax", "steps": 5, "seed": 0},
+        "augmentation": {"kind": "ada"},
+    }
     for key, title in (("1a2b3c", None), ("4d5e6f", "my favourite")):
         facts = {"key": key, "data_md5": "abc.dir", "parameters": parameters, "device": "cpu"}
         begun = open_run(facts, prepared)
         if title is not None:
             begun.client.update_run(begun.id, name=title)
         named = open_run(facts, prepared, "passport", data="holidays").client.get_run(begun.id)
-        assert named.info.run_name == (title or f"minimax 5 s0 mlp holidays {key[:4]}")
+        assert named.info.run_name == (title or f"minimax 5 s0 mlp by class ada holidays {key[:4]}")
         assert title is not None or named.data.tags["data"] == "holidays"
 
 
