@@ -16,7 +16,7 @@ from benchmarks.harness.tables import page_of, section, sections, show, table_of
 from mlops.project.errors import command_line
 
 NAMES = ("startup", "overhead", "training", "precision", "modes", "labels", "scale", "prepare", "scoring")
-ON_REQUEST = ("recipes", "choice", "utility", "gpu", "kills", "sweep", "serving", "full_disks")
+ON_REQUEST = ("recipes", "choice", "utility", "gpu", "kills", "sweep", "serving", "full_disks", "chaos")
 """Take a path or hours, so that a page gets them only by their names."""
 PICTURES = Path("docs/pictures")
 

@@ -32,12 +32,14 @@ class Proxy(ThreadingHTTPServer):
         self.seen: Counter[str] = Counter()
         """Requests by the mood that they met, while moods changed."""
         self.closed = threading.Event()
+        self.down = threading.Event()
+        """As long as it is set, and moods may be bad, nothing is answered."""
 
     def mood(self) -> str:
         """Return the mood of a request; always well unless it may be bad now."""
         if not self.bad():
             return "well"
-        mood = self.rng.choice(MOODS)
+        mood = "down" if self.down.is_set() else self.rng.choice(MOODS)
         self.seen[mood] += 1
         return mood
 
@@ -55,7 +57,7 @@ class _Handler(BaseHTTPRequestHandler):
         if mood == "silence":
             self.server.closed.wait(SILENCE)
             self.close_connection = True
-        elif mood == "reset":
+        elif mood in ("reset", "down"):
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.connection.close()
             self.close_connection = True
