@@ -26,8 +26,10 @@ LONGER = {"seed": 1, "steps": 1500, "report_every": 7, "sample_every": 500, "che
 It is long enough to be killed, and its checkpoints lie between its reports.
 """
 DENSITY_PARAMS = Path("experiments/densities/params.yaml")
-FOREIGN = ("PREFECT_", "MLFLOW_", "DVC_", "EQUILIBRIUM_")
+FOREIGN = ("PREFECT_", "MLFLOW_", "DVC_", "EQUILIBRIUM_", "PYTHONDONTWRITEBYTECODE")
 
+TIMEOUT = 1800
+"""Seconds that a command of the project may take, which takes up to two minutes on an idle machine."""
 SLOTS = {"EQUILIBRIUM_SLOTS": "100"}
 """Trainings of different tests wait for no slot."""
 
@@ -62,7 +64,11 @@ class Project:
         return ended.stdout
 
     def run(self, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Run a command in the project, with more variables in its environment."""
+        """Run a command in the project, with more variables in its environment.
+
+        Raises:
+            TimeoutExpired: with its output so far; it has not ended.
+        """
         return subprocess.run(
             command,
             cwd=self.root,
@@ -71,6 +77,7 @@ class Project:
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
+            timeout=TIMEOUT,
         )
 
     def results(self) -> dict[str, bytes]:
