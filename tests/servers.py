@@ -207,11 +207,20 @@ class Deployment:
 
     def ask(self, path: str, **body: Any) -> Any:
         """Return what the server's API answers to a POST."""
-        return httpx.post(f"{self.address}/api/{path}", json=body, timeout=TIMEOUT).raise_for_status().json()
+        return self._answer("POST", path, json=body).json()
+
+    def _answer(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """Ask the server, again if its database is busy, as its own clients do."""
+        end = time.monotonic() + TIMEOUT
+        while True:
+            answer = httpx.request(method, f"{self.address}/api/{path}", timeout=TIMEOUT, **options)
+            if answer.status_code != 503 or time.monotonic() > end:
+                return answer.raise_for_status()
+            time.sleep(0.2)
 
     def state(self, flow_run: FlowRun) -> dict[str, Any]:
         """Return the state of a flow run."""
-        answer = httpx.get(f"{self.address}/api/flow_runs/{flow_run.id}", timeout=TIMEOUT).raise_for_status()
+        answer = self._answer("GET", f"flow_runs/{flow_run.id}")
         state: dict[str, Any] = answer.json()["state"]
         return state
 

@@ -14,7 +14,7 @@ def generate(generator: nn.Module, z: Tensor, labels: Tensor | None = None) -> T
     """Return the generated images of z, and of labels if the generator takes any, as uint8 (N, C, H, W) on the CPU.
 
     The generator works in evaluation mode and is left in the mode it was in. The last batch is filled up to
-    `BATCH_SIZE`, so that an image depends on its own z and label alone.
+    `BATCH_SIZE`, so that an image depends on its own z and label, and by rounding on its place in its batch, alone.
 
     Args:
         generator: maps z (B, Z), and labels (B,) if it is conditional, to images (B, C, H, W) in [-1, 1].

@@ -101,13 +101,13 @@ def test_the_documented_command_works_in_a_clean_clone(project: Callable[[], Pro
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [1, 2])
-def test_the_games_come_to_the_equilibrium_of_the_theory(tmp_path: Path, seed: int) -> None:
+def test_the_games_come_to_the_equilibrium_of_the_theory(tmp_path: Path) -> None:
+    """With another seed than that of the committed figures."""
     values = values_of(COMMITTED)
     values["measure"]["samples_on_the_way"] = 1000  # of curves that nobody looks at here; the end is measured in full
     values["gradients"] |= {"steps": 4, "every": 2}
     for name in NAMES:
-        values[name]["train"]["seed"] = seed
+        values[name]["train"]["seed"] = 1
     densities(written(tmp_path, values), tmp_path / "results.json", tmp_path / "metrics.json")
     check_equilibrium(load_json(tmp_path / "metrics.json"), values["measure"])
 

@@ -115,7 +115,7 @@ def test_pictures_and_the_parzen_window_have_all_classes_of_sorted_images(
     folder = orders["sorted"]
     prepared = folder / "prepared"
 
-    def shown(panels: dict[str, NDArray[np.uint8]]) -> Any:
+    def shown(panels: dict[str, NDArray[np.uint8]], _: list[str]) -> Any:
         assert len(panels["generated"]) == len(panels["real"]) == 100
         found["shown"] = counts(panels["real"], prepared, "test")
         return side_by_side(panels)
