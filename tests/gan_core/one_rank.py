@@ -33,15 +33,21 @@ from tests.gan_core.examples import (
 
 Case = tuple[NetworkConfig, TrainConfig, int, AugmentationConfig]
 
-SLOW = replace(TRAIN, seed=1, generator_learning_rate=1e-3, discriminator_learning_rate=1e-3)
-"""Slow, and of a seed under which no rectifier is so near its kink that rounding decides: R1 and R2 jump there."""
+SLOW = replace(TRAIN, seed=3, generator_learning_rate=1e-3, discriminator_learning_rate=1e-3)
+SEEDS = {("sngan", 2): 1}
+"""By family and parts, else that of `SLOW`: no rectifier is so near its kink that rounding decides; R1 and R2 jump
+there. If all weights are changed by 1e-7 of themselves, no case ends further away than 2e-5; with most other seeds
+some do."""
 TRAININGS = (
     replace(SLOW, loss="non_saturating"),
     replace(SLOW, loss="relativistic", generator_z="shared", wgan_gp=0.5),
 )
 LABELLED = replace(TRAIN, loss="relativistic", generator_z="shared", class_balance="uniform")
 CASES: list[Case] = [
-    *((*case, NONE) for case in product(NETWORKS, TRAININGS, (1, 2))),
+    *(
+        (network, replace(training, seed=SEEDS.get((network.family, parts), SLOW.seed)), parts, NONE)
+        for network, training, parts in product(NETWORKS, TRAININGS, (1, 2))
+    ),
     (DCGAN, replace(TRAININGS[0], mirror=True), 2, POLICY),
     (DCGAN, replace(TRAININGS[1], mirror=True), 2, replace(ADAPTIVE, target=0.0)),
     (CONDITIONAL[1], LABELLED, 2, replace(ADAPTIVE, target=0.0)),
