@@ -123,10 +123,10 @@ def create_automations() -> None:
     address = os.environ.get(WEBHOOK)
     with get_client(sync_client=True) as client:
         for wanted in [*automations(), *(notifications(address) if address else [])]:
-            present, said = client.read_automations_by_name(wanted.name), wanted.model_fields_set
+            present, fields = client.read_automations_by_name(wanted.name), wanted.model_fields_set
             if not present:
                 client.create_automation(wanted)
-            elif present[0].model_dump(include=said) != wanted.model_dump(include=said):
+            elif present[0].model_dump(include=fields) != wanted.model_dump(include=fields):
                 client.update_automation(present[0].id, wanted)
 
 

@@ -67,8 +67,10 @@ def test_an_image_depends_on_its_own_latent_alone(network: NetworkConfig) -> Non
     for count in (1, BATCH_SIZE - 1, BATCH_SIZE, BATCH_SIZE + 1):
         assert torch.equal(generate(generator, z[:count]), images[:count])
     order = torch.randperm(len(z), generator=stream(0, "order"))
-    # Some processors' matrix products round the last rows of a batch differently.
-    assert (generate(generator, z[order]).int() - images[order].int()).abs().max() <= 1
+    # Some processors' matrix products round the last rows of a batch differently: a pixel in thousands is at an edge.
+    moved = (generate(generator, z[order]).int() - images[order].int()).abs()
+    assert moved.max() <= 1
+    assert moved.float().mean() < 1e-3
 
 
 @pytest.mark.parametrize("count", [1, BATCH_SIZE - 1, BATCH_SIZE, BATCH_SIZE + 1, 3 * BATCH_SIZE])
