@@ -80,11 +80,11 @@ def _logged(
     Unless it `lasts` for more after a status of 0, its process group is ended: also if this task is cancelled, for the
     training would go on without DVC.
     """
-    started = time.monotonic()
-    PROGRESS.info("", extra={"stage": name, "kind": "started"})
     RUNNING.append(process)
+    started = time.monotonic()
     code = None
     try:
+        PROGRESS.info("", extra={"stage": name, "kind": "started"})
         lines = log_output(output, name)
         code = status()
     finally:

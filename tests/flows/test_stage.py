@@ -16,7 +16,7 @@ from tests.servers import end, wait_for
 # A stage that starts a process of its own, writes its id, and waits for it.
 PARENT = """
 import pathlib, subprocess, sys  # -3 is subprocess.DEVNULL
-child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], stdout=-3, stderr=-3)
+child = subprocess.Popen([sys.executable, "-c", "import time; [time.sleep(0.1) for _ in range(6000)]"], stdout=-3)
 pathlib.Path(sys.argv[1]).write_text(str(child.pid) + "\\n")
 child.wait()
 """
@@ -95,6 +95,7 @@ def test_an_interrupted_flow_ends_the_stage_and_what_it_started(tmp_path: Path) 
 
 
 def test_a_stage_may_finish_though_dvc_has_ended(tmp_path: Path) -> None:
+    # PARENT's child sleeps in short pieces: a signal between Python's last look and the system's sleep waits for that
     pid_file, ended, listens = tmp_path / "pid", tmp_path / "ended", tmp_path / "listens"
     slow = (
         "import pathlib, signal, time; "
