@@ -57,7 +57,6 @@ class Advice:
         free = shutil.disk_usage(project_root()).free
         side = f" of originals of {found.side}" if found.side is not None else ""
         shape = f"{size} x {size} pixels{side}, {'colour' if config.prepare.channels == 3 else 'grey'}"
-        scoring = f"; {_duration(self.cost.features)} for features of images" if self.cost.features else ""
         preset = f"make preset{f' DATA={shlex.quote(self.data)}' * bool(self.data)}"
         lengths = f"batches of {config.train.batch_size}, {config.train.steps:,} steps"
         rows = [
@@ -66,10 +65,7 @@ class Advice:
             ("enough", enough(summary.train - summary.duplicates_train, preset)),
             ("machine", f"{cores()} cores, of which training uses {config.compute.threads}; {gpu}"),
             ("settings", f"{self._settings()}{shape}; {config.network.family}; {lengths}"),
-            (
-                "time",
-                f"about {_duration(self.cost.training)} for training, {_step(self.cost.step)} a step{scoring}{_busy()}",
-            ),
+            ("time", self._time()),
             ("disk", f"about {decimal(self.cost.disk)}; {decimal(free)} are free"),
         ]
         if not self.preset:
@@ -79,6 +75,12 @@ class Advice:
                 ("by class", "dvc exp run -S network.conditional=true makes images of a class that you ask for")
             )
         return [*rows, ("next", "make run" if is_taken else f"{preset} && make run")]
+
+    def _time(self) -> str:
+        cost, seeds = self.cost, self.params.replicate.seeds
+        training = f"{_duration(cost.training)} for {f'{1 + seeds} trainings' if seeds else 'training'}"
+        scoring = f", {_duration(cost.features)} for features of images" if cost.features else ""
+        return f"about {_duration(cost.whole)}: {training}, {_step(cost.step)} a step{scoring}, and all else{_busy()}"
 
     def _classes(self) -> str:
         found = self.found

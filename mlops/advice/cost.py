@@ -18,13 +18,15 @@ WARM_UP = 5
 """Steps that are not measured: caches and memory are filled, a GPU may be captured."""
 MEASURED, SECONDS = 200, 3.0
 """Most steps that are measured, and seconds after which it ends."""
+REST = 60.0
+"""Seconds of all else in a run: data, start of each stage, statistics and figures."""
 COPIES = 2
 """Of each output: in its place and in DVC's cache."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds of one step, of all steps with their readings, and of extracting features; bytes that a run writes.
+    """Seconds of one step, of the training and its replicas, and of extracting features; bytes that a run writes.
 
     Only EfficientNet-Lite0's features are counted: a small classifier's take little, Inception's are seldom asked for.
     """
@@ -34,14 +36,19 @@ class Cost:
     features: float
     disk: int
 
+    @property
+    def whole(self) -> float:
+        """Seconds of a whole run."""
+        return self.training + self.features + REST
+
 
 def cost(prepared: Path, params: Params) -> Cost:
     """Measure some steps of the training that `params.yaml` asks for, whose results are thrown away."""
     run = TrainingRun("train", prepared, params.compute, params.execution, params.network, params.augmentation)
     config, state = params.train, run.initial_state(params.train)
     step, reading = _measured(run, state, config)
-    seconds = config.steps * step + config.steps / config.report_every * reading
     seeds = params.replicate.seeds
+    seconds = (1 + seeds) * (config.steps * step + config.steps / config.report_every * reading)
     disk = COPIES * _bytes(prepared) + _checkpoint_bytes(state, seeds) + _snapshot_bytes(state, seeds)
     return Cost(step, seconds, _features(params, run), disk)
 

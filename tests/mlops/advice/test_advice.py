@@ -22,6 +22,15 @@ def test_the_time_is_that_of_all_steps_and_grows_with_them(prepared: Path, commi
     assert list(root.iterdir()) == []
 
 
+def test_a_whole_run_is_longer_than_its_trainings_of_which_each_replica_is_one(
+    prepared: Path, committed: Params, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlops.advice.cost._measured", lambda *_: (0.01, 0.0))
+    one, five = (cost(prepared, replace(committed, replicate=ReplicateConfig(seeds))) for seeds in (0, 4))
+    assert five.training == pytest.approx(5 * one.training)
+    assert five.whole - five.training == one.whole - one.training > 0
+
+
 def test_the_snapshots_of_all_seeds_take_disk_in_three_places_and_two_checkpoints_of_each_stay(
     prepared: Path, committed: Params, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
