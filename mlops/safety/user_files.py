@@ -1,6 +1,7 @@
 """Files of a person in the places that runs replace: paths that parameters name, and strange files in outputs."""
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,14 @@ from typing import Any
 from mlops.project.errors import UserError
 from mlops.project.identity import file_digest, git, located, project_root
 from mlops.safety.pipelines import DENSITIES, MAIN, PARAMS, cache_folder, recorded, stage_outputs
-from mlops.safety.written_files import note_written, stamps, unknown_files
+from mlops.safety.written_files import note_written, noted_files, stamps, unknown_files
 
 SOURCES = (("data", "path"), ("extractor", "weights"))
 """Sections and keys of `params.yaml` that name files of a person; a relative path starts at the project's root."""
 OWN = (".checkpoints", ".mlflow", ".prefect", ".workspaces", "generated", ".dvc", ".git", ".venv")
 """Folders of the project, beside outputs, in which commands write and delete."""
+HALF_COPIED = re.compile(r"\.[\w-]{22}\.tmp")
+"""What DVC calls a file in an output until it is whole."""
 SHOWN = 3
 """Files that an error names."""
 
@@ -64,10 +67,10 @@ def _both(path: Path, place: Path) -> Iterator[tuple[Path, Path]]:
 def check_outputs(pipeline: Path) -> None:
     """Raise a UserError if outputs of a pipeline hold files that it did not write, which DVC would delete.
 
-    A file is the pipeline's if it is as a stage has written it, if the lock records its bytes, or if it is of the
-    lock's names and its bytes are in DVC's cache, as after a `git checkout`; what is as the last commit has it comes
-    back from there. Digests of code, which every run makes
-    anew, are known by their names: after a kill neither note nor cache has them.
+    A file is the pipeline's if it is as a stage has written it, if the lock records its bytes, or if its bytes are in
+    DVC's cache and its name is one of the lock, as after a `git checkout`, or of a stage, as after a kill between DVC's
+    cache and its lock. What is as the last commit has it comes back from there. Digests of code, which every run makes
+    anew, and what DVC has half copied, are known by their names: after a kill neither note nor cache has them.
     """
     stages = stage_outputs(pipeline)
     outputs = [path for paths in stages.values() for path in paths]
@@ -77,14 +80,15 @@ def check_outputs(pipeline: Path) -> None:
     if not any(unknown.values()):
         return
     known, cache, committed = recorded(pipeline), cache_folder(), _committed(outputs)
+    named = set(known).union(*map(noted_files, outputs))
 
     def is_ours(file: Path) -> bool:
-        if file in digests or file in committed:
+        if file in digests or file in committed or HALF_COPIED.fullmatch(file.name):
             return True
-        if file not in known or not file.is_file():
+        if file not in named or not file.is_file():
             return False
         md5 = file_digest(file, "md5")
-        return md5 == known[file] or (cache / md5[:2] / md5[2:]).is_file()
+        return md5 == known.get(file) or (cache / md5[:2] / md5[2:]).is_file()
 
     strange = [file for files in unknown.values() for file in files if not is_ours(file)]
     if strange:

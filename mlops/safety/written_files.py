@@ -21,6 +21,11 @@ def unknown_files(output: Path) -> list[Path]:
     return [output / name for name, stamp in stamps(output).items() if known.get(name) != list(stamp)]
 
 
+def noted_files(output: Path) -> set[Path]:
+    """Return the files of an output that were noted, also those that have changed since."""
+    return {output / name for name in load_note(_note(output))}
+
+
 def note_written(output: Path, written: Path | None = None) -> None:
     """Note the files of an output as the pipeline's; `written` is where they are before they become the output."""
     content = {name: list(stamp) for name, stamp in stamps(written or output).items()}

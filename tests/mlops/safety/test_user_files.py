@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from dvc_objects.fs.utils import tmp_fname
 
 from mlops.project.errors import UserError
 from mlops.safety import pipelines, user_files
@@ -136,6 +137,28 @@ def test_what_the_lock_records_is_ours_and_so_is_what_the_cache_has_under_a_name
         with pytest.raises(UserError, match=name):
             check_outputs(MAIN)
         Path("data/raw/images.tar").write_bytes(new)
+
+
+def test_what_a_kill_leaves_between_the_cache_and_the_lock_of_dvc_is_ours() -> None:
+    """DVC moves an output into its cache, puts a copy in its place, whose time is another, and then writes the lock."""
+    folder, content = Path("models/snapshots"), b"weights"
+    folder.mkdir(parents=True)
+    (folder / "step_1.safetensors").write_bytes(content)
+    note_written(folder)
+    os.utime(folder / "step_1.safetensors", ns=(0, 0))
+    with pytest.raises(UserError, match="step_1"):
+        check_outputs(MAIN)
+    md5 = hashlib.md5(content).hexdigest()
+    cached = pipelines.cache_folder() / md5[:2] / md5[2:]
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(content)
+    (folder / tmp_fname()).write_bytes(content[:3])
+    check_outputs(MAIN)
+    for name in ("mine.safetensors", ".mine.tmp"):
+        (folder / name).write_bytes(content)
+        with pytest.raises(UserError, match=name):
+            check_outputs(MAIN)
+        (folder / name).unlink()
 
 
 def test_digests_that_a_killed_run_left_are_made_anew() -> None:
