@@ -68,9 +68,13 @@ def _usable(proxy: str) -> bool:
 
 
 def of_children() -> dict[str, str]:
-    """Return the variables of a process whose output is read: this Python comes first, and nothing has colours."""
+    """Return the variables of a process whose output is read.
+
+    This Python comes first, nothing has colours, and stages and commands end with this process.
+    """
     kept = {name: value for name, value in os.environ.items() if name not in COLOURS} | NO_COLOURS
-    return kept | {"PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"}
+    path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
+    return kept | {"PATH": path, "EQUILIBRIUM_PARENTS": str(os.getpid())}
 
 
 def completed(*command: str, **variables: str) -> "subprocess.CompletedProcess[str]":

@@ -113,9 +113,8 @@ def following(prepared: str, extractor: str) -> Iterator[None]:
 
 
 def _variables() -> dict[str, str]:
-    """Return variables: a stage tags its MLflow run, shows progress, fits its tables and ends with this process."""
+    """Return variables: a stage tags its MLflow run, shows progress and fits its tables."""
     return {
-        "EQUILIBRIUM_PARENTS": str(os.getpid()),
         "EQUILIBRIUM_FLOW_RUN_ID": flow_run.id or "",
         "EQUILIBRIUM_FLOW_RUN_NAME": flow_run.name or "",
         "EQUILIBRIUM_PROGRESS": "json",

@@ -37,17 +37,21 @@ def alive(process: psutil.Process) -> bool:
 
 @contextmanager
 def counted_trainers(root: Path) -> Iterator[Callable[[], int]]:
-    """Yield what returns how many processes at most, while the block lasts, trained at once: had a history open."""
+    """Yield what returns how many processes at most, while the block lasts, trained at once: had a history open.
+
+    A trainer's child has it open, and the trainer's command, until it becomes the program that it is to run.
+    """
     done, most = threading.Event(), 0
 
     def count() -> None:
         nonlocal most
         while not done.wait(0.2):
-            trainers = 0
+            trainers = dict[int, int]()
             for process in processes("trainer", root):
                 with suppress(psutil.Error):
-                    trainers += any(file.path.endswith("history.csv") for file in process.open_files())
-            most = max(most, trainers)
+                    if any(file.path.endswith("history.csv") for file in process.open_files()):
+                        trainers[process.pid] = process.ppid()
+            most = max(most, len(trainers.keys() - {pid for pid, parent in trainers.items() if parent in trainers}))
 
     thread = threading.Thread(target=count)
     thread.start()

@@ -1,11 +1,14 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
+import psutil  # type: ignore[import-untyped]  # has no stubs among the locked packages
 import pytest
 
 from flows.environment import settle
 from tests.project import ROOT, environment
+from tests.servers import wait_for
 
 PROXY = "http://127.0.0.1:9"
 
@@ -71,3 +74,15 @@ def test_a_server_that_does_not_answer_is_an_error_at_once(module: str, proxy: s
     assert line.startswith("error: ")
     assert "http://127.0.0.1:1/api" in line
     assert "PREFECT_API_URL" in line
+
+
+@pytest.mark.slow
+def test_a_command_ends_soon_after_the_flow_that_started_it_was_killed(tmp_path: Path) -> None:
+    started = tmp_path / "pid"
+    code = f"import commands, os, time; open({str(started)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
+    flow = f"import sys; from flows.environment import completed; completed(sys.executable, '-c', {code!r})"
+    with subprocess.Popen([sys.executable, "-c", flow], cwd=ROOT, env=environment()) as process:
+        wait_for(lambda: started.exists() and started.read_text(), "no command", process)
+        command = psutil.Process(int(started.read_text()))
+        process.kill()
+    command.wait(10)
