@@ -94,6 +94,13 @@ def test_the_core_loads_neither_flows_nor_tracking_nor_tables() -> None:
 
 
 @pytest.mark.slow
+def test_a_training_loads_no_compiler() -> None:
+    step = "Adam(network, 0.1); network(torch.ones(1, 1)).sum().backward(); adam.step()"
+    code = f"import torch; from gan_core.runtime.adam import Adam; network = torch.nn.Linear(1, 1); adam = {step}"
+    assert loaded(code) <= CORE
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("rooms", "allowed"), ROOMS.items())
 def test_a_room_loads_no_library_of_another(rooms: str, allowed: set[str]) -> None:
     names = ", ".join(modules(f"mlops/{room}") for room in rooms.split())

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from gan_core.config import ExtractorConfig
+from gan_core.runtime.adam import Adam
 from gan_core.runtime.pixels import to_unit_range
 from gan_core.runtime.randomness import stream
 
@@ -50,9 +51,9 @@ def train_classifier(
         Epoch, from 1, and the mean loss over it in nats.
     """
     _initialise(classifier, stream(config.seed, "classifier weights"))
-    optimizer = torch.optim.Adam(classifier.parameters(), config.learning_rate)
+    optimizer = Adam(classifier, config.learning_rate, fused=labels.is_cuda)
     for epoch in range(1, config.epochs + 1):
-        optimizer.param_groups[0]["lr"] = config.learning_rate * (1 - (epoch - 1) / config.epochs)
+        optimizer.learning_rate = config.learning_rate * (1 - (epoch - 1) / config.epochs)
         order = torch.randperm(len(images), generator=stream(config.seed, "classifier order", epoch))
         total = torch.zeros((), device=labels.device)
         for index in order.split(config.batch_size):

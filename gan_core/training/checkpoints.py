@@ -12,10 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import save
 from torch import Tensor
-from torch.optim import Optimizer
 
 from gan_core.runtime.tensor_files import load_tensors, write_atomically
 from gan_core.training.state import TrainState
@@ -44,7 +42,7 @@ def save_checkpoint(path: Path, state: TrainState, record: Mapping[str, Any] | N
     for part in ("discriminator", "generator", "ema_generator"):
         tensors |= {f"{part}/{name}": tensor for name, tensor in getattr(state, part).state_dict().items()}
     for part in ("d_optimizer", "g_optimizer"):
-        tensors |= {f"{part}/{name}": tensor for name, tensor in _moments(getattr(state, part)).items()}
+        tensors |= {f"{part}/{name}": tensor for name, tensor in getattr(state, part).tensors().items()}
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata = {"step": state.step, "parameters": _parameters(state), "record": dict(record or {})}
     text = json.dumps(metadata | {"sha256": _ZEROS.decode()}, sort_keys=True)
@@ -74,7 +72,8 @@ def restore_checkpoint(path: Path, state: TrainState, check: Callable[[dict[str,
     for part in ("discriminator", "generator", "ema_generator"):
         getattr(state, part).load_state_dict(_below(part, tensors))
     for part in ("d_optimizer", "g_optimizer"):
-        _restore_moments(getattr(state, part), _below(part, tensors))
+        for name, place in getattr(state, part).tensors().items():
+            place.copy_(tensors[f"{part}/{name}"])
     for name in NUMBERS:
         getattr(state, name).copy_(tensors[name])
     state.step = metadata["step"]
@@ -106,23 +105,6 @@ def _check_parameters(path: Path, before: dict[str, Any], now: dict[str, Any]) -
     if different:
         listed = ", ".join(f"{key} was {before.get(key)} and is {now.get(key)}" for key in different)
         raise CheckpointMismatchError(f"{path} was made under other parameters ({listed}); delete it or restore them")
-
-
-def _moments(optimizer: Optimizer) -> dict[str, Tensor]:
-    state = optimizer.state_dict()["state"]
-    return {f"{index}/{name}": value for index, values in state.items() for name, value in values.items()}
-
-
-def _restore_moments(optimizer: Optimizer, moments: dict[str, Tensor]) -> None:
-    (group,) = optimizer.param_groups
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in moments.items():
-        index, moment = name.split("/")
-        parameter = group["params"][int(index)]
-        if value.dim():  # in the order of the parameter's memory, which fused optimizers assume
-            value = torch.empty_like(parameter, device="cpu").copy_(value)
-        state.setdefault(int(index), {})[moment] = value
-    optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
 
 
 def _below(part: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

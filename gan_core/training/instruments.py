@@ -1,5 +1,7 @@
 """Readings of a training between two steps: D and V on seen and unseen images, gradients, updates and variety."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -8,6 +10,7 @@ from gan_core.generation.latents import z_bank
 from gan_core.losses.adversarial import OBJECTIVES, Objective, objective_logits
 from gan_core.losses.value import jsd_estimate, value
 from gan_core.networks.layers import frozen_statistics
+from gan_core.runtime.adam import EPSILON
 from gan_core.runtime.distributed import local_only
 from gan_core.runtime.randomness import stream
 from gan_core.runtime.schedules import largest
@@ -118,24 +121,21 @@ def _gradient_norm(network: nn.Module) -> Tensor:
     return _norm([parameter.grad for parameter in network.parameters() if parameter.grad is not None])
 
 
-def _norm(tensors: list[Tensor]) -> Tensor:
-    norm: Tensor = torch.linalg.vector_norm(torch.stack(list(torch._foreach_norm(tensors))))
+def _norm(tensors: Sequence[Tensor]) -> Tensor:
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(list(torch._foreach_norm(list(tensors)))))
     return norm
 
 
 def _update_ratio(state: TrainState) -> Tensor:
     """Return ||step|| / ||weights|| of the generator, its last step computed from Adam's moments."""
-    (group,) = state.g_optimizer.param_groups
-    parameters = group["params"]
-    moments = [state.g_optimizer.state[parameter] for parameter in parameters]
-    beta1, beta2 = group["betas"]
-    count = moments[0]["step"].item()
-    roots = torch._foreach_sqrt([moment["exp_avg_sq"] for moment in moments])
-    torch._foreach_div_(roots, (1 - beta2**count) ** 0.5)
-    torch._foreach_add_(roots, group["eps"])
-    steps = torch._foreach_div([moment["exp_avg"] for moment in moments], roots)
+    adam = state.g_optimizer
+    count = adam.counts[0].item()
+    roots = torch._foreach_sqrt(adam.squares)
+    torch._foreach_div_(roots, (1 - adam.beta2**count) ** 0.5)
+    torch._foreach_add_(roots, EPSILON)
+    steps = torch._foreach_div(adam.means, roots)
     rate = largest(state.config.generator_learning_rate)
-    ratio: Tensor = rate / (1 - beta1**count) * _norm(list(steps)) / _norm(parameters)
+    ratio: Tensor = rate / (1 - adam.beta1**count) * _norm(steps) / _norm(adam.parameters)
     return ratio
 
 

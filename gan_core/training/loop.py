@@ -126,10 +126,8 @@ def set_schedules(state: TrainState, step: int) -> None:
     config = state.config
     rates = config.discriminator_learning_rate, config.generator_learning_rate
     for optimizer, rate in zip((state.d_optimizer, state.g_optimizer), rates, strict=True):
-        (group,) = optimizer.param_groups
-        beta1, beta2 = group["betas"]
-        group["lr"] = _put(group["lr"], at_step(config, rate, step))
-        group["betas"] = (beta1, _put(beta2, at_step(config, config.beta2, step)))
+        optimizer.learning_rate = _put(optimizer.learning_rate, at_step(config, rate, step))
+        optimizer.beta2 = _put(optimizer.beta2, at_step(config, config.beta2, step))
     for gamma, scheduled in zip(state.gammas, (config.r1_gamma, config.r2_gamma), strict=True):
         gamma.fill_(at_step(config, scheduled, step))
     probability = given_probability(state.augmentation)

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.optim import Adam, Optimizer
 
 from gan_core.augmentation.augment import NONE
 from gan_core.config import AdaConfig, AugmentationConfig, NetworkConfig, Schedule, Scheduled, TrainConfig
 from gan_core.networks.build import StartsAtImages, build_discriminator, build_generator
-from gan_core.runtime.adam import TensorAdam
+from gan_core.runtime.adam import Adam
 from gan_core.runtime.device import PLAIN, Arithmetic
 from gan_core.runtime.randomness import stream
 from gan_core.runtime.schedules import at_step
@@ -32,8 +31,8 @@ class TrainState:
     discriminator: nn.Module
     generator: nn.Module
     ema_generator: nn.Module
-    d_optimizer: Optimizer
-    g_optimizer: Optimizer
+    d_optimizer: Adam
+    g_optimizer: Adam
     gammas: tuple[Tensor, Tensor]
     augment_probability: Tensor
     first_non_finite_step: Tensor
@@ -124,8 +123,7 @@ def _adam(config: TrainConfig, module: nn.Module, learning_rate: Scheduled, arit
     first, beta2 = (at_step(config, scheduled, 1) for scheduled in (learning_rate, config.beta2))
     device = next(module.parameters()).device
     if device.type == "cpu":  # fused, it would round differently in float32 too
-        return Adam(module.parameters(), first, (config.beta1, beta2), fused=arithmetic.bf16)
+        return Adam(module, first, config.beta1, beta2, fused=arithmetic.bf16)
     rate = torch.tensor(first, device=device)  # from which a captured step reads it
-    if isinstance(config.beta2, Schedule):
-        return TensorAdam(module, rate, config.beta1, torch.tensor(beta2, device=device))
-    return Adam(module.parameters(), rate, (config.beta1, beta2), fused=True, capturable=True)
+    changing = torch.tensor(beta2, device=device) if isinstance(config.beta2, Schedule) else beta2
+    return Adam(module, rate, config.beta1, changing, fused=True)

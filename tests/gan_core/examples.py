@@ -28,6 +28,7 @@ from gan_core.config import (
 )
 from gan_core.metrics.classifier import Classifier, train_classifier
 from gan_core.metrics.features import Extractor, classifier_extractor
+from gan_core.runtime.adam import Adam
 from gan_core.runtime.randomness import stream
 from gan_core.training.batches import Batches
 from gan_core.training.loop import train
@@ -123,9 +124,8 @@ def snapshot(module: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in module.state_dict().items()}
 
 
-def moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    state = optimizer.state_dict()["state"]
-    return {f"{index}.{name}": value.clone() for index, values in state.items() for name, value in values.items()}
+def moments(optimizer: Adam) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in optimizer.tensors().items()}
 
 
 def same_bits(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:

@@ -144,7 +144,7 @@ def test_the_update_ratio_is_the_length_of_the_last_step_over_that_of_the_weight
     before = weights()
     for _ in train(state, IMAGES):
         after = weights()
-        decayed = state.g_optimizer.param_groups[0]["lr"] / largest(TRAIN.generator_learning_rate)
+        decayed = state.g_optimizer.learning_rate / largest(TRAIN.generator_learning_rate)
         ratio = ((after - before).norm() / after.norm()).item() / decayed
         readings = Instruments(state, IMAGES, UNSEEN).read(state)["g_update_ratio"]
         assert readings == pytest.approx(ratio, rel=1e-3)
