@@ -16,7 +16,8 @@ from tests.servers import end, wait_for
 # A stage that starts a process of its own, writes its id, and waits for it.
 PARENT = """
 import pathlib, subprocess, sys  # -3 is subprocess.DEVNULL
-child = subprocess.Popen([sys.executable, "-c", "import time; [time.sleep(0.1) for _ in range(6000)]"], stdout=-3)
+code = "import time; [time.sleep(0.1) for _ in range(6000)]"
+child = subprocess.Popen([sys.executable, "-c", code], stdout=-3, stderr=-3)
 pathlib.Path(sys.argv[1]).write_text(str(child.pid) + "\\n")
 child.wait()
 """
