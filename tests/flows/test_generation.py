@@ -77,8 +77,8 @@ def test_the_deployment_writes_images_or_fails_with_the_reason(deployed: Deploym
     assert deployed.tasks(done) == {"generate": "COMPLETED"}
     folder = deployed.project.root / "generated" / "twenty"
     assert len(list((folder / "images").iterdir())) == 20
-    (artifact,) = deployed.ask("artifacts/filter", flow_runs={"id": {"any_": [done.id]}})
-    assert artifact["key"] == "gan-images"
+    mine = {"flow_runs": {"id": {"any_": [done.id]}}, "artifacts": {"key": {"any_": ["gan-images"]}}}
+    (artifact,) = deployed.ask("artifacts/filter", **mine)  # a slow machine shows progress in one of its own
     assert base64.b64encode((folder / "grid.png").read_bytes()).decode() in artifact["data"]
     again = deployed.watch(*words, flow="gan-generate")
     assert again.returncode == 1
