@@ -65,9 +65,9 @@ def stop(place: Project, log: Path, api: str | None) -> int:
         assert stage_processes(place.root) == []
     finally:
         end(process)
-    lines = log.read_text()[before:].splitlines()
-    assert len(lines) == 1
-    step = re.fullmatch(r"stopped at step ([\d,]+) of 10,000,000; make run goes on", lines[0])
+    # how far it is may have been said once more in between
+    (line,) = (line for line in log.read_text()[before:].splitlines() if not line.startswith("train: step"))
+    step = re.fullmatch(r"stopped at step ([\d,]+) of 10,000,000; make run goes on", line)
     assert step is not None
     (checkpoint,) = checkpoints.glob("*/state.safetensors")
     stopped = int(step[1].replace(",", ""))
