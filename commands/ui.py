@@ -61,6 +61,10 @@ def serve(mlflow_port: int, prefect_port: int) -> None:
     for variable in (TRACKING, REGISTRY):
         os.environ.pop(variable, None)  # the project's own store is served, whatever else is used
     check_store()
+    if not Path(".mlflow", "mlflow.db").exists():
+        from mlops.tracking.runs import connect  # MLflow takes seconds to import
+
+        connect()  # the page that is shown is its experiment's
     folder = Path(".mlflow", "ui")
     shown = folder / "pages"
     before = shown.read_text(encoding="utf-8") if shown.exists() else ""

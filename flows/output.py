@@ -4,14 +4,15 @@ import json
 import logging
 import re
 import time
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 from uuid import UUID
 
 from prefect import get_run_logger
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.exceptions import FailedRun
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from flows.failure import CONTROL
 
@@ -61,7 +62,7 @@ class Shown:
         if not total:
             return
         percent, sentence = 100 * done / total, state["sentence"]
-        with suppress(Exception):  # of the client, the network or the server
+        with _once_tried():
             if self._id is None:
                 key = f"{self._stage}-progress"
                 self._id = create_progress_artifact(percent, key=key, description=sentence)  # type: ignore[assignment]
@@ -71,8 +72,15 @@ class Shown:
     def end(self) -> None:
         """Show that nothing more comes."""
         if self._id is not None:
-            with suppress(Exception):
+            with _once_tried():
                 update_progress_artifact(self._id, 100.0, description="ended")
+
+
+@contextmanager
+def _once_tried() -> Iterator[None]:
+    """Ask a server once, whatever it answers: the client would try for a minute, and a stage's last line would wait."""
+    with suppress(Exception), temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+        yield
 
 
 def log_output(lines: Iterable[str], stage: str) -> list[str]:

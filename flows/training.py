@@ -91,10 +91,9 @@ def gan_training(
     Returns:
         That its version was promoted, None, or why it failed.
     """
-    if (flow_run.run_count or 1) > MOST_STARTS:
-        return Failed(message=f"crashed {MOST_STARTS} times; read the log of this run and the output of its worker")
-    os.chdir(ROOT)
     try:
+        check_starts()
+        os.chdir(ROOT)
         if _is_plain(preset, data, overrides, commit, to_registry) and not given_remote():
             with one_at_a_time(ROOT):
                 if not PREFECT_API_URL.value():
@@ -103,6 +102,12 @@ def gan_training(
         return _experiment(flow_run.name or "", commit, to_registry, preset, data, overrides)
     except StageFailedError as error:  # the state says all; an exception would add a traceback of the flow's own code
         return Failed(message=str(error))
+
+
+def check_starts() -> None:
+    """End a run that crashes whenever it is started again, with a StageFailedError."""
+    if (flow_run.run_count or 1) > MOST_STARTS:
+        raise StageFailedError(f"crashed {MOST_STARTS} times; read the log of this run and the output of its worker")
 
 
 def _end_earlier_runs() -> None:

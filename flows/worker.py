@@ -25,7 +25,7 @@ RESTARTED = ["gan-training", "gan-retrain", "gan-sweep"]
 """Flows whose crashed runs start again; each goes on from a checkpoint, or with what its trials have found."""
 SILENCE = timedelta(seconds=100)
 """Without a heartbeat, of which each run sends one every 30 seconds (prefect.toml), until a run counts as crashed."""
-QUIET = timedelta(seconds=20)
+QUIET = timedelta(seconds=40)
 """Between a crash and the next start: a worker reports a crash twice, the second time seconds later."""
 BEGINS = ("Scheduled", "AwaitingRetry", "Pending", "Running")
 HEARTBEAT = "prefect.flow-run.heartbeat"

@@ -17,7 +17,7 @@ from flows.failure import StageFailedError
 from flows.retraining.images import brought_back, former, present_md5, update
 from flows.retraining.report import report
 from flows.stage import run
-from flows.training import ROOT, reproduce
+from flows.training import ROOT, check_starts, reproduce
 
 NOTHING_NEW = "NothingNew"
 """The name of the state of a run that has done nothing."""
@@ -38,10 +38,11 @@ def gan_retrain() -> State[None] | None:
     Returns:
         What was decided, that nothing is new, or why it failed.
     """
-    os.chdir(ROOT)
-    paths = yaml.safe_load(Path("dvc.yaml").read_text())["vars"][0]["paths"]
     story = {"why": "no training is finished yet"}
     try:
+        check_starts()
+        os.chdir(ROOT)
+        paths = yaml.safe_load(Path("dvc.yaml").read_text())["vars"][0]["paths"]
         with one_at_a_time(ROOT):
             if imported := update():
                 get_run_logger().info(f"{imported} has a new version")

@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal
 from optuna.trial import FrozenTrial, TrialState
 from prefect import State, flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
-from prefect.runtime import flow_run
 from prefect.states import Failed
 from pydantic import Field
 
@@ -22,7 +21,7 @@ from flows.sweep.report import draw, interval_of, page, ranked
 from flows.sweep.space import Space, distributions
 from flows.sweep.study import ID, open_study
 from flows.sweep.trials import Sweep, score_name, stays_crashed
-from flows.training import MOST_STARTS, ROOT
+from flows.training import ROOT, check_starts
 
 POLL = 5.0
 """Seconds between two questions to Prefect and MLflow."""
@@ -79,11 +78,10 @@ def gan_sweep(
     Returns:
         None, or why it failed.
     """
-    if (flow_run.run_count or 1) > MOST_STARTS:
-        return Failed(message=f"crashed {MOST_STARTS} times; read the log of this run and the output of its worker")
-    os.chdir(ROOT)
     asked = {"preset": preset, "data": data, "commit": commit, "score": score, "deployment": deployment}
     try:
+        check_starts()
+        os.chdir(ROOT)
         drawn = distributions(space)
         sweep = _opened(name, space, drawn, asked, trials, at_once, seed, prune)
         with sweep.record:

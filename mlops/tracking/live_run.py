@@ -94,6 +94,9 @@ class LiveRun:
             taken, self._waiting = self._waiting, Waiting()
         try:
             writer = self._opened()
+            stopped = self._status == RunStatus.KILLED
+            if last and stopped:  # first: there is little time
+                writer.client.set_terminated(writer.id, "KILLED")
             writer.write_rows(taken.rows)
             for step, picture in taken.grids.items():
                 writer.write_grid(picture, step)
@@ -101,6 +104,7 @@ class LiveRun:
                 writer.set_tags(taken.tags)
             if last:
                 self._monitor.finish()
+            if last and not stopped:
                 writer.client.set_terminated(writer.id, RunStatus.to_string(self._status))
         except Exception as error:  # of MLflow, the network, a database, a disk, an answer that is no JSON
             with self._lock:

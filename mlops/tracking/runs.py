@@ -1,12 +1,15 @@
 """The tracking store, its experiment, and the run of a training in it; all can be rebuilt from DVC's outputs."""
 
+import fcntl
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePath
 from tempfile import TemporaryDirectory
 from typing import Any
+from uuid import uuid4
 
 import mlflow
 from mlflow import MlflowClient
@@ -15,7 +18,7 @@ from mlflow.exceptions import MlflowException
 
 from mlops.project.errors import UserError
 from mlops.tracking.own_store import artifacts
-from mlops.tracking.store import EXPERIMENT, check_store, store_errors, title_of, tracking_uri
+from mlops.tracking.store import EXPERIMENT, check_store, sqlite_file, store_errors, title_of, tracking_uri
 
 KEY_TAG = "training.key"
 FLOW_TAG = "prefect.flow_run_id"
@@ -71,6 +74,8 @@ def connect() -> tuple[MlflowClient, str]:
     local = None if uri.startswith("http") else artifacts()
     try:
         with store_errors():
+            if (database := sqlite_file(uri)) and database.parent.is_dir():
+                _make_database(database)
             client = MlflowClient()
             experiment = client.get_experiment_by_name(EXPERIMENT)
             if experiment is not None:
@@ -85,6 +90,25 @@ def connect() -> tuple[MlflowClient, str]:
             return client, client.create_experiment(EXPERIMENT, artifact_location=local, tags=tags)
     except MlflowException as error:
         raise UserError(f"{title_of(uri)}: {error}; run again, or name another store in MLFLOW_TRACKING_URI") from None
+
+
+def _make_database(path: Path) -> None:
+    """Make a database if there is none, whole or not at all: MLflow takes up none that a kill has left half made."""
+    if path.exists():
+        return
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # whoever uses a server needs none of it
+
+    new = path.with_name(f"{path.name}.new-{uuid4().hex}")  # MLflow never opens an address twice in a process
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        if not path.exists():
+            for left in path.parent.glob(f"{path.name}.new-*"):
+                left.unlink()
+            SqlAlchemyStore(f"sqlite:///{new}", artifacts()).engine.dispose()
+            new.rename(path)
+    finally:
+        os.close(folder)
 
 
 def find_run(client: MlflowClient, experiment: str, key: str, passport: str | None = None) -> Run | None:
