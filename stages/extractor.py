@@ -92,7 +92,10 @@ def _extract_real(prepared: Path, folder: Path, device: torch.device, config: Ex
     """Write features of training images and the radii of a sample of them, and features and logits of test images."""
     network, batch_size = load_extractor(folder, device), config.batch_size
     images = {split: torch.from_numpy(load_images(prepared, split)) for split in _MEASURED}  # mapped, not read
-    train, test = (extract(network, images[split], device=device, batch_size=batch_size) for split in _MEASURED)
+    train, test = (
+        extract(network, images[split], device=device, batch_size=batch_size, with_logits=split == "test")
+        for split in _MEASURED
+    )
     manifold = sampled(prepared, "train", LARGEST_MANIFOLD, seed=config.seed, purpose="manifold")
     tensors = {"features": train.features, "radii": radii(train.features[manifold].to(device))}
     tensors |= {"manifold": manifold} if len(manifold) < len(train.features) else {}

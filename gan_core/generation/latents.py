@@ -77,12 +77,13 @@ def between(config: NetworkConfig, start: Tensor, end: Tensor, steps: int) -> Te
     """Return latents on the way from one z to another, both included, (steps, Z).
 
     Uniform latents go straight. Normal ones go along the sphere (White 2016, arXiv:1609.04468): straight between them
-    norms fall to where no z is ever drawn.
+    norms fall to where no z is ever drawn. If they are parallel or opposite there is no such way, or no one way, and
+    they go straight; with one dimension all are.
 
     Args:
         config: how z is distributed.
         start: (Z,).
-        end: (Z,), not opposite to `start`.
+        end: (Z,).
         steps: at least 2.
 
     Returns:
@@ -90,7 +91,7 @@ def between(config: NetworkConfig, start: Tensor, end: Tensor, steps: int) -> Te
     """
     share = torch.linspace(0, 1, steps)[:, None]
     angle = torch.acos(torch.nn.functional.cosine_similarity(start, end, dim=0).clamp(-1, 1))
-    if config.z_distribution == "uniform" or angle < 1e-4:
+    if config.z_distribution == "uniform" or not 1e-3 < angle < math.pi - 1e-3:
         return torch.lerp(start, end, share)
     return (torch.sin((1 - share) * angle) * start + torch.sin(share * angle) * end) / torch.sin(angle)
 
@@ -100,7 +101,7 @@ def closed_walk(config: NetworkConfig, anchors: Tensor, steps: int) -> Tensor:
 
     Args:
         config: how z is distributed.
-        anchors: (K, Z), K at least 2; no two that follow each other are opposite.
+        anchors: (K, Z), K at least 2.
         steps: from one anchor to the next, at least 1; every `steps`-th latent is an anchor.
 
     Returns:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, pad
 
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 """Of the published weights, efficientnet-lite0-57934424.pth, 19 MB."""
@@ -73,12 +73,24 @@ class _Block(nn.Module):
         return images + outputs if self.residual else outputs
 
 
+class _Same(nn.Module):
+    """TensorFlow's "SAME" padding of square images at stride 2: at an even side less on the left."""
+
+    def __init__(self, padding: int) -> None:
+        super().__init__()
+        self.padding = padding
+
+    def forward(self, images: Tensor) -> Tensor:
+        left = self.padding - 1 + images.shape[-1] % 2
+        return pad(images, (left, self.padding, left, self.padding))
+
+
 def _convolution(
     inputs: int, outputs: int, *, kernel: int = 1, stride: int = 1, groups: int = 1, rectified: bool = True
 ) -> nn.Sequential:
-    """Return convolution, batch normalisation and ReLU6; at stride 2 and an even side, "SAME" pads less on the left."""
+    """Return convolution, batch normalisation and ReLU6."""
     padding = kernel // 2
-    before = [nn.ZeroPad2d((padding - 1, padding, padding - 1, padding))] if stride == 2 else []
+    before = [_Same(padding)] if stride == 2 else []
     convolution = nn.Conv2d(inputs, outputs, kernel, stride, padding if stride == 1 else 0, groups=groups, bias=False)
     after = [nn.ReLU6()] if rectified else []
     return nn.Sequential(*before, convolution, nn.BatchNorm2d(outputs, eps=1e-3), *after)

@@ -26,7 +26,7 @@ class Extractor:
 
 @dataclass(frozen=True)
 class Features:
-    """Of N images: features (N, F) and logits (N, K), float32 on the CPU."""
+    """Of N images: features (N, F) and logits (N, K), float32 on the CPU; K is 0 if no logits were asked for."""
 
     features: Tensor
     logits: Tensor
@@ -80,14 +80,18 @@ def joined(parts: Iterable[Features]) -> Features:
 
 
 @torch.no_grad()
-def extract(extractor: Extractor, pixels: Tensor, *, device: torch.device, batch_size: int) -> Features:
+def extract(
+    extractor: Extractor, pixels: Tensor, *, device: torch.device, batch_size: int, with_logits: bool = True
+) -> Features:
     """Return features and logits of pixels (N, C, H, W) uint8, in order, by an extractor on `device`.
 
-    One channel is repeated as three. Bits are those of torch-fidelity's own loop under the same batch size.
+    One channel is repeated as three. Bits are those of torch-fidelity's own loop under the same batch size. Those of
+    many images take gigabytes, so features are written to their place at once, and logits may be left out.
     """
-    outputs = [
-        [output.cpu() for output in extractor.network(batch.to(device).expand(-1, 3, -1, -1))]
-        for batch in pixels.split(batch_size)
-    ]
-    features, logits = (torch.cat(batches) for batches in zip(*outputs, strict=True))
-    return Features(features, logits)
+    features, logits = torch.empty(len(pixels), extractor.dimension), list[Tensor]()
+    for rows, batch in zip(features.split(batch_size), pixels.split(batch_size), strict=True):
+        values, scores = extractor.network(batch.to(device).expand(-1, 3, -1, -1))
+        rows.copy_(values)
+        if with_logits:
+            logits.append(scores.cpu())
+    return Features(features, torch.cat(logits) if with_logits else torch.empty(len(pixels), 0))

@@ -47,7 +47,7 @@ def parzen(*, samples: Tensor, validation: Tensor, test: Tensor) -> ParzenScore:
     Args:
         samples: uint8 (N, C, H, W), generated; the paper's protocol has `SAMPLES`.
         validation: uint8 (V, C, H, W), held out of the generator's training; the protocol has `VALIDATION`.
-        test: uint8 (T, C, H, W), all test images; all three on one device, CPU or GPU.
+        test: uint8 (T, C, H, W), all test images. Samples may be on a GPU, which then computes, part by part.
 
     Returns:
         Nats; the standard error is std / sqrt(T) with the authors' std, which divides by T.
@@ -78,11 +78,11 @@ def log_likelihoods(points: Tensor, samples: Tensor, sigma: float) -> Tensor:
 
     Args:
         points: (N, ...), float as they are, or uint8 pixels, which are divided by 255.
-        samples: (M, ...), on the device of the points.
+        samples: (M, ...), on the device that is to compute.
         sigma: standard deviation of the window, in the unit of the points, above 0.
 
     Returns:
-        (N,) float64 in nats, on the device of the points.
+        (N,) float64 in nats, on the device of the samples.
 
     Raises:
         ValueError: there is no point or no sample, their shapes differ, or sigma is not a positive number.
@@ -93,10 +93,10 @@ def log_likelihoods(points: Tensor, samples: Tensor, sigma: float) -> Tensor:
 def _log_likelihoods(points: Tensor, samples: Tensor, sigmas: Sequence[float]) -> Tensor:
     """Return (S, N) log-likelihoods for all sigmas; the distances, the costly part, are computed once."""
     _check(points, samples, sigmas)
-    widths = torch.tensor(sigmas, dtype=torch.float64, device=points.device)
-    tiles = []
-    for tile in map(_rows, points.split(TILE)):
-        total = torch.full((len(sigmas), len(tile)), -math.inf, dtype=torch.float64, device=points.device)
+    device, tiles = samples.device, []
+    widths = torch.tensor(sigmas, dtype=torch.float64, device=device)
+    for tile in (_rows(part.to(device)) for part in points.split(TILE)):
+        total = torch.full((len(sigmas), len(tile)), -math.inf, dtype=torch.float64, device=device)
         for distances in (_squared_distances(tile, _rows(others)) for others in samples.split(TILE)):
             parts = [(distances / (-2 * sigma**2)).logsumexp(dim=1) for sigma in sigmas]
             total = torch.logaddexp(total, torch.stack(parts))

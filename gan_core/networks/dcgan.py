@@ -53,14 +53,13 @@ class DcganGenerator(nn.Module):
                 BatchNorm(outputs),
                 nn.ReLU(inplace=True),
             ]
-        layers += [nn.ConvTranspose2d(width, channels, _kernel(size), stride=2, padding=1), nn.Tanh()]
+        layers.append(nn.ConvTranspose2d(width, channels, _kernel(size), stride=2, padding=1))
         self.layers = nn.Sequential(*layers)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return images (B, C, H, W) in [-1, 1] for z (B, Z) and labels (B,)."""
         base = self.project(beside_label(z, self.embed, labels)).reshape(-1, *self.base)
-        images: Tensor = self.layers(base.contiguous(memory_format=torch.channels_last))
-        return images
+        return torch.tanh(self.layers(base.contiguous(memory_format=torch.channels_last)).float())
 
 
 class DcganDiscriminator(nn.Module):
@@ -91,6 +90,7 @@ class DcganDiscriminator(nn.Module):
         features: Tensor = self.layers(images)
         weight = self.logit.weight.reshape(1, *features.shape[1:])
         # Flattened as they lie in memory: gradients in another order would be ten times as slow through the layers.
-        rows, row = (x.permute(0, 2, 3, 1).flatten(1) for x in (features, weight))
-        logits = linear(rows, row, self.logit.bias).squeeze(1)
-        return logits if self.projection is None else logits + self.projection(rows, labels)
+        rows, row = (x.permute(0, 2, 3, 1).flatten(1).float() for x in (features, weight))
+        with torch.autocast(images.device.type, enabled=False):
+            logits = linear(rows, row, self.logit.bias).squeeze(1)
+            return logits if self.projection is None else logits + self.projection(rows, labels)

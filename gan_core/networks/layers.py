@@ -123,10 +123,10 @@ class BatchNorm(nn.BatchNorm2d):
 class SpectralNorm(nn.Module):
     """A weight divided by its largest singular value: Miyato et al. 2018, arXiv:1802.05957, Algorithm 1.
 
-    With one power iteration a call: v = W'u / |W'u|, u = Wv / |Wv|, sigma = u'Wv, where W has a row for each output and
-    u and v are constants to the gradient. u alone is kept, and a call that records nothing returns the same weight each
-    time: torch's own parametrisation would move in the generator's step and under the instruments, too. It depends on
-    weights alone, so all ranks have the same. Whatever the precision it is computed in float32.
+    By power iteration: v = W'u / |W'u|, u = Wv / |Wv|, sigma = u'Wv, where W has a row for each output and u and v are
+    constants to the gradient. A call starts from the kept u and keeps nothing, so all passes of an update divide by the
+    same sigma, as differences of their logits need; `advance` keeps u, once an update. It depends on weights alone, so
+    all ranks have the same. Whatever the precision it is computed in float32.
     """
 
     u: Tensor
@@ -134,28 +134,40 @@ class SpectralNorm(nn.Module):
     def __init__(self, outputs: int) -> None:
         super().__init__()
         self.register_buffer("u", torch.empty(outputs))
-        self.track_running_stats = True
 
     def forward(self, weight: Tensor) -> Tensor:
-        """Return W / sigma of the shape of W (outputs, ...); in training, u moves."""
+        """Return W / sigma of the shape of W (outputs, ...)."""
         with torch.autocast(weight.device.type, enabled=False):
             matrix = weight.flatten(1)
-            with torch.no_grad():
-                v = normalize(self.u @ matrix, dim=0)
-                u = normalize(matrix @ v, dim=0)
-                if self.training and self.track_running_stats:
-                    self.u.copy_(u)
+            u, v = self._iterated(matrix)
             return weight / torch.dot(u, matrix @ v)
+
+    def advance(self, weight: Tensor) -> None:
+        """Keep u after one more iteration."""
+        self.u.copy_(self._iterated(weight.flatten(1))[0])
+
+    @torch.no_grad()
+    def _iterated(self, matrix: Tensor) -> tuple[Tensor, Tensor]:
+        v = normalize(self.u @ matrix, dim=0)
+        return normalize(matrix @ v, dim=0), v
 
     def draw(self, rng: Generator) -> None:
         """Draw u, a random direction."""
         self.u.copy_(normalize(torch.randn(self.u.shape, generator=rng), dim=0))
 
 
+def advance_spectral_norms(network: nn.Module) -> None:
+    """Let the singular values of a network that has spectral normalisation follow its weights, before an update."""
+    for layer in network.modules():
+        norm, weight = getattr(layer, "norm", None), getattr(layer, "weight", None)
+        if isinstance(norm, SpectralNorm) and isinstance(weight, Tensor):
+            norm.advance(weight)
+
+
 @contextmanager
 def frozen_statistics(network: nn.Module) -> Iterator[None]:
     """Normalise as in training, without recording statistics: inside, a forward pass changes no bit."""
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d | SpectralNorm)]
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
         norm.track_running_stats = False
     try:

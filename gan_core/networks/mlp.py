@@ -32,7 +32,8 @@ class MlpGenerator(nn.Module):
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return images (B, C, H, W) in [-1, 1] for z (B, Z) and labels (B,): 2 sigmoid(a) - 1 = tanh(a / 2)."""
-        return torch.tanh(self.layers(beside_label(z, self.embed, labels)) / 2).reshape(-1, *self.shape)
+        logits = self.layers(beside_label(z, self.embed, labels)).float()
+        return torch.tanh(logits / 2).reshape(-1, *self.shape)
 
     @torch.no_grad()
     def start_at(self, images: Tensor, rng: Generator) -> None:
@@ -84,5 +85,7 @@ class MlpDiscriminator(nn.Module):
             x = layer(x)
             if rng is not None and self.dropout > 0:
                 x = dropped(x, self.dropout, rng)
-        logits: Tensor = self.logit(x).squeeze(1)
-        return logits if self.projection is None else logits + self.projection(x, labels)
+        with torch.autocast(images.device.type, enabled=False):
+            features = x.float()
+            logits: Tensor = self.logit(features).squeeze(1)
+            return logits if self.projection is None else logits + self.projection(features, labels)

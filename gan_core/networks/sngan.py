@@ -34,7 +34,7 @@ class SnganGenerator(nn.Module):
         maps = self.project(z).reshape(-1, *self.base).contiguous(memory_format=torch.channels_last)
         for block in self.blocks:
             maps = block(maps, labels)
-        return torch.tanh(self.pixels(relu(self.norm(maps))))
+        return torch.tanh(self.pixels(relu(self.norm(maps))).float())
 
     def draw_weights(self, rng: Generator) -> None:
         """Draw initial weights, see `_draw_weights`."""
@@ -61,8 +61,9 @@ class SnganDiscriminator(nn.Module):
         A conditional logit is linear in the features, plus their product with the label's embedding.
         """
         features = relu(self.blocks(images.contiguous(memory_format=torch.channels_last))).float().sum(dim=(2, 3))
-        logits: Tensor = self.logit(features).squeeze(1)
-        return logits if self.embedding is None else logits + (self.embedding(labels) * features).sum(dim=1)
+        with torch.autocast(images.device.type, enabled=False):
+            logits: Tensor = self.logit(features).squeeze(1)
+            return logits if self.embedding is None else logits + (self.embedding(labels) * features).sum(dim=1)
 
     def draw_weights(self, rng: Generator) -> None:
         """Draw initial weights, see `_draw_weights`."""

@@ -152,7 +152,7 @@ class Batches:
             return images
         rng = stream(self.config.seed, f"{purpose} mirror", *counters)
         reversed_ = torch.rand(self.config.batch_size, 1, 1, 1, generator=rng) < 0.5
-        return torch.where(shard(reversed_).to(self.device), images.flip(-1), images)
+        return torch.where(shard(reversed_).to(self.device, non_blocking=True), images.flip(-1), images)
 
 
 class StreamedBatches(Batches):

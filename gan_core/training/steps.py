@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 from gan_core.augmentation.augment import augmented
 from gan_core.losses.adversarial import OBJECTIVES
 from gan_core.losses.penalties import DISTANCE, finite_difference_penalty, gradient_penalty, interpolated_penalty
-from gan_core.networks.layers import frozen_statistics
+from gan_core.networks.layers import advance_spectral_norms, frozen_statistics
 from gan_core.runtime.distributed import all_reduce_gradients
 from gan_core.runtime.schedules import largest
 from gan_core.training.batches import Batches
@@ -46,6 +46,7 @@ def discriminator_step(state: TrainState, batch: StepBatch, fake: Tensor | None 
     config, exact = state.config, state.config.penalty_gradient == "exact"
     state.discriminator.requires_grad_(True)  # a generator's step that ran out of memory may have left it frozen
     state.d_optimizer.zero_grad()
+    advance_spectral_norms(state.discriminator)
     losses = []
     for part, made in batch.parts(state.arithmetic.micro_batches, None if fake is None else fake.detach()):
         assert part.real is not None

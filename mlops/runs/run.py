@@ -131,14 +131,14 @@ class TrainingRun:
         process to end, it saves one after the present step and raises Stopped; ranks without `work` get no further, as
         every step needs all. If a batch does not fit into the device's memory, the UserError names a size that does.
         """
-        config, batches = state.config, self.batches(state)
+        config, batches, kept = state.config, self.batches(state), state.config.snapshot_steps
         try:
             step = self.execution.step(lambda how: print(f"steps are computed {how}"))
             saved = time.monotonic()
             with deferred():
                 for report in train(state, batches, step):
                     yield report
-                    if work and report.step in config.snapshot_steps:  # before the checkpoint, after which none is made
+                    if work and report.step in kept:  # before the checkpoint, after which none is made
                         snapshot = snapshot_path(work.snapshots, report.step)
                         self.save(snapshot, state)
                         work.note(snapshot)
@@ -158,7 +158,7 @@ class TrainingRun:
             torch.cuda.empty_cache()
             tried = state.arithmetic.micro_batches
             with local_only():  # the other ranks are at another step, so this one tries whole batches
-                parts = fitting_parts(state, batches)
+                parts = fitting_parts(state, self.batches(state))  # anew: rows of this rank may be gathered ahead
             raise UserError(_remedy(config, tried, parts))
 
 

@@ -172,7 +172,7 @@ class Scorer:
                 f"warning: {len(validation)} validation images choose the width of the Parzen window; the 2014 paper "
                 f"had {VALIDATION:,}"
             )
-        test = torch.from_numpy(load_images(self.prepared, "test")).to(self.device)
+        test = torch.from_numpy(load_images(self.prepared, "test"))
         return parzen(samples=samples, validation=validation, test=test)
 
     def features(self, pixels: Tensor) -> Features:

@@ -179,6 +179,12 @@ def test_what_lies_between_two_latents_begins_and_ends_at_them(distribution: Lit
         assert way[4].norm() == pytest.approx((start.norm() + end.norm()).item() / 2, rel=0.1)
 
 
+@pytest.mark.parametrize("end", [[-0.8], [1.6]])
+def test_latents_between_those_of_one_dimension_stay_between_them(end: list[float]) -> None:
+    way = between(replace(MLP, z_dim=1), torch.tensor([0.5]), torch.tensor(end), 5)
+    assert torch.allclose(way, torch.lerp(torch.tensor([0.5]), torch.tensor(end), torch.linspace(0, 1, 5)[:, None]))
+
+
 def test_between_a_latent_and_itself_is_that_latent() -> None:
     z = z_bank(WIDE, seed=0, count=1)[0]
     assert torch.allclose(between(WIDE, z, z, 5), z.expand(5, -1))

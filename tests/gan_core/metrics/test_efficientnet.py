@@ -9,7 +9,7 @@ from torch.nn.functional import conv2d, interpolate, pad
 from torchvision.transforms.functional import gaussian_blur  # type: ignore[import-untyped]
 
 from gan_core.metrics import efficientnet
-from gan_core.metrics.efficientnet import DIMENSION, SHA256, EfficientNetLite0, load_efficientnet
+from gan_core.metrics.efficientnet import DIMENSION, SHA256, EfficientNetLite0, _Same, load_efficientnet
 from gan_core.metrics.features import efficientnet_extractor, extract
 from gan_core.metrics.scores import Reference, fid, mind, uniform_noise
 from gan_core.runtime.randomness import stream
@@ -30,6 +30,13 @@ def same_padded(images: Tensor, weight: Tensor, stride: int) -> Tensor:
     sides = [max((-(-side // stride) - 1) * stride + weight.shape[2] - side, 0) for side in images.shape[2:]]
     ways = [part for side in reversed(sides) for part in (side // 2, side - side // 2)]
     return conv2d(pad(images, ways), weight, stride=stride, groups=images.shape[1] // weight.shape[1])
+
+
+@pytest.mark.parametrize("kernel", [3, 5])
+@pytest.mark.parametrize("side", [8, 9])
+def test_images_of_any_side_are_padded_as_by_tensorflow(side: int, kernel: int) -> None:
+    images, weight = (torch.randn(1, 2, size, size, generator=stream(0, "padded")) for size in (side, kernel))
+    assert torch.equal(conv2d(_Same(kernel // 2)(images), weight, stride=2), same_padded(images, weight, 2))
 
 
 def test_the_network_is_that_of_the_weights_names(network: EfficientNetLite0) -> None:

@@ -22,6 +22,15 @@ def test_features_and_logits_are_the_classifiers(channels: int) -> None:
     assert extracted.features.std() > 0.1
 
 
+def test_logits_may_be_left_out() -> None:
+    extractor, pixels = registered(untrained(1), 1), random_pixels(20, size=8)
+    both, alone = (
+        extract(extractor, pixels, device=CPU, batch_size=8, with_logits=with_logits) for with_logits in (True, False)
+    )
+    assert torch.equal(alone.features, both.features)
+    assert alone.logits.shape == (20, 0)
+
+
 @pytest.mark.parametrize("batch_size", [64, 7])
 def test_the_bits_are_those_of_torch_fidelitys_loop(batch_size: int) -> None:
     extractor = registered(untrained(1), 1)

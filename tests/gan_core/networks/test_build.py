@@ -135,7 +135,7 @@ def test_the_convolutional_pair_has_the_parts_of_its_paper() -> None:
         for player, build in (("generator", build_generator), ("discriminator", build_discriminator))
     }
     normalised = ["BatchNorm", "ReLU", "ConvTranspose2d"]
-    assert kinds["generator"] == ["Sequential", *normalised * 3, "Tanh"]
+    assert kinds["generator"] == ["Sequential", *normalised * 3]  # and tanh
     assert kinds["discriminator"] == ["Conv2d", "LeakyReLU", *["Conv2d", "BatchNorm", "LeakyReLU"] * 2, "Linear"]
     discriminator = build_discriminator(DCGAN, size=28, channels=1, seed=0)
     assert {module.negative_slope for module in discriminator.modules() if isinstance(module, nn.LeakyReLU)} == {0.2}
@@ -186,6 +186,21 @@ def test_logits_keep_the_order_of_images(network: NetworkConfig) -> None:
     order = torch.tensor([3, 0, 5, 1, 4, 2])
     with frozen_statistics(discriminator):
         assert torch.allclose(discriminator(batch[order]), discriminator(batch)[order], atol=1e-5)
+
+
+@families
+def test_bfloat16_inside_rounds_neither_logits_nor_squashed_pixels(network: NetworkConfig) -> None:
+    """A loss reads differences of logits whose offset nothing holds, and a rounded 1 has no slope under tanh."""
+    generator, discriminator = (
+        build(network, size=16, channels=3, seed=0) for build in (build_generator, build_discriminator)
+    )
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = [discriminator(images(8, size=16, channels=3))]
+        if network.family != "r3gan":
+            outputs.append(generator(torch.randn(8, network.z_dim, generator=stream(0, "z"))))
+    for output in outputs:
+        assert output.dtype == torch.float32
+        assert (output != output.bfloat16()).double().mean() > 0.5
 
 
 @pytest.mark.parametrize("kind", ["generator", "discriminator"])

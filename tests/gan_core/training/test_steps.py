@@ -120,10 +120,12 @@ def test_the_discriminator_descends_the_penalties_that_are_on(penalty: str) -> N
     assert torch.allclose(gradient(state), wanted, rtol=1e-3, atol=1e-4 * wanted.abs().max().item())
 
 
-def test_both_passes_of_a_difference_have_the_same_dropout(monkeypatch: pytest.MonkeyPatch) -> None:
+@families
+def test_both_passes_of_a_difference_are_of_the_same_function(
+    network: NetworkConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """If images are not moved, the difference is zero, and nothing is added to the gradient of the loss."""
     monkeypatch.setattr(gan_core.training.steps, "DISTANCE", 0.0)
-    network = replace(MLP, dropout=0.5)
     for parts in (1, 2):
         with_difference, without = (
             after_one_update(with_penalty(name), network, Arithmetic(False, parts))
