@@ -106,8 +106,7 @@ def table() -> Table:
     words = (
         f"The pipeline of {stages} stages with tiny parameters, in a clone of its own; the bare project has six stages "
         f"that copy a file. Medians of {IDLE_ROUNDS} rounds with nothing to do and of {ROUNDS} with everything to run; "
-        "ratio and difference are medians within a round. The stages alone are their processes, start-up included. "
-        "With nothing to do the flow still runs `register`, which restores what MLflow lacks."
+        "ratio and difference are medians within a round. The stages alone are their processes, start-up included."
     )
     columns = ("case", "first, s", "second, s", "ratio", "difference a stage, s")
     return Table("overhead of DVC and Prefect", columns, rows, words)
