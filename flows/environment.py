@@ -18,7 +18,7 @@ GIT_PLACES = (
 """Where git finds another repository than that of the folder; a hook has them. `git rev-parse --local-env-vars`."""
 COLOURS = ("FORCE_COLOR", "CLICOLOR_FORCE", "PY_COLORS", "TTY_INTERACTIVE")
 NO_COLOURS = {"NO_COLOR": "1", "TTY_COMPATIBLE": "0"}
-ALONE = 8.0
+ALONE = 6.0
 """Seconds in which a run without its worker stops its stage and tells the server; the stage ends without it as well."""
 ANSWER = 10.0
 """Seconds within which Prefect's server has to answer."""

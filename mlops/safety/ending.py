@@ -20,7 +20,7 @@ PARENTS = "EQUILIBRIUM_PARENTS"
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 GRACE = 12
 """Seconds that a process has to end after a signal: within them it finishes a step and writes a checkpoint."""
-ORPHAN = 7
+ORPHAN = 5
 """Seconds that it has after one of its parents has ended, which is noticed within one second."""
 SHELLS = {"sh", "bash", "dash", "zsh", "fish", "ksh", "busybox"}
 """DVC runs a stage in the user's shell; some take the stage's place in the process table, some wait for it."""
@@ -44,15 +44,18 @@ def end_in_time() -> None:
     """Let this process end soon after SIGTERM, SIGINT or SIGHUP, and after DVC or the flow that started it.
 
     A signal raises SystemExit with status 128 plus its number, unless `deferred` takes it up. One that is ignored, as
-    `nohup` and background jobs have it, stays ignored. `GRACE` seconds later the process ends in any case.
+    `nohup` and background jobs have it, stays ignored. `GRACE` seconds later the process ends in any case. If one of
+    those that started it is gone already, it ends at once.
     """
+    if not all(map(_runs, parents := _parents())):
+        os._exit(128 + signal.SIGTERM)
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _receive)
     received, write = os.pipe()
     os.set_blocking(write, False)
     signal.set_wakeup_fd(write, warn_on_full_buffer=False)
-    threading.Thread(target=_watch, args=(received, _parents()), daemon=True).start()
+    threading.Thread(target=_watch, args=(received, parents), daemon=True).start()
 
 
 @contextmanager

@@ -14,11 +14,11 @@ import pytest
 from tests.servers import end_all, wait_for
 
 ROOT = Path(__file__).parents[3]
-# A stage that takes a signal up after the present step, or never.
+# A stage that takes a signal up after the present step, for which it has time on a busy machine, too, or never.
 STAGE = """
 import sys, time
 from mlops.safety import ending
-ending.GRACE = ending.ORPHAN = 3
+ending.GRACE = ending.ORPHAN = 3 if sys.argv[1:] == ["deaf"] else 60
 ending.end_in_time()
 with ending.deferred():
     print("runs", flush=True)
@@ -105,6 +105,14 @@ def test_a_stage_ends_after_its_flow_though_dvc_lives(start: Start) -> None:
         assert dvc.stdout is not None
         assert "stopped at step" in dvc.stdout.readline()
         dvc.wait(60)
+
+
+def test_a_stage_whose_flow_is_gone_before_it_begins_ends_at_once() -> None:
+    with subprocess.Popen(["true"]) as gone:
+        gone.wait()
+    own = os.environ | {"PYTHONPATH": str(ROOT), "EQUILIBRIUM_PARENTS": str(gone.pid)}
+    ended = subprocess.run([sys.executable, "-c", STAGE, "deaf"], env=own, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (143, "")
 
 
 def test_who_types_a_stage_may_close_the_shell(start: Start) -> None:
