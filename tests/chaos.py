@@ -14,7 +14,7 @@ import httpx
 
 MOODS = ("well", "503", "500", "403", "no JSON", "reset", "silence", "late")
 SILENCE, LATE = 30.0, 4.0
-"""Seconds until a connection is closed without an answer, and until a right answer comes."""
+"""Seconds until a connection is closed without an answer, and until the answer to what was done at once comes."""
 DROPPED = {"connection", "transfer-encoding", "content-length", "content-encoding"}
 """Headers that are of one connection, or of a body as it was packed."""
 
@@ -25,9 +25,9 @@ class Proxy(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 100
 
-    def __init__(self, server: str, seed: int, bad: Callable[[], bool]) -> None:
+    def __init__(self, server: str, seed: int, bad: Callable[[], bool], late: float) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.server, self.bad, self.rng = server, bad, random.Random(seed)
+        self.server, self.bad, self.rng, self.late = server, bad, random.Random(seed), late
         self.address = f"http://127.0.0.1:{self.server_port}"
         self.seen: Counter[str] = Counter()
         """Requests by the mood that they met, while moods changed."""
@@ -68,14 +68,13 @@ class _Handler(BaseHTTPRequestHandler):
         elif mood == "no JSON":
             self._answer(200, b"<html>down for maintenance</html>", {"Content-Type": "text/html"})
         else:
-            if mood == "late":
-                time.sleep(LATE)
-            self._pass_on(body)
+            self._pass_on(body, self.server.late if mood == "late" else 0.0)
 
-    def _pass_on(self, body: bytes) -> None:
+    def _pass_on(self, body: bytes, late: float) -> None:
         headers = {name: value for name, value in self.headers.items() if name.lower() not in {*DROPPED, "host"}}
         answer = httpx.request(self.command, self.server.server + self.path, content=body, headers=headers, timeout=60)
         kept = {name: value for name, value in answer.headers.items() if name.lower() not in DROPPED}
+        time.sleep(late)
         self._answer(answer.status_code, answer.content, kept)
 
     def _answer(self, status: int, content: bytes, headers: dict[str, str]) -> None:
@@ -93,9 +92,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def chaos(server: str, seed: int, bad: Callable[[], bool]) -> Iterator[Proxy]:
+def chaos(server: str, seed: int, bad: Callable[[], bool], late: float = LATE) -> Iterator[Proxy]:
     """Run a proxy in front of a server while the block lasts; it is in bad moods as long as `bad` holds."""
-    with Proxy(server, seed, bad) as proxy:
+    with Proxy(server, seed, bad, late) as proxy:
         threading.Thread(target=proxy.serve_forever, args=(0.05,), daemon=True).start()
         try:
             yield proxy

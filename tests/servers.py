@@ -80,7 +80,7 @@ def free_port() -> int:
 
 def answers(url: str) -> bool:
     try:
-        return httpx.get(url).status_code == 200
+        return httpx.get(url, timeout=TIMEOUT).status_code == 200
     except httpx.TransportError:
         return False
 
@@ -114,7 +114,8 @@ def end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
     _, alive = psutil.wait_procs(family, timeout=5)
     for child in alive:
-        child.kill()
+        with suppress(psutil.NoSuchProcess):  # it has just ended
+            child.kill()
 
 
 def stage_processes(root: Path) -> list[int]:
@@ -218,14 +219,21 @@ class Deployment:
                 return answer.raise_for_status()
             time.sleep(0.2)
 
+    def read(self, flow_run: FlowRun) -> dict[str, Any]:
+        """Return all that the server knows of a flow run."""
+        run: dict[str, Any] = self._answer("GET", f"flow_runs/{flow_run.id}").json()
+        return run
+
     def state(self, flow_run: FlowRun) -> dict[str, Any]:
         """Return the state of a flow run."""
-        answer = self._answer("GET", f"flow_runs/{flow_run.id}")
-        state: dict[str, Any] = answer.json()["state"]
+        state: dict[str, Any] = self.read(flow_run)["state"]
         return state
 
     def tasks(self, flow_run: FlowRun) -> dict[str, str]:
-        """Return the task runs of a flow run in the order of their start: name and type of state."""
+        """Return the task runs of a flow run in the order of their start: name and type of state.
+
+        Prefect records them a moment after the state of the flow run.
+        """
         mine = {"id": {"any_": [flow_run.id]}}
         tasks = self.ask("task_runs/filter", flow_runs=mine, sort="EXPECTED_START_TIME_ASC")
         return {task["name"]: task["state_type"] for task in tasks}

@@ -54,7 +54,10 @@ def browser() -> Iterator[Browser]:
             pytest.fail(message)
         pytest.skip(message)
     expect.set_options(timeout=TIMEOUT * 1000)
-    with sync_playwright() as playwright, playwright.chromium.launch(executable_path=path, args=SWITCHES) as browser:
+    with (
+        sync_playwright() as playwright,
+        playwright.chromium.launch(executable_path=path, args=SWITCHES, timeout=TIMEOUT * 1000) as browser,
+    ):
         yield browser
 
 

@@ -7,10 +7,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from mlops.runs.kept_work import CHECKPOINT, PREVIOUS
 from tests.project import Project, environment
 
 pytestmark = pytest.mark.slow
@@ -85,7 +87,7 @@ def stopped(place: Project) -> set[str]:
     process = subprocess.Popen(
         command, cwd=place.root, env=environment(), stdout=subprocess.DEVNULL, start_new_session=True
     )
-    while not (saved := checkpoints(place.root)) or max(path.stat().st_mtime_ns for path in saved) < before:
+    while newest(place.root) < before:
         assert process.poll() is None
         time.sleep(0.1)
     os.killpg(process.pid, signal.SIGKILL)
@@ -94,5 +96,12 @@ def stopped(place: Project) -> set[str]:
 
 
 def checkpoints(root: Path) -> list[Path]:
-    """Return the checkpoints of trainings."""
-    return list((root / ".checkpoints").glob("*/state.safetensors"))
+    """Return the checkpoints of trainings; while one is replaced, only the one before may be there."""
+    return [path for name in (CHECKPOINT, PREVIOUS) for path in (root / ".checkpoints").glob(f"*/{name}")]
+
+
+def newest(root: Path) -> int:
+    """Return when the newest checkpoint was written, 0 if there is none."""
+    with suppress(FileNotFoundError):  # it is being replaced
+        return max((path.stat().st_mtime_ns for path in checkpoints(root)), default=0)
+    return 0

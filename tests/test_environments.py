@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -218,15 +217,12 @@ def test_what_can_be_known_at_once_is_one_error_at_once(
 ) -> None:
     project = finished.copy(tmp_path / "copy")
     named = arrange(project)
-    started = time.monotonic()
     ended = Place(project.root, project.variables).make("run")
-    seconds = time.monotonic() - started
     assert ended.returncode != 0
     (line,) = [line for line in ended.stdout.splitlines() if not re.match(r"make(\[\d+\])?: ", line)]
     assert line.startswith("error: ")
     assert named in line
     assert "Starting temporary server" not in ended.stdout
-    assert seconds < 60  # 2 to 5 on an idle machine
 
 
 def test_line_ends_of_git_change_nothing(finished: Project, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # callers that draw grids import PIL themselves
 FLUSH_EVERY = 2.0
 """Seconds between two writes, at least: one costs as much as hundreds of metrics in it."""
 SHARE = 0.01
-"""Of all time, at most, this thread computes: training has the same interpreter."""
+"""Of the time after the run was opened, at most, this thread computes: training has the same interpreter."""
 MOST_ROWS, MOST_GRIDS = 20_000, 8
 """That wait, the newest; the history and the grids themselves are files."""
 LAST, LAST_STOPPED, LAST_IN_VAIN = 60.0, 5.0, 2.0
@@ -84,9 +84,10 @@ class LiveRun:
         pause, last = 0.0, False
         while not last:
             last = self._ended.wait(pause)
-            began = time.thread_time()
+            opened, began = self._writer is not None, time.thread_time()
             self._write(last)
-            pause = max(FLUSH_EVERY, (time.thread_time() - began) / SHARE)
+            # To open the run computes for seconds, and once: curves need not wait for a hundred times as long.
+            pause = max(FLUSH_EVERY, (time.thread_time() - began) / SHARE if opened else 0.0)
 
     def _write(self, last: bool) -> None:
         """Write what waits; if that fails, it waits again, and a warning is printed unless the last try failed, too."""

@@ -35,6 +35,6 @@ def test_every_loop_is_measured_and_compared_with_the_peer(monkeypatch: pytest.M
     assert len(rows) == 6
     speeds = {name: float(row[3].replace(",", "")) for name, row in rows.items()}
     assert all(speed > 0 for speed in speeds.values())
-    assert float(rows["ours, fresh z, fp32"][4]) == pytest.approx(
-        speeds["ours, fresh z, fp32"] / speeds[PEER], abs=0.01
-    )
+    ours, peer, ratio = speeds["ours, fresh z, fp32"], speeds[PEER], float(rows["ours, fresh z, fp32"][4])
+    # both speeds are rounded to 1, their ratio to 0.01
+    assert (ours - 0.5) / (peer + 0.5) - 0.005 <= ratio <= (ours + 0.5) / (peer - 0.5) + 0.005

@@ -19,9 +19,6 @@ from mlops.tracking.runs import connect
 from tests.decisions import add_version, who, write_params
 from tests.project import ROOT, environment
 
-LIMIT = 10.0
-"""Seconds of a processor within which any earlier champion is back; a busy machine takes longer and fails nothing."""
-
 
 @pytest.fixture
 def model(root: Path) -> str:
@@ -184,16 +181,23 @@ def test_a_champion_that_this_mlflow_lacks_is_named(model: str, root: Path, monk
 
 
 @pytest.mark.slow
-def test_an_earlier_champion_is_back_within_ten_seconds(model: str, root: Path, tracking_uri: str) -> None:
+def test_an_earlier_champion_is_back_soon_after_mlflow_is_imported(model: str, root: Path, tracking_uri: str) -> None:
     client, _ = connect()
     for number in range(50):
         add_version(client, model, who(f"one of many {number}"))
-    command = [sys.executable, "-X", "importtime", "-m", "commands.promote", "rollback", "1", "--reason", "quick"]
-    variables = {"PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": tracking_uri}
-    start = resource.getrusage(resource.RUSAGE_CHILDREN)
-    ended = subprocess.run(command, cwd=root, env=environment(**variables), capture_output=True, text=True, check=True)
-    end = resource.getrusage(resource.RUSAGE_CHILDREN)
+
+    def run_python(*words: str) -> tuple[str, float]:
+        """Return what a process says of its imports, and its seconds of a processor."""
+        command = [sys.executable, "-X", "importtime", *words]
+        variables = environment(PYTHONPATH=str(ROOT), MLFLOW_TRACKING_URI=tracking_uri)
+        start = resource.getrusage(resource.RUSAGE_CHILDREN)
+        ended = subprocess.run(command, cwd=root, env=variables, capture_output=True, text=True, check=True)
+        end = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return ended.stderr, end.ru_utime + end.ru_stime - start.ru_utime - start.ru_stime
+
+    _, mlflow = run_python("-c", "import mlflow.store.tracking.sqlalchemy_store")
+    imports, rollback = run_python("-m", "commands.promote", "rollback", "1", "--reason", "quick")
     assert champion(model) == "1"
     assert json.loads(Path(LEDGER).read_bytes().splitlines()[-1])["reason"] == "quick"
-    assert " torch\n" not in ended.stderr
-    assert end.ru_utime + end.ru_stime - start.ru_utime - start.ru_stime < LIMIT
+    assert " torch\n" not in imports
+    assert rollback < 3 * mlflow

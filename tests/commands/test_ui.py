@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]  # has no stubs among the locked packages
 import pytest
 
+from benchmarks.harness.processes import alive
 from commands.local_servers import Server, mlflow_server, prefect_server, running
 from commands.local_servers import wait_for as wait_for_servers
 from commands.ui import check_ports
@@ -117,6 +118,6 @@ def test_both_serve_in_a_folder_with_an_odd_name_and_end_together(tmp_path: Path
         assert len(family) >= 2
         ui.send_signal(signal.SIGINT)
         assert ui.wait(60) == 0
-        assert [process for process in family if process.is_running()] == []
+        wait_for(lambda: not any(map(alive, family)), f"one of {family} lives on")
     finally:
         end(ui)

@@ -14,6 +14,7 @@ from mlflow.entities import Metric
 from mlops.tracking.runs import connect
 from tests.deploy.team import Team
 from tests.project import ROOT
+from tests.servers import TIMEOUT
 
 pytestmark = pytest.mark.slow
 
@@ -68,7 +69,8 @@ def everything(folder: Path) -> dict[str, Any]:
 
 def flow_runs(team: Team) -> set[str]:
     address, (name, password) = team.client["PREFECT_API_URL"], team.client["PREFECT_API_AUTH_STRING"].split(":")
-    return {run["id"] for run in httpx.post(f"{address}/flow_runs/filter", json={}, auth=(name, password)).json()}
+    answer = httpx.post(f"{address}/flow_runs/filter", json={}, auth=(name, password), timeout=TIMEOUT)
+    return {run["id"] for run in answer.json()}
 
 
 def wipe(team: Team) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import boto3
 import httpx
@@ -22,7 +23,7 @@ from mlops.tracking.runs import connect
 from tests.chaos import chaos
 from tests.deploy.team import SECRETS, Team
 from tests.project import ROOT, Project, environment
-from tests.servers import BIN, FLOW_TIMEOUT, QUIET, running, wait_for
+from tests.servers import BIN, FLOW_TIMEOUT, QUIET, TIMEOUT, running, wait_for
 
 pytestmark = pytest.mark.slow
 WRITERS, BATCHES, METRICS = 8, 5, 200
@@ -38,14 +39,15 @@ def basic(login: tuple[str, str] | None) -> dict[str, str]:
 @pytest.mark.parametrize("login", WRONG)
 def test_mlflow_and_prefect_refuse(team: Team, login: tuple[str, str] | None) -> None:
     mlflow, prefect = team.client["MLFLOW_TRACKING_URI"], team.client["PREFECT_API_URL"]
+    asked: dict[str, Any] = {"headers": basic(login), "timeout": TIMEOUT}
     answers = [
-        httpx.get(f"{mlflow}/api/2.0/mlflow/experiments/get?experiment_id=0", headers=basic(login)),
-        httpx.get(f"{mlflow}/api/2.0/mlflow-artifacts/artifacts", headers=basic(login)),
-        httpx.put(f"{mlflow}/api/2.0/mlflow-artifacts/artifacts/0/a", content=b"a", headers=basic(login)),
-        httpx.get(f"{mlflow}/", headers=basic(login)),
-        httpx.post(f"{prefect}/flow_runs/filter", json={}, headers=basic(login)),
-        httpx.get(f"{prefect}/admin/settings", headers=basic(login)),
-        httpx.post(f"{prefect}/work_pools/", json={"name": "a"}, headers=basic(login)),
+        httpx.get(f"{mlflow}/api/2.0/mlflow/experiments/get?experiment_id=0", **asked),
+        httpx.get(f"{mlflow}/api/2.0/mlflow-artifacts/artifacts", **asked),
+        httpx.put(f"{mlflow}/api/2.0/mlflow-artifacts/artifacts/0/a", content=b"a", **asked),
+        httpx.get(f"{mlflow}/", **asked),
+        httpx.post(f"{prefect}/flow_runs/filter", json={}, **asked),
+        httpx.get(f"{prefect}/admin/settings", **asked),
+        httpx.post(f"{prefect}/work_pools/", json={"name": "a"}, **asked),
     ]
     assert [answer.status_code for answer in answers] == [401] * len(answers)
 
@@ -67,9 +69,9 @@ def test_the_store_refuses(team: Team, key: tuple[str, str] | None) -> None:
     address = team.services["mlflow"]["environment"]["MLFLOW_S3_ENDPOINT_URL"]
     team.s3.put_object(Bucket="mlflow", Key="secret", Body=b"content")
     if key is None:
-        anybody = [httpx.get(f"{address}{path}").status_code for path in ("/", "/mlflow", "/mlflow/secret")]
-        anybody.append(httpx.put(f"{address}/mlflow/new", content=b"a").status_code)
-        assert anybody == [403] * 4
+        answers = [httpx.get(f"{address}{path}", timeout=TIMEOUT) for path in ("/", "/mlflow", "/mlflow/secret")]
+        answers.append(httpx.put(f"{address}/mlflow/new", content=b"a", timeout=TIMEOUT))
+        assert [answer.status_code for answer in answers] == [403] * 4
     else:
         client = boto3.client(
             "s3", endpoint_url=address, aws_access_key_id=key[0], aws_secret_access_key=key[1], region_name="us-east-1"
@@ -117,8 +119,10 @@ def test_the_worker_logs_in(team: Team) -> None:
         address, (name, password) = team.client["PREFECT_API_URL"], SECRETS["PREFECT_API_AUTH_STRING"].split(":")
 
         def works() -> bool:
-            pool = httpx.get(f"{address}/work_pools/machines", auth=(name, password)).json()
-            return (pool.get("type"), pool.get("status")) == ("process", "READY")
+            with suppress(httpx.TransportError):
+                pool = httpx.get(f"{address}/work_pools/machines", auth=(name, password), timeout=TIMEOUT).json()
+                return (pool.get("type"), pool.get("status")) == ("process", "READY")
+            return False
 
         wait_for(works, f"the worker has no pool:\n{team.log('worker')}", team.processes["worker"])
     finally:
@@ -133,7 +137,8 @@ def logged_in(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("logged_in")
-def test_writers_side_by_side_lose_no_metric() -> None:
+def test_writers_side_by_side_lose_no_metric(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "300")  # however slow the server is
     client, experiment = connect()
     shared = client.create_run(experiment).info.run_id
 
@@ -176,13 +181,14 @@ def test_a_pipeline_survives_a_restart_of_postgresql_and_the_moods_of_mlflow(
             return sum(path.read_text().count("\n") for path in histories if not trained.exists())
         return 0
 
-    with chaos(team.client["MLFLOW_TRACKING_URI"], seed=0, bad=lambda: rows_written() > 0) as proxy:
-        variables = team.client | {"MLFLOW_TRACKING_URI": proxy.address, "MLFLOW_HTTP_REQUEST_TIMEOUT": "2"}
+    # a client waits for 10 seconds, so what is late comes after it has given up
+    with chaos(team.client["MLFLOW_TRACKING_URI"], seed=0, bad=lambda: rows_written() > 0, late=12.0) as proxy:
+        variables = team.client | {"MLFLOW_TRACKING_URI": proxy.address}
         with running(place, log, sys.executable, "-m", "flows", **variables) as flow:
             wait_for(lambda: rows_written() > 100, f"no training: {log}", flow)
             team.stop("postgres")
-            team.start("postgres")
             assert not trained.exists()  # it still trains
+            team.start("postgres")
             assert flow.wait() == 0, log.read_text()[-3000:]
     assert set(proxy.seen) - {"well", "late"}
     registration = json.loads((place.root / "reports/registration.json").read_text())
@@ -195,8 +201,8 @@ def test_a_pipeline_survives_a_restart_of_postgresql_and_the_moods_of_mlflow(
         assert sorted(metric.step for metric in metrics) == list(rows["step"]), column
     assert client.get_model_version_by_alias(registration["model"], "champion").version == registration["version"]
     address, login = team.client["PREFECT_API_URL"], tuple(team.client["PREFECT_API_AUTH_STRING"].split(":"))
-    states = httpx.post(f"{address}/flow_runs/filter", json={}, auth=login).json()  # type: ignore[arg-type]
-    assert [run["state_type"] for run in states] == ["COMPLETED"]
+    states = httpx.post(f"{address}/flow_runs/filter", json={}, auth=login, timeout=TIMEOUT)  # type: ignore[arg-type]
+    assert [run["state_type"] for run in states.json()] == ["COMPLETED"]
 
 
 @pytest.mark.usefixtures("logged_in")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.servers import Deployment, FlowRun, stage_processes, wait_for
+from tests.servers import FLOW_TIMEOUT, Deployment, FlowRun, stage_processes, wait_for
 
 pytestmark = pytest.mark.slow
 STAGES = ["code", "fetch", "prepare", "extractor", "train", "replicate", "choose", "diagnose", "evaluate", "register"]
@@ -16,7 +16,10 @@ STAGES = ["code", "fetch", "prepare", "extractor", "train", "replicate", "choose
 def log(deployed: Deployment, flow_run: FlowRun) -> str:
     """Return the log of a flow run, as its page shows it."""
     mine = {"flow_run_id": {"any_": [flow_run.id]}}
-    return "\n".join(line["message"] for line in deployed.ask("logs/filter", logs=mine, limit=200))
+    lines: list[dict[str, Any]] = []
+    while page := deployed.ask("logs/filter", logs=mine, limit=200, offset=len(lines)):
+        lines += page
+    return "\n".join(line["message"] for line in lines)
 
 
 def from_mlflow(deployed: Deployment, query: str) -> list[str]:
@@ -27,7 +30,8 @@ def from_mlflow(deployed: Deployment, query: str) -> list[str]:
 
 def test_a_run_succeeds_with_one_task_run_for_each_stage(deployed: Deployment, flow_run: FlowRun) -> None:
     assert flow_run.returncode == 0
-    assert list(deployed.tasks(flow_run).items()) == [(name, "COMPLETED") for name in STAGES]
+    wait_for(lambda: deployed.tasks(flow_run) == dict.fromkeys(STAGES, "COMPLETED"), "not all stages are recorded")
+    assert list(deployed.tasks(flow_run)) == STAGES
     for stage in STAGES:
         assert f"Running stage '{stage}'" in log(deployed, flow_run)
 
@@ -60,7 +64,8 @@ def test_the_error_of_a_stage_is_in_the_log_and_in_the_state(deployed: Deploymen
     finally:
         stage.write_text(text)
     assert failed.returncode == 1
-    assert deployed.tasks(failed) == dict.fromkeys(STAGES[:8], "COMPLETED") | {"evaluate": "FAILED"}
+    tasks = dict.fromkeys(STAGES[:8], "COMPLETED") | {"evaluate": "FAILED"}
+    wait_for(lambda: deployed.tasks(failed) == tasks, f"the stages are not {tasks}")
     state = deployed.state(failed)
     assert state["type"] == "FAILED"
     assert re.search(r"evaluate .*: planted$", state["message"])
@@ -78,7 +83,7 @@ def test_a_cancelled_run_leaves_no_trainer_behind(deployed: Deployment, flow_run
     deployed.project.set(train={"steps": 10_000_000})
     try:
         started = deployed.run()
-        wait_for(trains, "training does not start")
+        wait_for(trains, "training does not start", seconds=FLOW_TIMEOUT)
         assert stage_processes(root)
         deployed.prefect("flow-run", "cancel", started.id)
         wait_for(lambda: deployed.state(started)["type"] == "CANCELLED", "the run is not cancelled")

@@ -8,7 +8,7 @@ import pytest
 
 from flows.environment import settle
 from tests.project import ROOT, environment
-from tests.servers import wait_for
+from tests.servers import TIMEOUT, wait_for
 
 PROXY = "http://127.0.0.1:9"
 
@@ -85,4 +85,4 @@ def test_a_command_ends_soon_after_the_flow_that_started_it_was_killed(tmp_path:
         wait_for(lambda: started.exists() and started.read_text(), "no command", process)
         command = psutil.Process(int(started.read_text()))
         process.kill()
-    command.wait(10)
+    command.wait(TIMEOUT)  # less than it sleeps

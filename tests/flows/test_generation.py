@@ -9,7 +9,7 @@ import pytest
 import flows.generation
 from flows.failure import StageFailedError
 from flows.generation import gan_generate
-from tests.servers import Deployment, FlowRun
+from tests.servers import Deployment, FlowRun, wait_for
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_the_deployment_writes_images_or_fails_with_the_reason(deployed: Deploym
     words = ["-p", "count=20", "-p", "folder=generated/twenty", "-p", "model=models:/gan-digits/1"]
     done = deployed.watch(*words, flow="gan-generate")
     assert done.returncode == 0, deployed.state(done)["message"]
-    assert deployed.tasks(done) == {"generate": "COMPLETED"}
+    wait_for(lambda: deployed.tasks(done) == {"generate": "COMPLETED"}, "the task is not recorded")
     folder = deployed.project.root / "generated" / "twenty"
     assert len(list((folder / "images").iterdir())) == 20
     mine = {"flow_runs": {"id": {"any_": [done.id]}}, "artifacts": {"key": {"any_": ["gan-images"]}}}

@@ -9,12 +9,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 from mlflow import MlflowClient
+from mlflow.entities import Run
 from PIL import Image
 
 import gan_core.training.loop
@@ -53,6 +57,7 @@ def killed_after(step: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     with monkeypatch.context() as patch, pytest.raises(Killed):  # noqa: PT012  # the block is the caller's
         patch.setattr(mlops.runs.run, "train", played)
+        patch.setattr("mlops.tracking.live_run.LAST_STOPPED", 60.0)  # MLflow has time on a busy machine, too
         yield
 
 
@@ -94,6 +99,7 @@ def test_a_signal_saves_the_present_step_and_the_run_goes_on(
     stops_at = iter([False] * (step - 1) + [True])
     with monkeypatch.context() as patch:
         patch.setattr(mlops.runs.run, "asked_to_stop", lambda: next(stops_at))
+        patch.setattr("mlops.tracking.live_run.LAST_STOPPED", 60.0)
         with pytest.raises(SystemExit) as stopped:
             train_tiny("stopped", seed=40 + step)
     assert stopped.value.code == 143
@@ -144,6 +150,8 @@ def test_other_parameters_do_not_go_on_from_a_checkpoint(
 def test_a_finished_training_is_not_trained_again_as_long_as_dvc_has_not_recorded_it(
     train_tiny: Train, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    clock = SimpleNamespace(monotonic=partial(next, count()))  # every look at it is a second
+    monkeypatch.setattr("mlops.runs.workspace.time", clock)
     whole = train_tiny("whole", seed=30, kept=True)
     with monkeypatch.context() as patch:
         patch.setattr("gan_core.training.execution.train_step", lambda *_: pytest.fail("a step is computed"))
@@ -151,7 +159,7 @@ def test_a_finished_training_is_not_trained_again_as_long_as_dvc_has_not_recorde
     assert "finished already" in capsys.readouterr().out
     assert contents(again) == contents(whole)
     speeds = [json.loads((folder / "training" / "speed.json").read_text()) for folder in (whole, again)]
-    assert speeds[0]["images_per_second"] / 2 < speeds[1]["images_per_second"] < 10 * speeds[0]["images_per_second"]
+    assert speeds[0] == speeds[1]
     client, experiment = connect()
     (run,) = client.search_runs([experiment], "params.`train.seed` = '30'")
     assert run.info.status == "FINISHED"
@@ -262,19 +270,22 @@ def test_who_is_told_to_end_closes_its_run(root: Path, prepared: Path) -> None:
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
     values["train"] |= {"steps": 10**8, "checkpoint_every": 50, "seed": 7}
     (root / "params.yaml").write_text(yaml.safe_dump(values))
+    client, experiment = connect()
+
+    def runs() -> list[Run]:
+        return [*client.search_runs([experiment], "params.`train.seed` = '7'")]
+
     process = subprocess.Popen(
         [sys.executable, "-m", "stages", "train", str(prepared), "snapshots", "training"],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stderr=subprocess.DEVNULL,
     )
-    while not any((root / ".checkpoints").glob("*/state.safetensors")):
+    while not any(run.data.metrics for run in runs()):  # of the machine, or of the training: the run is open
         assert process.poll() is None
         time.sleep(0.1)
     process.terminate()
     assert process.wait() == 143
-    client, experiment = connect()
-    (run,) = client.search_runs([experiment], "params.`train.seed` = '7'")
-    assert run.info.status == "KILLED"
+    assert [run.info.status for run in runs()] == ["KILLED"]
 
 
 def test_a_lost_mlflow_is_said_once_and_ends_nothing(

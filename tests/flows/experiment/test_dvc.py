@@ -106,6 +106,7 @@ def ask(dvc: Dvc) -> Dvc:
 
 
 def test_dvc_is_asked_again_while_what_a_killed_flow_left_still_ends(dvc: Dvc, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ORPHANED", 600.0)
     busy = f"ERROR: '/p/reports' is busy, {BUSY}:\n"
     answers("repro", (busy, 255), (busy, 255), ("", 0))
     answers("status", ('a warning\n{"train": []}\n', 0))
@@ -119,13 +120,12 @@ def test_dvc_is_asked_again_while_what_a_killed_flow_left_still_ends(dvc: Dvc, m
         checked(ask(dvc))
 
 
-def test_any_other_refusal_of_dvc_is_an_error_at_once(dvc: Dvc) -> None:
+def test_any_other_refusal_of_dvc_is_an_error_at_once(dvc: Dvc, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("it waits"))
     answers("repro", ("ERROR: no such file\n", 255))
     answers("status", ("ERROR: no such stage\n", 255))
-    began = time.monotonic()
     with pytest.raises(SystemExit, match="no such file"):
         checked(ask(dvc))
-    assert time.monotonic() - began < module.ORPHANED
     with pytest.raises(StageFailedError, match="no such stage"):
         outdated(dvc)
 

@@ -14,12 +14,20 @@ from mlops.project.params import Params, ReplicateConfig
 from tests.project import Project
 
 
-def test_the_time_is_that_of_all_steps_and_grows_with_them(prepared: Path, committed: Params, root: Path) -> None:
-    short, long = (cost(prepared, replace(committed, train=replace(committed.train, steps=n))) for n in (400, 4000))
-    for costs, steps in ((short, 400), (long, 4000)):
-        assert steps * costs.step < costs.training < 3 * steps * costs.step
-    assert short.disk == long.disk > sum(path.stat().st_size for path in prepared.iterdir())
+def test_what_is_measured_takes_time_and_leaves_nothing(prepared: Path, committed: Params, root: Path) -> None:
+    costs = cost(prepared, committed)
+    assert 0 < committed.train.steps * costs.step < costs.training
     assert list(root.iterdir()) == []
+
+
+def test_the_time_is_that_of_all_steps_and_grows_with_them(
+    prepared: Path, committed: Params, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlops.advice.cost._measured", lambda *_: (0.25, 0.5))
+    train, alone = replace(committed.train, report_every=20), replace(committed, replicate=ReplicateConfig(0))
+    short, long = (cost(prepared, replace(alone, train=replace(train, steps=n))) for n in (400, 4000))
+    assert (short.training, long.training) == (100 + 10, 1000 + 100)
+    assert short.disk == long.disk > sum(path.stat().st_size for path in prepared.iterdir())
 
 
 def test_a_whole_run_is_longer_than_its_trainings_of_which_each_replica_is_one(
