@@ -13,7 +13,13 @@ from flows.environment import of_children
 from flows.failure import BUSY, StageFailedError, own_error
 
 LOOP = """
-import json, os, sys
+import json, os, sys, threading, time
+def watch():
+    while os.getppid() == int(os.environ["EQUILIBRIUM_PARENTS"]):
+        time.sleep(0.5)
+    time.sleep(6)  # within which its stage has ended
+    os._exit(143)
+threading.Thread(target=watch, daemon=True).start()
 commands = os.fdopen(os.dup(0))
 os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # stages are not to read commands
 if os.path.exists("params.yaml"):
@@ -44,7 +50,7 @@ FIRST, STATUS = ("repro", "--single-item", "code"), ("status", "--json", "dvc.ya
 class Dvc:
     """Takes commands of DVC, in the working directory of its first one, and answers them in their order.
 
-    Its process is the first of its group, and ends when this one does.
+    Its process is the first of its group, and ends when this one does: at once, or 7 seconds later if it has work.
     """
 
     def __init__(self) -> None:

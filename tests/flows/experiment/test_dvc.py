@@ -88,8 +88,10 @@ def test_after_a_kill_the_status_says_so_and_the_next_command_has_a_process(dvc:
     assert len({process for process, *_ in asked()}) == 3
 
 
-def test_it_ends_with_whoever_started_it(tmp_path: Path) -> None:
-    code = "from flows.experiment.dvc import Dvc; dvc = Dvc(); print(dvc.start().pid, flush=True); input()"
+@pytest.mark.parametrize("work", ["", "dvc.send('repro'); next(dvc.answer()); "])
+def test_it_ends_with_whoever_started_it(work: str, dvc: Dvc, tmp_path: Path) -> None:
+    (tmp_path / "dvc" / "cli.py").write_text("import time\ndef main(command): print(flush=True), time.sleep(600)")
+    code = f"from flows.experiment.dvc import Dvc; dvc = Dvc(); {work}print(dvc.start().pid, flush=True); input()"
     with subprocess.Popen([sys.executable, "-c", code], stdin=-1, stdout=-1, text=True) as owner:
         assert owner.stdout is not None
         process = psutil.Process(int(owner.stdout.readline()))
