@@ -53,6 +53,8 @@ class Outcome:
     killed: bool = False
     orphan: float = 0.0
     """Seconds that the last process which the victim had started lived on."""
+    lived: str = ""
+    """The command of that process."""
     trainers: int = 0
     """At most at the same time."""
     finished: int = 0
@@ -64,7 +66,7 @@ class Outcome:
     def wrong(self) -> list[str]:
         """Return what must not be."""
         wrong = [*self.errors]
-        wrong += [f"an orphan of {self.orphan:.1f} s"] * (self.orphan > LONGEST_ORPHAN)
+        wrong += [f"an orphan of {self.orphan:.1f} s: {self.lived}"] * (self.orphan > LONGEST_ORPHAN)
         wrong += [f"{self.trainers} trainers at once"] * (self.trainers > 1)
         wrong += [f"{self.finished} finished runs in MLflow"] * (self.finished != 1)
         return wrong
@@ -84,8 +86,10 @@ def kill(outcome: Outcome, root: Path, rng: random.Random, runs: Callable[[], bo
                     os.killpg(os.getpgid(victim.pid), signal.SIGKILL)
                 outcome.killed = True
                 began = time.monotonic()
-                while any(map(alive, below)) and outcome.orphan < 3 * LONGEST_ORPHAN:
+                while (living := [*filter(alive, below)]) and outcome.orphan < 3 * LONGEST_ORPHAN:
                     outcome.orphan = time.monotonic() - began
+                    with suppress(psutil.Error):  # it has just ended
+                        outcome.lived = " ".join(living[-1].cmdline())[-100:]
                     time.sleep(0.05)
                 return
         time.sleep(0.05)
