@@ -65,7 +65,7 @@ def stop(place: Project, log: Path, api: str | None) -> int:
         assert stage_processes(place.root) == []
     finally:
         end(process)
-    # how far it is may have been said once more in between
+    # meanwhile a line of progress may have been printed
     (line,) = (line for line in log.read_text()[before:].splitlines() if not line.startswith("train: step"))
     step = re.fullmatch(r"stopped at step ([\d,]+) of 10,000,000; make run goes on", line)
     assert step is not None
